@@ -1,0 +1,3 @@
+"""Daily batch recommendations on Spark and Delta: from engagement logs to one consistent, published bundle."""
+
+__version__ = "0.1.0"

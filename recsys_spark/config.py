@@ -1,0 +1,236 @@
+"""The resolved settings of a command, as frozen models without defaults: `conf/base.toml` is the only place for those.
+
+Owns: types, bounds and meaning of every setting.  `config_file` reads and layers the TOML; everything above receives
+the `Config` or the one section that it needs.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+FileFormat = Literal["auto", "jsonl", "csv", "parquet"]
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, no change after loading, no silent conversion of strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Storage(Section):
+    """Where the warehouse is."""
+
+    root: Annotated[str, Field(min_length=1)]
+
+
+class Landing(Section):
+    """Folders that files are dropped into; an empty name means that there is no such feed."""
+
+    events: str
+    items: str
+    users: str
+
+
+class Run(Section):
+    """Settings of a whole run."""
+
+    seed: NonNegativeInt
+
+
+class EventColumns(Section):
+    """Our column = the name in the log."""
+
+    user_id: str
+    item_id: str
+    event_type: str
+    event_time: str
+    event_id: str
+    value: str
+    session_id: str
+    surface: str
+    position: str
+    propensity: str
+
+
+class EventType(Section):
+    """What one type of event means.  A weight below zero subtracts; the sum is clipped at zero."""
+
+    role: Literal["engage", "impression", "dislike"] = "engage"
+    raw: list[str] = []
+    weight: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
+    value_transform: Literal["none", "log", "cap", "relative"] = "none"
+    value_cap: PositiveFloat = 1e9
+    exclude_days: NonNegativeInt = 0
+
+
+class Events(Section):
+    """How event logs are read."""
+
+    format: FileFormat
+    time_format: Annotated[str, Field(min_length=1)]
+    timezone: str
+    default_type: str
+    attributes: list[str]
+    value_min: float
+    value_max: float
+    on_bad_value: Literal["quarantine", "cap"]
+    unknown_types: Literal["quarantine", "skip"]
+    columns: EventColumns
+    types: Annotated[dict[Name, EventType], Field(min_length=1)]
+
+
+class ItemColumns(Section):
+    """Our column = the name in the snapshot."""
+
+    item_id: str
+    title: str
+    category: str
+    brand: str
+    price: str
+    length: str
+    created_at: str
+    tags: str
+    valid_from: str
+
+
+class UserColumns(Section):
+    """Our column = the name in the snapshot."""
+
+    user_id: str
+    created_at: str
+    valid_from: str
+
+
+class Items(Section):
+    """How snapshots of the item catalogue are read."""
+
+    format: FileFormat
+    time_format: Annotated[str, Field(min_length=1)]
+    timezone: str
+    vectors: list[str]
+    columns: ItemColumns
+
+
+class Users(Section):
+    """How snapshots of the user catalogue are read."""
+
+    format: FileFormat
+    time_format: Annotated[str, Field(min_length=1)]
+    timezone: str
+    vectors: list[str]
+    columns: UserColumns
+
+
+class Ingest(Section):
+    """Bounds of what is let in."""
+
+    late_days: PositiveInt
+    max_bad_row_ratio: Ratio
+    max_bad_file_ratio: Ratio
+    max_files_per_batch: PositiveInt
+    max_file_bytes: PositiveInt
+    max_decompressed_bytes: PositiveInt
+    max_expansion: PositiveInt
+    max_line_bytes: PositiveInt
+
+
+class Interactions(Section):
+    """How events become weights."""
+
+    window_days: NonNegativeInt
+    half_life_days: NonNegativeFloat
+    max_events_per_user_day: PositiveInt
+
+
+class Segments(Section):
+    """What divides users."""
+
+    attribute: str
+
+
+class Features(Section):
+    """Settings of the feature tables."""
+
+    recent_items: PositiveInt
+
+
+class Sources(BaseModel):
+    """The enabled sources; each source checks its own section (see `recsys_spark.sources`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    enabled: Annotated[list[Name], Field(min_length=1)]
+
+    def params(self, source: str) -> dict[str, Any]:
+        """The raw section of `source`, {} if it has none."""
+        return dict((self.model_extra or {}).get(source, {}))
+
+
+class Candidates(Section):
+    """What is blended and stored."""
+
+    k: PositiveInt
+    seen: Literal["exclude", "keep", "repeat_after_days"]
+    repeat_after_days: PositiveInt
+    available_within_days: NonNegativeInt
+    active_within_days: NonNegativeInt
+    rrf_k: PositiveInt
+    source_weights: dict[str, NonNegativeFloat]
+
+
+class Audit(Section):
+    """Bounds of the gates."""
+
+    max_days_without_events: PositiveInt
+    min_coverage: Ratio
+    min_volume_ratio: NonNegativeFloat
+    max_volume_ratio: PositiveFloat
+    max_top_item_share: Ratio
+
+
+class Publish(Section):
+    """How long bundles live."""
+
+    grace_hours: Annotated[int, Field(ge=48)]
+    keep_published: PositiveInt
+    keep_failed: NonNegativeInt
+
+
+class Config(Section):
+    """Every setting of a command."""
+
+    storage: Storage
+    landing: Landing
+    run: Run
+    events: Events
+    items: Items
+    users: Users
+    ingest: Ingest
+    interactions: Interactions
+    segments: Segments
+    features: Features
+    sources: Sources
+    candidates: Candidates
+    audit: Audit
+    publish: Publish
+
+    @property
+    def root(self) -> Path:
+        """Folder of the warehouse."""
+        return Path(self.storage.root)
+
+
+def derive_seed(seed: int, step: str, day: date) -> int:
+    """A seed for `step` on `day`, 63 bits, the same on every machine."""
+    from hashlib import blake2b
+
+    digest = blake2b(f"{seed}/{step}/{day.isoformat()}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

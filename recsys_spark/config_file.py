@@ -1,0 +1,145 @@
+"""From TOML to `Config`: base, profile, the user's file, then `--set`; every fault is named with the place it came from.
+
+Owns: the layering and the error text.  Called by the command line and the jobs, before Spark starts.
+"""
+
+import difflib
+import json
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from recsys_spark.config import Config
+from recsys_spark.errors import ConfigError
+
+# Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.
+_REPLACED_WHOLE = {("events", "types"), ("candidates", "source_weights")}
+
+Places = dict[tuple[str, ...], str]
+
+
+def conf_folder() -> Path:
+    """The folder with base.toml: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def load_config(profile: str = "local", file: Path | None = None, sets: tuple[str, ...] = ()) -> Config:
+    """The settings of a command; raises ConfigError with every fault of every layer at once.
+
+    profile: a file in conf/.  file: the user's own settings.  sets: `section.key=value`, value in TOML or a bare word.
+    """
+    profile_file = conf_folder() / f"{profile}.toml"
+    if not profile_file.is_file():
+        known = sorted(path.stem for path in conf_folder().glob("*.toml") if path.stem != "base")
+        raise ConfigError(f"--profile: expected one of {', '.join(known)}, got {profile!r}; there is no {profile}.toml")
+    merged: dict[str, Any] = {}
+    places: Places = {}
+    for path in (conf_folder() / "base.toml", profile_file, *([file] if file else [])):
+        _lay_over(merged, _read_toml(path), _shown(path), places)
+    for text in sets:
+        _lay_over(merged, _parse_set(text), "--set", places)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as err:
+        raise ConfigError("\n".join(_fault(error, places) for error in err.errors())) from err
+
+
+def config_hash(config: Config) -> str:
+    """Hash of all settings that decide an output; where things are stored and how long they are kept does not."""
+    settings = config.model_dump(mode="json", exclude={"storage", "landing", "publish"})
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise ConfigError(f"{path}: expected a TOML file, got {err.strerror}; check the name after --config") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: expected TOML, got {err}; correct that place") from err
+
+
+def _parse_set(text: str) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise ConfigError(f"--set: expected section.key=value, got {text!r}; for example --set candidates.k=100")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for key in reversed(keys):
+        parsed = {key: parsed}
+    return dict(parsed)
+
+
+def _lay_over(below: dict[str, Any], above: dict[str, Any], place: str, places: Places, at: tuple[str, ...] = ()) -> None:
+    for key, value in above.items():
+        path = (*at, key)
+        places[path] = place
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            if path in _REPLACED_WHOLE and place != "--set":
+                below[key] = {}
+            _lay_over(below[key], value, place, places, path)
+        else:
+            below[key] = value
+            _mark(value, place, places, path)
+
+
+def _mark(value: Any, place: str, places: Places, at: tuple[str, ...]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            places[(*at, key)] = place
+            _mark(inner, place, places, (*at, key))
+
+
+def _fault(error: Any, places: Places) -> str:
+    """One line of the house form for one pydantic error."""
+    keys = tuple(str(key) for key in error["loc"] if key != "[key]")
+    place = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), "conf/base.toml")
+    section, name = ".".join(keys[:-1]), keys[-1]
+    where = f"{place} [{section}] {name}" if section else f"{place} [{name}]"
+    value = error.get("input")
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(keys[:-1])
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: expected a known setting, got {name!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{where}: expected a value, got none; add it"
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("a valid ").replace("Value error, ", "")
+    return f"{where}: expected {expected}, got {json.dumps(value, default=str)[:120]}; {_remedy(error)}"
+
+
+def _remedy(error: Any) -> str:
+    bounds = error.get("ctx", {})
+    for key, text in (("ge", "give {} or more"), ("gt", "give more than {}"), ("le", "give {} or less")):
+        if key in bounds:
+            return text.format(bounds[key])
+    if "expected" in bounds:
+        return f"write one of {bounds['expected']}"
+    if "pattern" in bounds:
+        return "use lower-case letters, digits and _"
+    return "correct the value, or take the line out to get the default of conf/base.toml"
+
+
+def _known_keys(section: tuple[str, ...]) -> list[str]:
+    """Names that the model of `section` knows."""
+    model: Any = Config
+    for key in section:
+        found = getattr(model, "model_fields", {}).get(key)
+        if found is None:  # below a mapping of the user's own names: the value model
+            continue
+        annotation = found.annotation
+        arguments = getattr(annotation, "__args__", ())
+        model = arguments[1] if len(arguments) == 2 else annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _shown(path: Path) -> str:
+    return f"conf/{path.name}" if path.parent == conf_folder() else str(path)

@@ -1,0 +1,77 @@
+"""Every fault that the product names, one class per cause, each with the exit code that its command ends with.
+
+A message reads `<where>: expected <what>, got <value>; <what to do>`.  Anything that is not a `RecsysError` is a crash
+(exit 1) and keeps its traceback.
+"""
+
+EXIT_DONE = 0
+EXIT_CRASH = 1
+EXIT_BAD_INPUT = 2
+EXIT_REFUSED = 3
+EXIT_LOCKED = 4
+
+
+class RecsysError(Exception):
+    """A fault with a name; the command prints its message without a traceback and ends with `exit_code`."""
+
+    exit_code = EXIT_CRASH
+
+
+class ArgumentError(RecsysError):
+    """A command-line argument that cannot be used."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class ConfigError(RecsysError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class EnvironmentFault(RecsysError):
+    """Something that the machine must have is missing: Java, the Delta jar, a writable warehouse."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class ContractError(RecsysError):
+    """A frame or a table that does not keep its contract; all faults of one check are in one message."""
+
+    exit_code = EXIT_CRASH
+
+
+class KernelError(RecsysError):
+    """Input that a kernel cannot compute with; the message says what to change."""
+
+    exit_code = EXIT_CRASH
+
+
+class GateRefused(RecsysError):  # noqa: N818 - it is a verdict, not an error of the program
+    """A gate refused the day's data or bundle; the last good bundle stays current."""
+
+    exit_code = EXIT_REFUSED
+
+
+class DamagedError(RecsysError):
+    """Stored data that no longer matches its recorded hash, count or form."""
+
+    exit_code = EXIT_REFUSED
+
+
+class LockedError(RecsysError):
+    """Another command holds the warehouse, or won the race for the same publish."""
+
+    exit_code = EXIT_LOCKED
+
+
+class BundleExpired(RecsysError):  # noqa: N818 - the name is part of the reader's public contract
+    """The bundle that a reader holds was collected after its grace; `bundle.refresh()` opens the current one."""
+
+    exit_code = EXIT_REFUSED
+
+
+class NothingPublished(RecsysError):  # noqa: N818 - the name is part of the reader's public contract
+    """The warehouse has no published bundle yet."""
+
+    exit_code = EXIT_BAD_INPUT

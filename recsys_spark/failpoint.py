@@ -1,0 +1,27 @@
+"""Named places at which a test can end the process, as a kill or a lost reply would.
+
+Owns: the environment variable RECSYS_FAILPOINT (`name:passage`) and RECSYS_FAILPOINT_ACTION (`kill` or `raise`).
+Called at the points of the publish and ingest protocols that the fault tests name; does nothing otherwise.
+"""
+
+import os
+import signal
+
+_passages: dict[str, int] = {}
+
+
+class FailpointReached(Exception):  # noqa: N818 - an event that a test asked for
+    """The named place was reached and the test asked for an exception instead of a kill."""
+
+
+def failpoint(name: str) -> None:
+    """Ends the process (SIGKILL), or raises, at the configured passage of `name`."""
+    wanted, _, passage = os.environ.get("RECSYS_FAILPOINT", "").partition(":")
+    if wanted != name:
+        return
+    _passages[name] = _passages.get(name, 0) + 1
+    if _passages[name] != int(passage or 1):
+        return
+    if os.environ.get("RECSYS_FAILPOINT_ACTION", "kill") == "raise":
+        raise FailpointReached(name)
+    os.kill(os.getpid(), signal.SIGKILL)

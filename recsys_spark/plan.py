@@ -1,0 +1,47 @@
+"""The steps of a day as data, in the order of the data flow.
+
+Owns: which step reads and writes which table.  Read by the runner, the jobs, the command line and the Airflow DAG.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its name, its tables, and whether it belongs to a run or comes before one (keyed by batch)."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    in_run: bool = True
+
+
+PLAN: tuple[Step, ...] = (
+    Step("ingest", (), ("events", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
+    Step("catalog", (), ("items", "users", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
+    Step("index", ("events", "items", "users"), ("user_index", "item_index")),
+    Step("interactions", ("events", "items", "user_index", "item_index"), ("interactions", "exposures")),
+    Step(
+        "features",
+        ("events", "items", "users", "user_index", "item_index", "interactions"),
+        ("user_features", "item_features"),
+    ),
+    Step("retrieve", ("events", "item_index", "user_index", "interactions", "user_features"), ("source_candidates",)),
+    Step(
+        "blend",
+        ("events", "items", "source_candidates", "interactions", "user_index", "item_index", "user_features"),
+        ("candidates", "fallback_candidates"),
+    ),
+    Step("audit", ("interactions", "user_index", "item_index", "candidates", "fallback_candidates"), ("audits",)),
+    Step("publish", ("audits",), ("publishes", "runs")),
+)
+
+BUNDLE_TABLES = ("user_index", "item_index", "user_features", "item_features", "candidates", "fallback_candidates")
+
+
+def step(name: str) -> Step:
+    """The step called `name`; KeyError if there is none."""
+    for one in PLAN:
+        if one.name == name:
+            return one
+    raise KeyError(name)

@@ -1,0 +1,425 @@
+"""Every table of the product, declared once; pure data, rendered elsewhere.
+
+Owns: names, columns, units, keys and layout.  Called by everything that creates, checks, reads or documents a table.
+The feature groups add their columns to `user_features` and `item_features` (see `recsys_spark.features`).
+"""
+
+from recsys_spark.tables.contract import Column, ListOf, MapOf, StructOf, Table, run_table
+
+ID_MAX_BYTES = 256
+
+# 250 users x 100 items stay under this size: one user is then one small read (see tests/benchmarks/bench_reader.py).
+_LOOKUP_ROW_GROUP_BYTES = 1 << 20
+
+
+def _user_id(doc: str = "external user id, byte for byte as it was logged") -> Column:
+    return Column("user_id", "string", doc, check="user_id <> ''")
+
+
+def _item_id(doc: str = "external item id, byte for byte as it was logged") -> Column:
+    return Column("item_id", "string", doc, check="item_id <> ''")
+
+
+_USER_IDX = Column("user_idx", "int", "dense index of the user in this run", check="user_idx >= 0")
+_ITEM_IDX = Column("item_idx", "int", "dense index of the item in this run", check="item_idx >= 0")
+_BATCH = Column("batch_seq", "long", "ingest batch that brought the row")
+
+RANKED_IDX = ListOf(
+    StructOf(
+        (
+            Column("item_idx", "int", "dense index of the item"),
+            Column("rank", "int", "position in the list, from 1"),
+            Column("score", "float", "the source's own score, higher is better"),
+        )
+    )
+)
+
+PROVENANCE = ListOf(
+    StructOf(
+        (
+            Column("source", "string", "list that proposed the item"),
+            Column("rank", "int", "its position in that list, from 1"),
+            Column("score", "float", "its score in that list"),
+        )
+    )
+)
+
+CANDIDATES = ListOf(
+    StructOf(
+        (
+            Column("item_id", "string", "external item id"),
+            Column("rank", "int", "position in the list, from 1"),
+            Column("score", "float", "fused score, higher is better"),
+            Column("sources", PROVENANCE, "every list that proposed the item"),
+        )
+    )
+)
+
+EVENTS = Table(
+    "events",
+    "events",
+    "Engagement events, each stored once, under the day on which it happened",
+    (
+        Column("event_key", "string", "identity of the event: hash of event_id, or of all fields where there is none"),
+        Column("user_id", "string", "external user id; null: anonymous, used for popularity alone", nullable=True),
+        _item_id(),
+        Column("event_type", "string", "event type as named in the configuration"),
+        Column("event_time", "timestamp", "when it happened, UTC"),
+        Column("event_id", "string", "identity given by the log", nullable=True),
+        Column("value", "double", "quantity, rating, seconds: what the type's transform expects", nullable=True),
+        Column("session_id", "string", "session of the event", nullable=True),
+        Column("surface", "string", "place in the product where it happened", nullable=True),
+        Column("position", "int", "position of the item on that surface, from 1", nullable=True),
+        Column("propensity", "double", "probability of being shown, if the log has it", "0 to 1", nullable=True),
+        Column("attributes", MapOf("string"), "further fields kept by configuration", nullable=True),
+        Column("ds", "date", "UTC day of event_time"),
+        _BATCH,
+        Column("file_sha256", "string", "content hash of the file that brought the row"),
+        Column("line", "long", "line (JSONL, CSV) or row (Parquet) in that file, from 1"),
+    ),
+    key=("event_key",),
+    partition_by=("ds",),
+    volatile=frozenset({"batch_seq", "file_sha256", "line"}),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "events",
+    "Lines and files that were refused at ingest, with the reason and the place; nothing is dropped unseen",
+    (
+        _BATCH,
+        Column("kind", "string", "feed of the file: events, items or users"),
+        Column("path", "string", "file, relative to the landing folder"),
+        Column("file_sha256", "string", "content hash of the file"),
+        Column("line", "long", "line or row in the file, from 1; null: the whole file", nullable=True),
+        Column("reason", "string", "reason code"),
+        Column("detail", "string", "what was expected and what was found", nullable=True),
+        Column("raw", "string", "the line, cut to 4 KiB", nullable=True),
+        Column("raw_sha256", "string", "hash of the whole line", nullable=True),
+        Column("quarantined_at", "timestamp", "when the batch was received, UTC"),
+        Column("ds", "date", "UTC day of quarantined_at"),
+    ),
+    partition_by=("ds",),
+)
+
+INGEST_BATCHES = Table(
+    "ingest_batches",
+    "ledger",
+    "Write-ahead plan and outcome of every ingest batch; an open plan is replayed before anything else",
+    (
+        _BATCH,
+        Column("kind", "string", "feed: events, items or users"),
+        Column("state", "string", "planned, done or refused", check="state IN ('planned', 'done', 'refused')"),
+        Column("received_at", "timestamp", "when the batch was listed, UTC"),
+        Column("history", "boolean", "true: no bound on lateness"),
+        Column("watermark", "timestamp", "latest event_time before this batch", nullable=True),
+        Column(
+            "files",
+            ListOf(
+                StructOf(
+                    (
+                        Column("path", "string", "relative to the landing folder"),
+                        Column("sha256", "string", "content hash when it was planned"),
+                        Column("bytes", "long", "size when it was planned"),
+                    )
+                )
+            ),
+            "files of the batch in the order in which they are read",
+        ),
+        Column("mapping", "string", "the configuration section that the batch is read with, as JSON"),
+        Column("min_event_time", "timestamp", "earliest event_time, or valid_from of a catalogue row, that was added", nullable=True),
+        Column("max_event_time", "timestamp", "latest event_time, or valid_from, that was added", nullable=True),
+        Column("affected_dates", ListOf("date"), "days that gained events"),
+        Column("detail", "string", "why it was refused", nullable=True),
+        Column("recorded_at", "timestamp", "when this row was written, UTC"),
+    ),
+)
+
+INGEST_FILES = Table(
+    "ingest_files",
+    "ledger",
+    "One row per file and batch: lines in = new + anonymous + duplicate + quarantined",
+    (
+        _BATCH,
+        Column("kind", "string", "feed: events, items or users"),
+        Column("path", "string", "file, relative to the landing folder"),
+        Column("sha256", "string", "content hash"),
+        Column("bytes", "long", "size on disk"),
+        Column("state", "string", "ingested, duplicate or quarantined"),
+        Column("reason", "string", "why it was not ingested", nullable=True),
+        Column("mapping_hash", "string", "hash of the mapping that it was read with"),
+        Column("lines_in", "long", "lines or rows in the file"),
+        Column("n_new", "long", "rows that were added"),
+        Column("n_anonymous", "long", "rows that were added without a user"),
+        Column("n_duplicate", "long", "rows that were known already"),
+        Column("n_quarantined", "long", "rows that were refused"),
+        Column("n_malformed", "long", "refused rows that count for the bad-row gate"),
+        Column("unknown_columns", MapOf("long"), "columns that the mapping does not name, with the rows that had them"),
+    ),
+)
+
+ITEMS = Table(
+    "items",
+    "catalogue",
+    "Catalogue of items: one row per change, valid from a time on",
+    (
+        _item_id(),
+        Column("valid_from", "timestamp", "the row holds from this time on, UTC"),
+        Column("title", "string", "title", nullable=True),
+        Column("category", "string", "category", nullable=True),
+        Column("brand", "string", "brand", nullable=True),
+        Column("price", "double", "price", "the log's own currency", nullable=True),
+        Column("length", "double", "full length of the item, for values relative to it", "unit of value", True),
+        Column("created_at", "timestamp", "when the item came into being, UTC", nullable=True),
+        Column("tags", ListOf("string"), "tags", nullable=True),
+        Column("vectors", MapOf(ListOf("float")), "pretrained embeddings by column name", nullable=True),
+        Column("attributes", MapOf("string"), "every other column of the snapshot", nullable=True),
+        Column("content_sha256", "string", "hash of the fields above but valid_from"),
+        _BATCH,
+    ),
+    key=("item_id", "valid_from"),
+    volatile=frozenset({"batch_seq"}),
+)
+
+USERS = Table(
+    "users",
+    "catalogue",
+    "Catalogue of users: one row per change, valid from a time on",
+    (
+        _user_id(),
+        Column("valid_from", "timestamp", "the row holds from this time on, UTC"),
+        Column("created_at", "timestamp", "when the user signed up, UTC", nullable=True),
+        Column("vectors", MapOf(ListOf("float")), "pretrained embeddings by column name", nullable=True),
+        Column("attributes", MapOf("string"), "every other column of the snapshot", nullable=True),
+        Column("content_sha256", "string", "hash of the fields above but valid_from"),
+        _BATCH,
+    ),
+    key=("user_id", "valid_from"),
+    volatile=frozenset({"batch_seq"}),
+)
+
+USER_INDEX = run_table(
+    "user_index",
+    "bundle",
+    "Dense user indices of the run, in the byte order of the ids",
+    (_USER_IDX, _user_id()),
+    key=("user_idx",),
+    sort_by=("user_id",),
+)
+
+ITEM_INDEX = run_table(
+    "item_index",
+    "bundle",
+    "Dense item indices of the run, in the byte order of the ids",
+    (_ITEM_IDX, _item_id()),
+    key=("item_idx",),
+    sort_by=("item_id",),
+)
+
+INTERACTIONS = run_table(
+    "interactions",
+    "work",
+    "What each user did with each item before the date, as one weight",
+    (
+        _USER_IDX,
+        _ITEM_IDX,
+        Column("weight", "float", "r_ui: decayed sum of event weights, clipped at zero", check="weight >= 0"),
+        Column("last_time", "timestamp", "latest engagement, UTC"),
+        Column("n_events", "int", "engagement events, before any cap"),
+        Column("excluded_until", "timestamp", "never show the item before this time (a dislike)", nullable=True),
+    ),
+    key=("user_idx", "item_idx"),
+)
+
+EXPOSURES = run_table(
+    "exposures",
+    "work",
+    "Impressions: what was shown to whom; never part of the weights",
+    (
+        _USER_IDX,
+        _ITEM_IDX,
+        Column("event_time", "timestamp", "when it was shown, UTC"),
+        Column("surface", "string", "place in the product", nullable=True),
+        Column("position", "int", "position on that surface, from 1", nullable=True),
+        Column("propensity", "double", "probability of being shown, if logged", "0 to 1", nullable=True),
+        Column("session_id", "string", "session", nullable=True),
+    ),
+)
+
+USER_FEATURES = run_table(
+    "user_features",
+    "bundle",
+    "Features of every indexed user as of the date; the feature groups add their columns",
+    (
+        _user_id(),
+        Column("segment", "string", "segment of the user (see [segments]); null: none known", nullable=True),
+        Column("recent_items", ListOf("string"), "last engaged items, newest first"),
+    ),
+    key=("user_id",),
+    sort_by=("user_id",),
+    row_group_bytes=_LOOKUP_ROW_GROUP_BYTES,
+)
+
+ITEM_FEATURES = run_table(
+    "item_features",
+    "bundle",
+    "Features of every indexed item as of the date; the feature groups add their columns",
+    (
+        _item_id(),
+        Column("title", "string", "title in the catalogue as of the date", nullable=True),
+        Column("category", "string", "category in the catalogue as of the date", nullable=True),
+    ),
+    key=("item_id",),
+    sort_by=("item_id",),
+    row_group_bytes=_LOOKUP_ROW_GROUP_BYTES,
+)
+
+SOURCE_CANDIDATES = run_table(
+    "source_candidates",
+    "work",
+    "What each source proposed, before blending: for one user, for a segment, or for everybody",
+    (
+        Column("source", "string", "source, or source/list where one source has several lists"),
+        Column("user_idx", "int", "the user; null: the list is for a segment or for everybody", nullable=True),
+        Column("segment", "string", "the segment; null: the list is for one user or for everybody", nullable=True),
+        Column("items", RANKED_IDX, "proposed items, best first"),
+    ),
+)
+
+CANDIDATE_LISTS = run_table(
+    "candidates",
+    "bundle",
+    "Top-K candidates of every active user, with the sources that proposed each",
+    (
+        _user_id(),
+        Column("variant", "string", "experiment variant"),
+        Column("items", CANDIDATES, "candidates, best first"),
+        Column("generated_at", "timestamp", "when the list was made, UTC"),
+    ),
+    key=("user_id", "variant"),
+    sort_by=("user_id", "variant"),
+    row_group_bytes=_LOOKUP_ROW_GROUP_BYTES,
+    volatile=frozenset({"generated_at"}),
+)
+
+FALLBACK_CANDIDATES = run_table(
+    "fallback_candidates",
+    "bundle",
+    "Top-K candidates for users without a list of their own: per segment, and for everybody",
+    (
+        Column("segment", "string", "segment; null: for everybody", nullable=True),
+        Column("items", CANDIDATES, "candidates, best first"),
+        Column("generated_at", "timestamp", "when the list was made, UTC"),
+    ),
+    key=("segment",),
+    volatile=frozenset({"generated_at"}),
+)
+
+RUNS = Table(
+    "runs",
+    "ledger",
+    "Runs and what became of them, one row per change of state; the newest row of a run holds",
+    (
+        Column("run_id", "string", "YYYYMMDD-NNN-<8 hex of configuration, code and inputs>"),
+        Column("data_date", "date", "as-of day D: events before D 00:00 UTC were used"),
+        Column("state", "string", "state", check="state IN ('open', 'published', 'backfilled', 'refused', 'abandoned')"),
+        Column("fingerprint", "string", "hash of configuration, code and pinned inputs"),
+        Column("config_hash", "string", "hash of the resolved configuration"),
+        Column("code_version", "string", "version of the product and hash of its source"),
+        Column("pins", MapOf("long"), "Delta version of every input table"),
+        Column("base_run_id", "string", "newest publish with an earlier data_date, for warm starts", nullable=True),
+        Column("seed", "long", "seed from which every step derives its own"),
+        Column("recorded_at", "timestamp", "when this row was written, UTC"),
+    ),
+)
+
+RUN_STEPS = Table(
+    "run_steps",
+    "ledger",
+    "Steps that a run has completed; a resumed run skips them",
+    (
+        Column("run_id", "string", "the run"),
+        Column("step", "string", "the step"),
+        Column("started_at", "timestamp", "start, UTC"),
+        Column("seconds", "double", "wall time", "s"),
+        Column("n_rows", MapOf("long"), "rows written per table"),
+        Column("content_hashes", MapOf("string"), "hash of the rows written per table"),
+        Column("figures", MapOf("double"), "what the step measured"),
+        Column("recorded_at", "timestamp", "when this row was written, UTC"),
+    ),
+)
+
+AUDITS = Table(
+    "audits",
+    "ledger",
+    "Every gate of every audit, with the figure that it saw and the bound that it held it against",
+    (
+        Column("run_id", "string", "the run"),
+        Column("gate", "string", "gate"),
+        Column("outcome", "string", "outcome", check="outcome IN ('passed', 'failed', 'skipped')"),
+        Column("figure", "double", "what was measured", nullable=True),
+        Column("bound", "string", "what it was held against"),
+        Column("detail", "string", "places and examples, or why it was skipped", nullable=True),
+        Column("recorded_at", "timestamp", "when this row was written, UTC"),
+    ),
+)
+
+PUBLISHES = Table(
+    "publishes",
+    "ledger",
+    "The only authority on what is current: one row per publish or rollback, the highest publish_seq is the head",
+    (
+        Column("publish_seq", "long", "1, 2, 3, ... without gaps"),
+        Column("kind", "string", "publish or rollback", check="kind IN ('publish', 'rollback')"),
+        Column("run_id", "string", "run whose partitions are current from here on"),
+        Column("data_date", "date", "as-of day of that run"),
+        Column("prev_seq", "long", "head when this row was decided, 0 for none"),
+        Column(
+            "tables",
+            ListOf(
+                StructOf(
+                    (
+                        Column("name", "string", "table"),
+                        Column("rel_path", "string", "path relative to the warehouse"),
+                        Column("delta_version", "long", "Delta version that was audited"),
+                        Column("n_rows", "long", "rows of this run"),
+                        Column("content_hash", "string", "hash of the rows, in any order, without run ids and times"),
+                        Column("schema_hash", "string", "hash of column names and types"),
+                    )
+                )
+            ),
+            "tables of the bundle",
+        ),
+        Column("config_hash", "string", "hash of the resolved configuration"),
+        Column("code_version", "string", "version of the product and hash of its source"),
+        Column("grace_hours", "int", "hours for which a superseded bundle stays readable", "h"),
+        Column("published_at", "timestamp", "when the row was written, UTC"),
+        Column("row_sha256", "string", "hash of all other fields of the row"),
+    ),
+    key=("publish_seq",),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        EVENTS,
+        QUARANTINE,
+        INGEST_BATCHES,
+        INGEST_FILES,
+        ITEMS,
+        USERS,
+        USER_INDEX,
+        ITEM_INDEX,
+        INTERACTIONS,
+        EXPOSURES,
+        USER_FEATURES,
+        ITEM_FEATURES,
+        SOURCE_CANDIDATES,
+        CANDIDATE_LISTS,
+        FALLBACK_CANDIDATES,
+        RUNS,
+        RUN_STEPS,
+        AUDITS,
+        PUBLISHES,
+    )
+}

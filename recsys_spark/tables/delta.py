@@ -1,0 +1,80 @@
+"""The only place that reads or writes data tables with Spark.
+
+Owns: the three ways in which data is written (append once per ingest batch, stage of a run, deletion of a run) and the
+pinned read.  Called by ingest, the runner, audit and gc; steps themselves only see frames.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.tables.contract import Table
+from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.run_id import check_run_id
+
+
+def read_table(spark: SparkSession, root: Path | str, table: Table, version: int | None = None) -> DataFrame:
+    """The table as a frame in contract order, at `version` if one is given."""
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(table_path(root, table.name)).select(*table.names)
+
+
+def read_run(spark: SparkSession, root: Path | str, table: Table, run_id: str) -> DataFrame:
+    """The rows of one run, without `run_id`."""
+    return read_table(spark, root, table).where(F.col("run_id") == check_run_id(run_id)).drop("run_id")
+
+
+def append_once(frame: DataFrame, root: Path | str, table: Table, batch_seq: int) -> None:
+    """Appends the rows of an ingest batch; a batch that was appended before is skipped by Delta.
+
+    The pair (application, version) is the batch's identity: a correction needs a new `batch_seq`.
+    """
+    (
+        frame.select(*table.names)
+        .write.format("delta")
+        .mode("append")
+        .option("txnAppId", f"recsys.{table.name}")
+        .option("txnVersion", batch_seq)
+        .save(table_path(root, table.name))
+    )
+
+
+def stage_run(frame: DataFrame, root: Path | str, table: Table, run_id: str) -> None:
+    """Writes the rows of a run in place of any that the run wrote before; invisible until the run is published."""
+    check_run_id(run_id)
+    laid_out = frame.withColumn("run_id", F.lit(run_id)).select(*table.names)
+    if table.sort_by:
+        laid_out = laid_out.repartitionByRange(*table.sort_by).sortWithinPartitions(*table.sort_by)
+    with _row_groups(frame.sparkSession, table.row_group_bytes):
+        (
+            laid_out.write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", f"run_id = '{run_id}'")
+            .save(table_path(root, table.name))
+        )
+
+
+def delete_run(spark: SparkSession, root: Path | str, table: Table, run_id: str) -> None:
+    """Removes the rows of a run from the table; its files stay until `vacuum`."""
+    from delta.tables import DeltaTable as SparkDeltaTable
+
+    SparkDeltaTable.forPath(spark, table_path(root, table.name)).delete(F.col("run_id") == check_run_id(run_id))
+
+
+@contextmanager
+def _row_groups(spark: SparkSession, row_group_bytes: int) -> Iterator[None]:
+    """Parquet row groups of about `row_group_bytes` inside the block; Delta takes the size from the session only."""
+    if not row_group_bytes:
+        yield
+        return
+    # Delta passes no Parquet option of a writer through, but the session's settings reach the writers' Hadoop conf.
+    spark.conf.set("parquet.block.size", row_group_bytes)
+    try:
+        yield
+    finally:
+        spark.conf.unset("parquet.block.size")

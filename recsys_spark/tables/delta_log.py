@@ -1,0 +1,27 @@
+"""What a Delta log says about a table without reading a row: its newest version, its days, its files.
+
+Owns: reads of table state through delta-rs, no JVM.  Called by the run ledger, the runner's opening checks and gc.
+"""
+
+from datetime import date
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from recsys_spark.tables.ledger import table_path
+
+
+def last_version(root: Path | str, name: str) -> int:
+    """Newest Delta version of the table."""
+    return int(DeltaTable(table_path(root, name)).version())
+
+
+def days_with_rows(root: Path | str, name: str) -> list[date]:
+    """The days of a table that is partitioned by `ds`, ascending."""
+    partitions = DeltaTable(table_path(root, name)).partitions()
+    return sorted({date.fromisoformat(str(partition["ds"])) for partition in partitions})
+
+
+def runs_with_rows(root: Path | str, name: str) -> set[str]:
+    """The runs that have rows in a table that is partitioned by `run_id`."""
+    return {str(partition["run_id"]) for partition in DeltaTable(table_path(root, name)).partitions()}

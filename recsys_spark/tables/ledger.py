@@ -1,0 +1,83 @@
+"""Table creation, and the small append-only ledgers, by delta-rs: no JVM, and a commit that fails if it lost a race.
+
+Owns: every write to tables of the family `ledger`; creation of all tables.  Called by the runner, ingest, publish and
+the commands that need no Spark (`status`, `rollback`, `gc`).  Data tables are written by Spark alone (`delta`).
+Source of the split: delta-rs creates a table in about 0.04 s where Spark takes 1 s or more, and its local commit is an
+exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from recsys_spark.errors import EnvironmentFault, LockedError
+from recsys_spark.tables.arrow import arrow_schema
+from recsys_spark.tables.contract import Table
+
+# What is published is read by delta-rs and DuckDB: neither deletion vectors nor column mapping may ever be on.
+_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
+
+
+def table_path(root: Path | str, name: str) -> str:
+    """Where the table called `name` is stored."""
+    return str(Path(root).absolute() / "tables" / name)
+
+
+def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
+    """Creates what is missing of `tables`, with comments, NOT NULL and CHECKs; raises EnvironmentFault if it cannot."""
+    try:
+        for table in tables:
+            path = table_path(root, table.name)
+            if not DeltaTable.is_deltatable(path):
+                _create(path, table)
+    except (OSError, PermissionError) as err:
+        raise EnvironmentFault(
+            f"[storage] root: expected a folder that can be written, got {root} ({err}); "
+            "give another with --set storage.root=..., or change its rights"
+        ) from err
+
+
+def _create(path: str, table: Table) -> None:
+    created = DeltaTable.create(
+        path,
+        schema=arrow_schema(table),
+        partition_by=list(table.partition_by) or None,
+        name=table.name,
+        description=table.doc,
+        configuration=_PROPERTIES,
+    )
+    checks = {f"{column.name}_valid": column.check for column in table.columns if column.check}
+    if checks:
+        created.alter.add_constraint(checks)
+
+
+def append_rows(root: Path | str, table: Table, rows: list[dict[str, Any]], at_version: int | None = None) -> int:
+    """Appends `rows` in one commit and returns the table's new version.
+
+    at_version: the commit succeeds only on top of this version, otherwise LockedError: another writer came first.
+    """
+    path = table_path(root, table.name)
+    stored = DeltaTable(path, version=at_version)
+    frame = pa.Table.from_pylist(rows, schema=arrow_schema(table))
+    properties = CommitProperties(max_commit_retries=0 if at_version is not None else 3)
+    try:
+        write_deltalake(stored, frame, mode="append", commit_properties=properties)
+    except CommitFailedError as err:
+        raise LockedError(
+            f"{table.name}: expected to commit on version {stored.version()}, got another writer's commit; "
+            "look at `recsys-spark status`, then run the command again"
+        ) from err
+    return int(DeltaTable(path).version())
+
+
+def read_rows(root: Path | str, table: Table) -> list[dict[str, Any]]:
+    """All rows of a ledger, [] if it does not exist; timestamps are datetimes in UTC, maps are dicts."""
+    try:
+        frame = DeltaTable(table_path(root, table.name)).to_pyarrow_table()
+    except TableNotFoundError:
+        return []
+    return frame.to_pylist(maps_as_pydicts="strict")

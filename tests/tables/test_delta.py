@@ -1,0 +1,77 @@
+"""Data tables are written once per batch, replaced per run, and laid out as their contract says."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.errors import ArgumentError
+from recsys_spark.tables.arrow import arrow_schema, random_table
+from recsys_spark.tables.catalog import CANDIDATE_LISTS, QUARANTINE, TABLES, USER_INDEX
+from recsys_spark.tables.delta import append_once, delete_run, read_run, read_table, stage_run
+from recsys_spark.tables.delta_log import last_version
+from recsys_spark.tables.spark import spark_schema
+
+RUN = "20250131-001-9f2c81aa"
+OTHER = "20250131-002-9f2c81aa"
+
+
+def _index_frame(spark: SparkSession, ids: list[str]):
+    return spark.createDataFrame(list(enumerate(ids)), "user_idx int, user_id string")
+
+
+def test_append_once_skips_a_batch_that_was_appended(spark: SparkSession, root: Path) -> None:
+    row = (1, "events", "a.jsonl", "f" * 64, 3, "bad_time", None, None, None, datetime(2025, 1, 1, tzinfo=UTC))
+    frame = spark.createDataFrame([(*row, row[-1].date())], spark_schema(QUARANTINE))
+    for _ in range(2):
+        append_once(frame, root, QUARANTINE, batch_seq=1)
+    append_once(frame, root, QUARANTINE, batch_seq=2)
+    assert read_table(spark, root, QUARANTINE).count() == 2
+
+
+def test_stage_run_replaces_only_its_own_run(spark: SparkSession, root: Path) -> None:
+    stage_run(_index_frame(spark, ["a", "b"]), root, USER_INDEX, OTHER)
+    for ids in (["x", "y", "z"], ["p"]):
+        stage_run(_index_frame(spark, ids), root, USER_INDEX, RUN)
+    assert [row.user_id for row in read_run(spark, root, USER_INDEX, RUN).collect()] == ["p"]
+    assert read_run(spark, root, USER_INDEX, OTHER).count() == 2
+    assert last_version(root, "user_index") == 4  # created as 0, CHECKs as 1, then three stages
+    delete_run(spark, root, USER_INDEX, OTHER)
+    assert read_run(spark, root, USER_INDEX, OTHER).count() == 0
+
+
+def test_stage_run_refuses_a_run_id_that_is_not_one(spark: SparkSession, root: Path) -> None:
+    with pytest.raises(ArgumentError, match="run_id: expected YYYYMMDD-NNN"):
+        stage_run(_index_frame(spark, ["a"]), root, USER_INDEX, "x' OR '1'='1")
+
+
+def test_stage_run_sorts_and_cuts_row_groups_for_lookup(spark: SparkSession, root: Path) -> None:
+    rows = random_table(CANDIDATE_LISTS, 3000, np.random.default_rng(1)).drop(["run_id"]).to_pylist()
+    for number, row in enumerate(rows):
+        row["user_id"] = f"u{number}"
+        row["items"] = [
+            {"item_id": f"item-{n}-{number}", "rank": n, "score": 1.0, "sources": [{"source": "s", "rank": n, "score": 1.0}]}
+            for n in range(100)
+        ]
+    frame = spark.createDataFrame(rows, spark_schema(CANDIDATE_LISTS, without=("run_id",)))
+    stage_run(frame, root, CANDIDATE_LISTS, RUN)
+    folder = root / "tables" / "candidates" / f"run_id={RUN}"
+    for path in folder.glob("*.parquet"):
+        file = pq.ParquetFile(path)
+        users = file.read(columns=["user_id"])["user_id"].to_pylist()
+        assert users == sorted(users)
+        assert max(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)) <= 600
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_create_tables_gives_the_declared_schema_when_read_by_spark(spark: SparkSession, root: Path, name: str) -> None:
+    table = TABLES[name]
+    stored = read_table(spark, root, table).schema
+    assert [field.name for field in stored] == list(table.names)
+    assert [field.dataType.simpleString() for field in stored] == [
+        field.dataType.simpleString() for field in spark_schema(table)
+    ]
+    assert arrow_schema(table).names == list(table.names)
