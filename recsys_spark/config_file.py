@@ -1,4 +1,4 @@
-"""From TOML to `Config`: base, profile, the user's file, then `--set`; every fault is named with the place it came from.
+"""From TOML to `Config`: base, profile, the user's file, then `--set`; every fault is named with its place.
 
 Owns: the layering and the error text.  Called by the command line and the jobs, before Spark starts.
 """
@@ -78,7 +78,9 @@ def _parse_set(text: str) -> dict[str, Any]:
     return dict(parsed)
 
 
-def _lay_over(below: dict[str, Any], above: dict[str, Any], place: str, places: Places, at: tuple[str, ...] = ()) -> None:
+def _lay_over(
+    below: dict[str, Any], above: dict[str, Any], place: str, places: Places, at: tuple[str, ...] = ()
+) -> None:
     for key, value in above.items():
         path = (*at, key)
         places[path] = place
@@ -136,7 +138,7 @@ def _known_keys(section: tuple[str, ...]) -> list[str]:
         if found is None:  # below a mapping of the user's own names: the value model
             continue
         annotation = found.annotation
-        arguments = getattr(annotation, "__args__", ())
+        arguments: tuple[Any, ...] = getattr(annotation, "__args__", ())
         model = arguments[1] if len(arguments) == 2 else annotation
     return list(getattr(model, "model_fields", {}))
 

@@ -29,7 +29,7 @@ class ConfigError(RecsysError):
     exit_code = EXIT_BAD_INPUT
 
 
-class EnvironmentFault(RecsysError):
+class EnvironmentFault(RecsysError):  # noqa: N818 - the fault is the machine's
     """Something that the machine must have is missing: Java, the Delta jar, a writable warehouse."""
 
     exit_code = EXIT_BAD_INPUT

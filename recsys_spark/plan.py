@@ -36,6 +36,9 @@ PLAN: tuple[Step, ...] = (
     Step("publish", ("audits",), ("publishes", "runs")),
 )
 
+# Read at the Delta version that was pinned when the run was opened, cut at its date.
+PINNED = ("events", "items", "users")
+
 BUNDLE_TABLES = ("user_index", "item_index", "user_features", "item_features", "candidates", "fallback_candidates")
 
 

@@ -4,12 +4,13 @@ Owns: the check of Java, the local profile, the Delta jar.  Under spark-submit t
 settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
 """
 
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -20,29 +21,44 @@ from recsys_spark.errors import EnvironmentFault
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _OLDEST_JAVA = 17
 
-_log = logging.getLogger(__name__)
 
-
-def open_session(app_name: str, extra: dict[str, str] | None = None) -> SparkSession:
+def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = None) -> SparkSession:
     """The session of this process: the one that spark-submit made, else a new local one.
 
-    extra: settings laid over the local profile.  Raises EnvironmentFault if Java or the Delta jar is missing.
+    log_file: where a local JVM and its workers write what would otherwise cover the console.  extra: settings laid over
+    the local profile.  Raises EnvironmentFault if Java or the Delta jar is missing.
     """
-    # Workers must run the interpreter of the driver, and keep days in UTC whatever the machine's zone is.
+    # Workers must run the interpreter of the driver.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        check_java()
-        for key, value in (local_settings() | (extra or {})).items():
-            builder = builder.config(key, value)
-        builder = builder.config("spark.jars.packages", DELTA_PACKAGE)
-    try:
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
         return builder.getOrCreate()
+    check_java()
+    for key, value in (local_settings() | (extra or {})).items():
+        builder = builder.config(key, value)
+    builder = builder.config("spark.jars.packages", DELTA_PACKAGE)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _stderr_to(log_file):
+            return builder.getOrCreate()
     except Exception as err:
         raise EnvironmentFault(
-            f"session: expected Spark to start with {DELTA_PACKAGE}, got {_first_line(err)}; check that Maven Central "
-            "can be reached, or put the jar into ~/.m2 and its name into spark.jars"
+            f"session: expected Spark to start with {DELTA_PACKAGE}, got {_cause(err, log_file)}; check that Maven "
+            f"Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in {log_file}"
         ) from err
+
+
+@contextmanager
+def _stderr_to(log_file: Path) -> Iterator[None]:
+    """Standard error goes to `log_file` inside the block; a JVM that is started there keeps it for its life."""
+    kept = os.dup(2)
+    with log_file.open("wb") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def local_settings() -> dict[str, str]:
@@ -77,6 +93,9 @@ _INSTALL_JAVA = (
 )
 
 
-def _first_line(err: Exception) -> str:
-    text = str(err).strip() or type(err).__name__
-    return text.splitlines()[0][:300]
+def _cause(err: Exception, log_file: Path) -> str:
+    """The line that says why: of the JVM's output if it names one, else of the exception."""
+    for line in log_file.read_text(encoding="utf-8", errors="replace").splitlines():
+        if "unresolved dependency" in line or "Exception in thread" in line or "not found" in line.lower():
+            return line.strip(" \t:")[:300]
+    return (str(err).strip() or type(err).__name__).splitlines()[0][:300]

@@ -21,7 +21,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from recsys_spark.session import open_session
 
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "recsys-spark" / "numba"))
-    session = open_session("tests", extra=TEST_SETTINGS)
+    session = open_session("tests", tmp_path_factory.mktemp("logs") / "spark.log", extra=TEST_SETTINGS)
     yield session
     session.stop()
 

@@ -1,1 +1,1 @@
-"""Tables: declared once in `catalog`, rendered for Spark and Arrow, checked, and the only place that touches storage."""
+"""Tables: declared once, rendered for Spark and Arrow, checked; the only place that touches storage."""

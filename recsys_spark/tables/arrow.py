@@ -4,6 +4,7 @@ Owns: the rendering from `contract` to pyarrow.  Called by `ledger`, by the adap
 """
 
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,12 @@ def arrow_schema(table: Table) -> pa.Schema:
     return pa.schema([_field(column) for column in table.columns])
 
 
+def schema_hash(table: Table) -> str:
+    """Hash of the declared names and types, in order."""
+    text = ",".join(f"{field.name}:{field.type}" for field in arrow_schema(table))
+    return sha256(text.encode()).hexdigest()
+
+
 def _field(column: Column) -> pa.Field:
     comment = f"{column.doc} [{column.unit}]" if column.unit else column.doc
     return pa.field(column.name, arrow_type(column.type), nullable=column.nullable, metadata={"comment": comment})
@@ -65,7 +72,7 @@ def random_table(table: Table, n_rows: int, rng: np.random.Generator) -> pa.Tabl
     return pa.table(columns, schema=arrow_schema(table))
 
 
-def _random_value(declared: Type, unique: int | None, rng: np.random.Generator) -> Any:  # noqa: PLR0911
+def _random_value(declared: Type, unique: int | None, rng: np.random.Generator) -> Any:
     number = unique if unique is not None else int(rng.integers(0, 1000))
     match declared:
         case ListOf(element):

@@ -127,7 +127,7 @@ INGEST_BATCHES = Table(
             "files of the batch in the order in which they are read",
         ),
         Column("mapping", "string", "the configuration section that the batch is read with, as JSON"),
-        Column("min_event_time", "timestamp", "earliest event_time, or valid_from of a catalogue row, that was added", nullable=True),
+        Column("min_event_time", "timestamp", "earliest event_time, or valid_from, that was added", nullable=True),
         Column("max_event_time", "timestamp", "latest event_time, or valid_from, that was added", nullable=True),
         Column("affected_dates", ListOf("date"), "days that gained events"),
         Column("detail", "string", "why it was refused", nullable=True),
@@ -322,7 +322,9 @@ RUNS = Table(
     (
         Column("run_id", "string", "YYYYMMDD-NNN-<8 hex of configuration, code and inputs>"),
         Column("data_date", "date", "as-of day D: events before D 00:00 UTC were used"),
-        Column("state", "string", "state", check="state IN ('open', 'published', 'backfilled', 'refused', 'abandoned')"),
+        Column(
+            "state", "string", "state", check="state IN ('open', 'published', 'backfilled', 'refused', 'abandoned')"
+        ),
         Column("fingerprint", "string", "hash of configuration, code and pinned inputs"),
         Column("config_hash", "string", "hash of the resolved configuration"),
         Column("code_version", "string", "version of the product and hash of its source"),

@@ -5,7 +5,6 @@ storage holds.
 """
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -48,12 +47,6 @@ def check_schema(frame: DataFrame, table: Table, without: tuple[str, ...] = ()) 
         )
 
 
-def schema_hash(table: Table) -> str:
-    """Hash of the declared names and types."""
-    text = ",".join(f"{field.name}:{field.dataType.simpleString()}" for field in spark_schema(table))
-    return sha256(text.encode()).hexdigest()
-
-
 def measure_rows(frame: DataFrame, table: Table) -> RowFigures:
     """Counts, key uniqueness, nulls, violated conditions and content hash of `frame`, in one aggregate job."""
     required = [column for column in table.columns if not column.nullable and column.name in frame.columns]
@@ -83,9 +76,7 @@ def _content_sum(frame: DataFrame, table: Table) -> Column:
     for field in spark_schema(table):
         if field.name in frame.columns and field.name not in table.volatile:
             column = F.col(field.name)
-            columns.append(
-                F.array_sort(F.map_entries(column)) if field.dataType.typeName() == "map" else column
-            )
+            columns.append(F.array_sort(F.map_entries(column)) if field.dataType.typeName() == "map" else column)
     return F.sum(F.xxhash64(*columns).cast("decimal(38,0)"))
 
 
@@ -103,4 +94,3 @@ def check_rows(figures: RowFigures, table: Table, where: str) -> None:
     ]
     if faults:
         raise ContractError(f"{table.name} {where}: {'; '.join(faults)}; correct the step that writes it and rerun it")
-

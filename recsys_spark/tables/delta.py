@@ -1,7 +1,7 @@
 """The only place that reads or writes data tables with Spark.
 
-Owns: the three ways in which data is written (append once per ingest batch, stage of a run, deletion of a run) and the
-pinned read.  Called by ingest, the runner, audit and gc; steps themselves only see frames.
+Owns: the two ways in which data is written (append once per ingest batch, stage of a run) and the pinned
+read.  Called by ingest and the runner; steps themselves only see frames.
 """
 
 from collections.abc import Iterator
@@ -57,13 +57,6 @@ def stage_run(frame: DataFrame, root: Path | str, table: Table, run_id: str) -> 
             .option("replaceWhere", f"run_id = '{run_id}'")
             .save(table_path(root, table.name))
         )
-
-
-def delete_run(spark: SparkSession, root: Path | str, table: Table, run_id: str) -> None:
-    """Removes the rows of a run from the table; its files stay until `vacuum`."""
-    from delta.tables import DeltaTable as SparkDeltaTable
-
-    SparkDeltaTable.forPath(spark, table_path(root, table.name)).delete(F.col("run_id") == check_run_id(run_id))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from recsys_spark.errors import EnvironmentFault, LockedError
 from recsys_spark.tables.arrow import arrow_schema
@@ -31,10 +31,8 @@ def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
     """Creates what is missing of `tables`, with comments, NOT NULL and CHECKs; raises EnvironmentFault if it cannot."""
     try:
         for table in tables:
-            path = table_path(root, table.name)
-            if not DeltaTable.is_deltatable(path):
-                _create(path, table)
-    except (OSError, PermissionError) as err:
+            _create(table_path(root, table.name), table)
+    except (OSError, DeltaError) as err:
         raise EnvironmentFault(
             f"[storage] root: expected a folder that can be written, got {root} ({err}); "
             "give another with --set storage.root=..., or change its rights"
@@ -42,17 +40,21 @@ def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
 
 
 def _create(path: str, table: Table) -> None:
+    """Creates the table, or adds the checks that a kill between the two commits left out."""
     created = DeltaTable.create(
         path,
         schema=arrow_schema(table),
+        mode="ignore",
         partition_by=list(table.partition_by) or None,
         name=table.name,
         description=table.doc,
         configuration=_PROPERTIES,
     )
+    known = created.metadata().configuration
     checks = {f"{column.name}_valid": column.check for column in table.columns if column.check}
-    if checks:
-        created.alter.add_constraint(checks)
+    missing = {name: check for name, check in checks.items() if f"delta.constraints.{name}" not in known}
+    if missing:
+        created.alter.add_constraint(missing)
 
 
 def append_rows(root: Path | str, table: Table, rows: list[dict[str, Any]], at_version: int | None = None) -> int:
@@ -80,4 +82,5 @@ def read_rows(root: Path | str, table: Table) -> list[dict[str, Any]]:
         frame = DeltaTable(table_path(root, table.name)).to_pyarrow_table()
     except TableNotFoundError:
         return []
-    return frame.to_pylist(maps_as_pydicts="strict")
+    rows: list[dict[str, Any]] = frame.to_pylist(maps_as_pydicts="strict")
+    return rows

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.errors import ArgumentError
 from recsys_spark.tables.arrow import arrow_schema, random_table
 from recsys_spark.tables.catalog import CANDIDATE_LISTS, QUARANTINE, TABLES, USER_INDEX
-from recsys_spark.tables.delta import append_once, delete_run, read_run, read_table, stage_run
+from recsys_spark.tables.delta import append_once, read_run, read_table, stage_run
 from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.spark import spark_schema
 
@@ -39,8 +39,6 @@ def test_stage_run_replaces_only_its_own_run(spark: SparkSession, root: Path) ->
     assert [row.user_id for row in read_run(spark, root, USER_INDEX, RUN).collect()] == ["p"]
     assert read_run(spark, root, USER_INDEX, OTHER).count() == 2
     assert last_version(root, "user_index") == 4  # created as 0, CHECKs as 1, then three stages
-    delete_run(spark, root, USER_INDEX, OTHER)
-    assert read_run(spark, root, USER_INDEX, OTHER).count() == 0
 
 
 def test_stage_run_refuses_a_run_id_that_is_not_one(spark: SparkSession, root: Path) -> None:

@@ -1,0 +1,270 @@
+"""The command `recsys-spark`: arguments in, exit code out; the work is done by the modules that it names.
+
+Owns: the commands, their options and the exit codes.  Heavy imports stay inside the commands, so that a wrong setting
+is refused in well under two seconds.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recsys_spark.config_file import load_config
+from recsys_spark.console import Console
+from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from recsys_spark.config import Config
+    from recsys_spark.runner import RunReport
+
+app = typer.Typer(
+    help="From engagement logs to published recommendations, every day.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
+FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Settings profile in conf/.")]
+FileOption = Annotated[Path | None, typer.Option("--config", help="Your settings; ./recsys.toml is found by itself.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else.")]
+JsonOption = Annotated[bool, typer.Option("--json-logs", help="One JSON object a line instead of progress bars.")]
+DateOption = Annotated[str | None, typer.Option("--date", help="As-of day D: events before D 00:00 UTC count.")]
+HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
+
+
+@app.command()
+def init(
+    logs: Annotated[Path, typer.Argument(help="Folder with your logs.")],
+    out: Annotated[Path, typer.Option("--out", help="Settings file to write.")] = Path("recsys.toml"),
+) -> None:
+    """Look at a folder of logs, show a few rows as they would be read, and write a commented settings file."""
+    from recsys_spark.probe import write_settings
+
+    write_settings(logs, out, Console(json_logs=False))
+
+
+@app.command()
+def run(
+    date_text: DateOption = None,
+    history: HistoryOption = False,
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+    json_logs: JsonOption = False,
+) -> None:
+    """Ingest what is new, then run and publish one date (by default the day after the last event)."""
+    config = _settings(profile, file, sets)
+    day = _day(date_text)
+    console = Console(json_logs)
+    with _writing(config, "run") as spark, console.progress("run") as observe:
+        from recsys_spark.runner import run_day
+
+        _ingest_all(spark, config, console, history)
+        _tell(console, run_day(spark, config, day, observe))
+
+
+@app.command()
+def ingest(
+    history: HistoryOption = False,
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+    json_logs: JsonOption = False,
+) -> None:
+    """Take in new event logs and catalogue snapshots, exactly once, without running a date."""
+    config = _settings(profile, file, sets)
+    console = Console(json_logs)
+    with _writing(config, "ingest") as spark:
+        _ingest_all(spark, config, console, history)
+
+
+@app.command()
+def step(
+    name: Annotated[str, typer.Argument(help="Step of the plan.")],
+    date_text: DateOption = None,
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+    json_logs: JsonOption = False,
+) -> None:
+    """Run one step of the open run of a date; `ingest` and `catalog` need no date."""
+    from recsys_spark.plan import PLAN
+
+    if name not in {one.name for one in PLAN}:
+        names = ", ".join(one.name for one in PLAN)
+        raise ArgumentError(f"step: expected one of {names}, got {name[:80]!r}; correct the name")
+    config = _settings(profile, file, sets)
+    day = _day(date_text)
+    console = Console(json_logs)
+    with _writing(config, f"step {name}") as spark, console.progress(name) as observe:
+        if name in ("ingest", "catalog"):
+            _ingest_one(spark, config, console, name, history=False)
+            return
+        from recsys_spark.runner import join_run, next_day
+
+        _tell(console, join_run(spark, config, day or next_day(config.root), name, observe))
+
+
+@app.command()
+def status(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
+    """Show what is current, the last runs with their steps and gates, and the last ingest batches."""
+    from recsys_spark.status import show_status
+
+    show_status(_settings(profile, file, sets).root, Console(json_logs=False))
+
+
+@app.command()
+def lookup(
+    user: Annotated[str, typer.Argument(help="User id as it is in the logs.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Candidates to show.")] = 20,
+    segment: SegmentOption = None,
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Show a user's recent items and published candidates, with titles and the lists that proposed them."""
+    from recsys_spark.lookup import show_user
+
+    show_user(_settings(profile, file, sets).root, user, n, segment, Console(json_logs=False))
+
+
+@app.command()
+def rollback(
+    to: Annotated[str, typer.Option("--to", help="Run to make current again.")],
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Make an earlier published run current again, by one row and without Spark."""
+    config = _settings(profile, file, sets)
+    from recsys_spark.lock import warehouse_lock
+    from recsys_spark.publish import rollback_to
+    from recsys_spark.tables.run_id import check_run_id
+
+    with warehouse_lock(config.root, "rollback"):
+        sequence = rollback_to(config, check_run_id(to))
+    Console(json_logs=False).say(f"{to} is current again (publish {sequence})")
+
+
+@app.command()
+def gc(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
+    """Delete bundles that nobody can be reading any more, and the files behind them."""
+    config = _settings(profile, file, sets)
+    from recsys_spark.gc import collect
+    from recsys_spark.lock import warehouse_lock
+
+    with warehouse_lock(config.root, "gc"):
+        report = collect(config, datetime.now(UTC))
+    Console(json_logs=False).say(
+        f"removed the rows of {len(report.runs)} runs and {report.n_files} files; kept {len(report.kept)} runs"
+    )
+
+
+@app.command()
+def demo(
+    folder: FolderOption = Path("recsys-demo"),
+) -> None:
+    """Run the whole product on two years of a real shop's log, and measure what it published."""
+    from recsys_spark.demo import run_demo
+
+    run_demo(Console(json_logs=False), folder)
+
+
+@app.command()
+def reference() -> None:
+    """Print the reference of tables, features and settings (the README holds the same text)."""
+    from recsys_spark.reference import reference_text
+
+    sys.stdout.write(reference_text())
+
+
+def _settings(profile: str, file: Path | None, sets: list[str] | None) -> "Config":
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", profile):
+        raise ArgumentError(f"--profile: expected the name of a file in conf/, got {profile[:80]!r}; for example local")
+    own = Path("recsys.toml")
+    config = load_config(profile, file or (own if own.is_file() else None), tuple(sets or ()))
+    from recsys_spark.sources import check_params
+
+    check_params(config)
+    return config
+
+
+def _day(text: str | None) -> date | None:
+    """The day that `text` names; raises ArgumentError unless it is a real YYYY-MM-DD of today or before."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ArgumentError(f"--date: expected YYYY-MM-DD, got {text[:80]!r}; for example 2026-01-31")
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as err:
+        raise ArgumentError(f"--date: expected a day of the calendar, got {text} ({err}); correct it") from err
+    # Events of today are in before tomorrow 00:00, so tomorrow is the last day that a run can be as of.
+    last = datetime.now(UTC).date() + timedelta(days=1)
+    if day > last:
+        raise ArgumentError(f"--date: expected a day up to {last}, got {text}; its events cannot have happened yet")
+    return day
+
+
+@contextmanager
+def _writing(config: "Config", command: str) -> "Iterator[SparkSession]":
+    """The session of a command that writes: it holds the lock, and all tables exist."""
+    from recsys_spark.features import declared_tables
+    from recsys_spark.lock import warehouse_lock
+    from recsys_spark.session import open_session
+    from recsys_spark.tables.ledger import create_tables
+
+    with warehouse_lock(config.root, command):
+        create_tables(config.root, declared_tables().values())
+        spark = open_session(f"recsys-spark {command}", config.root / "_logs" / "spark.log")
+        try:
+            yield spark
+        finally:
+            spark.stop()
+
+
+def _ingest_all(spark: "SparkSession", config: "Config", console: Console, history: bool) -> None:
+    for name in ("catalog", "ingest"):
+        _ingest_one(spark, config, console, name, history)
+
+
+def _ingest_one(spark: "SparkSession", config: "Config", console: Console, name: str, history: bool) -> None:
+    from recsys_spark.steps.catalog import ingest_catalogue
+    from recsys_spark.steps.ingest import ingest
+
+    if name == "catalog":
+        console.ingested(ingest_catalogue(spark, config))
+    else:
+        console.ingested(ingest(spark, config, history=history))
+
+
+def _tell(console: Console, report: "RunReport") -> None:
+    for warning in report.warnings:
+        console.warn(warning)
+    console.finished(report)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code; a named fault is one line on stderr, a crash keeps its traceback."""
+    try:
+        app(args=arguments, prog_name="recsys-spark", standalone_mode=False)
+    except RecsysError as err:
+        sys.stderr.write(f"{err}\n")
+        return err.exit_code
+    except typer.Exit as err:
+        return int(err.exit_code)
+    except Exception as err:
+        if hasattr(err, "exit_code") and hasattr(err, "format_message"):  # a usage error of the command line
+            sys.stderr.write(f"{err.format_message()}\n")
+            return int(err.exit_code)
+        raise
+    return EXIT_DONE

@@ -1,0 +1,75 @@
+"""Collection of what nobody can be reading any more: rows of old runs, then the files behind them.
+
+Owns: which runs are kept.  Called by `recsys-spark gc` under the lock, never by a publish.  No Spark: a partition is
+dropped by one entry of the Delta log.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from recsys_spark.config import Config
+from recsys_spark.features import declared_tables
+from recsys_spark.run_ledger import latest_runs
+from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.collect import delete_run, vacuum
+from recsys_spark.tables.delta_log import runs_with_rows
+from recsys_spark.tables.ledger import read_rows
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection did: runs whose rows were deleted, files removed, runs kept."""
+
+    runs: tuple[str, ...]
+    n_files: int
+    kept: tuple[str, ...]
+
+
+def collect(config: Config, now: datetime) -> Collected:
+    """Deletes the rows of runs that are not kept, then files that were removed from their table before the grace.
+
+    A bundle stays readable for the grace after it was superseded: its rows are deleted no sooner, and the files of
+    deleted rows live for another grace, in which a reader that holds the bundle reads on.
+    """
+    root = config.root
+    kept = runs_to_keep(config, now)
+    run_tables = [table for table in declared_tables().values() if table.family in ("bundle", "work")]
+    stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
+    gone = sorted(set().union(*stored.values()) - kept)
+    for table in run_tables:
+        for run_id in sorted(stored[table.name] - kept):
+            delete_run(root, table, run_id)
+    unused_before = now - timedelta(hours=config.publish.grace_hours)
+    hours = max(0, int((datetime.now(UTC) - unused_before) / timedelta(hours=1)))
+    n_files = sum(vacuum(root, table, hours) for table in run_tables)
+    return Collected(tuple(gone), n_files, tuple(sorted(kept)))
+
+
+def runs_to_keep(config: Config, now: datetime) -> set[str]:
+    """The current run, the newest published and failed ones as configured, open runs, and those within their grace."""
+    root = config.root
+    published = sorted(read_rows(root, PUBLISHES), key=lambda row: row["publish_seq"])
+    kept = {row["run_id"] for row in published[-1:]}
+    kept |= _within_grace(published, now)
+    kept |= set(_newest([row["run_id"] for row in published], config.publish.keep_published))
+    runs = latest_runs(root)
+    kept |= {row["run_id"] for row in runs if row["state"] == "open"}
+    kept |= set(_newest([row["run_id"] for row in runs if row["state"] == "backfilled"], config.publish.keep_published))
+    failed = [row["run_id"] for row in runs if row["state"] in ("refused", "abandoned")]
+    return kept | set(_newest(failed, config.publish.keep_failed))
+
+
+def _within_grace(published: list[dict[str, Any]], now: datetime) -> set[str]:
+    """Runs that were superseded less than their promised grace ago."""
+    return {
+        before["run_id"]
+        for before, after in pairwise(published)
+        if now - after["published_at"] < timedelta(hours=before["grace_hours"])
+    }
+
+
+def _newest(run_ids: list[str], count: int) -> list[str]:
+    """The last `count` different names, in their order."""
+    return list(dict.fromkeys(reversed(run_ids)))[:count]

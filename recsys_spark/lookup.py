@@ -1,0 +1,60 @@
+"""`recsys-spark lookup USER`: a user's recent items and published list, with titles and reasons; no Spark.
+
+Owns: that view of the reader.  Called by `cli` and by the demo.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from recsys_spark.console import Console
+from recsys_spark.reader import Bundle, Candidate, open_current
+
+_RECENT = 10
+
+_ORIGINS = {
+    "user": "a list of their own",
+    "segment": "no list of their own: the list of segment {segment}",
+    "global": "no list of their own and no segment with one: the list for everybody",
+}
+
+
+def show_user(root: Path, user_id: str, n: int, segment: str | None, console: Console) -> None:
+    """Prints what the current bundle holds for `user_id`: recent items, then the first `n` candidates."""
+    show_user_of(open_current(root), user_id, n, segment, console)
+
+
+def show_user_of(bundle: Bundle, user_id: str, n: int, segment: str | None, console: Console) -> None:
+    """Prints what `bundle` holds for `user_id`."""
+    features = bundle.user_features(user_id)
+    found = bundle.candidates(user_id, segment=segment)
+    recent = list(features["recent_items"])[:_RECENT] if features else []
+    shown = found.items[:n]
+    titles = bundle.item_features([*recent, *(one.item_id for one in shown)])
+    known = f"segment {features['segment'] or 'unknown'}" if features else "unknown to this run"
+    origin = _ORIGINS[found.origin].format(segment=segment or (features or {}).get("segment"))
+    console.say(f"[bold]{escape(user_id)}[/bold]: {known}; {origin}; bundle {bundle.run_id} as of {bundle.data_date}")
+    if recent:
+        console.rich.print(_recent_table(recent, titles))
+    console.rich.print(_candidate_table(shown, titles, len(found.items)))
+
+
+def _recent_table(recent: list[str], titles: dict[str, dict[str, Any]]) -> Table:
+    table = Table("item", "title", title="Recent items, newest first")
+    for item_id in recent:
+        table.add_row(escape(item_id), _title(titles, item_id))
+    return table
+
+
+def _candidate_table(shown: tuple[Candidate, ...], titles: dict[str, dict[str, Any]], stored: int) -> Table:
+    table = Table("rank", "item", "title", "score", "because of", title=f"Candidates ({len(shown)} of {stored})")
+    for one in shown:
+        reasons = ", ".join(f"{source.source} #{source.rank}" for source in one.sources)
+        table.add_row(str(one.rank), escape(one.item_id), _title(titles, one.item_id), f"{one.score:.4f}", reasons)
+    return table
+
+
+def _title(titles: dict[str, dict[str, Any]], item_id: str) -> str:
+    return escape((titles.get(item_id) or {}).get("title") or "")

@@ -1,0 +1,142 @@
+"""The commit point of a day: one row in `publishes`, on top of the head that the audit saw, or none.
+
+Owns: every row of `publishes` and the state that a run ends in.  Called by the runner's last step and by `rollback`,
+both under the warehouse lock; needs no Spark.
+"""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys_spark.config import Config
+from recsys_spark.errors import ArgumentError, DamagedError, LockedError
+from recsys_spark.failpoint import failpoint
+from recsys_spark.features import declared_tables
+from recsys_spark.plan import BUNDLE_TABLES
+from recsys_spark.run_ledger import OpenRun, latest_runs, record_state, steps_of
+from recsys_spark.tables.arrow import schema_hash
+from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.delta_log import count_rows, last_version
+from recsys_spark.tables.head import PublishRow, check_history, seal_row
+from recsys_spark.tables.ledger import append_rows, read_rows
+
+_log = logging.getLogger(__name__)
+
+
+def history(root: Path) -> tuple[PublishRow, ...]:
+    """Every publish and rollback in order, checked; the last is the head.  Raises DamagedError on a damaged row."""
+    return check_history(read_rows(root, PUBLISHES))
+
+
+def head(root: Path) -> PublishRow | None:
+    """What is current, None before the first publish."""
+    rows = history(root)
+    return rows[-1] if rows else None
+
+
+def commit(config: Config, run: OpenRun, audited_on: int) -> str:
+    """Publishes an audited run: `published`, or `backfilled` if a later date is current and stays so.
+
+    audited_on: publish_seq of the head that the audit compared with, 0 for none.  Raises LockedError if another run
+    was published since then, or wins the race for the same row.
+    """
+    root = config.root
+    version = last_version(root, PUBLISHES.name)
+    current = head(root)
+    current_seq = current.publish_seq if current else 0
+    if current_seq != audited_on:
+        raise LockedError(
+            f"publishes: expected publish {audited_on} to be current, as when run {run.run_id} was audited, got "
+            f"{current_seq}; another run was published meanwhile: run the date again if it is still wanted"
+        )
+    if current and run.data_date < current.data_date:
+        return _end(root, run, "backfilled")
+    failpoint("publish.before_commit")
+    _append(root, _publish_row(config, run, current_seq), version)
+    failpoint("publish.after_commit")
+    return _end(root, run, "published")
+
+
+def rollback_to(config: Config, run_id: str) -> int:
+    """Makes a completed run current again and returns the new publish_seq; nothing is moved or rewritten.
+
+    Raises ArgumentError if the run was never completed, DamagedError if its rows are no longer all in storage.
+    """
+    root = config.root
+    version = last_version(root, PUBLISHES.name)
+    rows = history(root)
+    completed = {row["run_id"]: row for row in latest_runs(root) if row["state"] in ("published", "backfilled")}
+    if run_id not in completed or not rows:
+        known = ", ".join(completed) or "none"
+        raise ArgumentError(f"--to: expected a completed run, got {run_id}; completed are {known}")
+    earlier = next((row for row in reversed(rows) if row.run_id == run_id), None)
+    run = completed[run_id]
+    tables = [dict(table) for table in earlier.as_row()["tables"]] if earlier else _tables(root, run_id)
+    for table in tables:
+        stored = count_rows(root, table["name"], run_id)
+        if stored != table["n_rows"]:
+            raise DamagedError(
+                f"{table['name']} run_id={run_id}: expected {table['n_rows']} rows, got {stored}; "
+                "the run was collected or damaged: choose another one"
+            )
+    fields = _fields(config, run, rows[-1].publish_seq) | {"kind": "rollback", "tables": tables}
+    _append(root, seal_row(fields), version)
+    return rows[-1].publish_seq + 1
+
+
+def _publish_row(config: Config, run: OpenRun, current_seq: int) -> dict[str, Any]:
+    fields = _fields(config, vars(run), current_seq)
+    return seal_row(fields | {"kind": "publish", "tables": _tables(config.root, run.run_id)})
+
+
+def _fields(config: Config, run: dict[str, Any], current_seq: int) -> dict[str, Any]:
+    """What every row says besides its kind and tables."""
+    names = ("run_id", "data_date", "config_hash", "code_version")
+    return {name: run[name] for name in names} | {
+        "publish_seq": current_seq + 1,
+        "prev_seq": current_seq,
+        "grace_hours": config.publish.grace_hours,
+        "published_at": datetime.now(UTC),
+    }
+
+
+def _tables(root: Path, run_id: str) -> list[dict[str, Any]]:
+    """The tables of a bundle as its steps recorded them and its audit found them in storage."""
+    contracts = declared_tables()
+    written = {name: row for row in steps_of(root, run_id).values() for name in row["n_rows"]}
+    return [
+        {
+            "name": name,
+            "rel_path": f"tables/{name}",
+            "delta_version": last_version(root, name),
+            "n_rows": written[name]["n_rows"][name],
+            "content_hash": written[name]["content_hashes"][name],
+            "schema_hash": schema_hash(contracts[name]),
+        }
+        for name in BUNDLE_TABLES
+    ]
+
+
+def _append(root: Path, row: dict[str, Any], version: int) -> None:
+    """Commits `row` on `version` of `publishes`; if the reply is lost, what storage holds decides."""
+    try:
+        append_rows(root, PUBLISHES, [row], at_version=version)
+        failpoint("publish.reply_lost")
+    except Exception:
+        current = head(root)
+        if current is None or current.row_sha256 != row["row_sha256"]:
+            raise
+        _log.warning("publish_seq=%d committed, though the reply to the commit was lost", current.publish_seq)
+    current = head(root)
+    if current is None or current.row_sha256 != row["row_sha256"]:
+        raise LockedError(
+            f"publishes: expected publish {row['publish_seq']} to be {row['run_id']}, got another one; "
+            "look at `recsys-spark status`, then run the date again if it is still wanted"
+        )
+
+
+def _end(root: Path, run: OpenRun, state: str) -> str:
+    row = next(row for row in latest_runs(root) if row["run_id"] == run.run_id)
+    record_state(root, row, state)
+    return state

@@ -1,0 +1,128 @@
+"""Runs as the ledgers know them: which run of a date is open, what it is pinned to, which steps it has done.
+
+Owns: `runs` and `run_steps`.  Called by the runner, publish and the commands that only look.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from recsys_spark import __version__
+from recsys_spark.config import Config, derive_seed
+from recsys_spark.config_file import config_hash
+from recsys_spark.plan import PINNED
+from recsys_spark.tables.catalog import INGEST_BATCHES, PUBLISHES, RUN_STEPS, RUNS
+from recsys_spark.tables.delta_log import last_version
+from recsys_spark.tables.ledger import append_rows, read_rows
+from recsys_spark.tables.run_id import make_run_id
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is being worked on.  pins: Delta version per input table; done: steps it has completed."""
+
+    run_id: str
+    data_date: date
+    pins: dict[str, int]
+    seed: int
+    config_hash: str
+    code_version: str
+    done: frozenset[str]
+
+
+def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
+    """The run of `day` for today's inputs, configuration and code, and its state.
+
+    state: `open` (new or resumed), or `published` / `backfilled` when the same run was completed before.  An open run
+    of the day whose inputs, configuration or code have changed is abandoned; its rows stay until gc.
+    """
+    root = config.root
+    runs = [row for row in latest_runs(root) if row["data_date"] == day]
+    hashed, code = config_hash(config), code_version()
+    fingerprint = sha256(json.dumps([hashed, code, *_input_batches(root, day)]).encode()).hexdigest()
+    published = {row["run_id"] for row in read_rows(root, PUBLISHES)}
+    for row in runs:
+        if row["state"] == "open" and row["run_id"] in published:
+            # Killed between the commit, which decides, and this record of it.
+            record_state(root, row, "published")
+            row["state"] = "published"
+        if row["fingerprint"] == fingerprint and row["state"] in ("open", "published", "backfilled"):
+            return _as_open_run(root, row), row["state"]
+    for row in runs:
+        if row["state"] == "open":
+            record_state(root, row, "abandoned")
+    row = {
+        "run_id": make_run_id(day, len(runs) + 1, fingerprint),
+        "data_date": day,
+        "state": "open",
+        "fingerprint": fingerprint,
+        "config_hash": hashed,
+        "code_version": code,
+        "pins": {name: last_version(root, name) for name in PINNED},
+        "base_run_id": _base_run(root, day),
+        "seed": derive_seed(config.run.seed, "run", day),
+    }
+    record_state(root, row, "open")
+    return _as_open_run(root, row), "open"
+
+
+def latest_runs(root: Path) -> list[dict[str, Any]]:
+    """The newest row of every run, in the order in which the runs were opened."""
+    newest: dict[str, dict[str, Any]] = {}
+    for row in sorted(read_rows(root, RUNS), key=lambda row: row["recorded_at"]):
+        newest[row["run_id"]] = row
+    return list(newest.values())
+
+
+def record_state(root: Path, row: dict[str, Any], state: str) -> None:
+    """Appends the run with a new state."""
+    append_rows(root, RUNS, [row | {"state": state, "recorded_at": datetime.now(UTC)}])
+
+
+def record_step(root: Path, row: dict[str, Any]) -> None:
+    """Appends a completed step; its outputs are staged and checked by then."""
+    append_rows(root, RUN_STEPS, [row | {"recorded_at": datetime.now(UTC)}])
+
+
+def steps_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
+    """The completed steps of a run by name; a step that was run again counts with its newest row."""
+    rows = [row for row in read_rows(root, RUN_STEPS) if row["run_id"] == run_id]
+    return {row["step"]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}
+
+
+def code_version() -> str:
+    """Version and hash of the product's own source: changed code makes a new run."""
+    digest = sha256()
+    package = Path(__file__).resolve().parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def _input_batches(root: Path, day: date) -> list[int]:
+    """Ingest batches that a run of `day` can see: those that brought anything before it."""
+    cutoff = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    done = [row for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"]
+    return sorted(
+        row["batch_seq"] for row in done if row["min_event_time"] is not None and row["min_event_time"] < cutoff
+    )
+
+
+def _base_run(root: Path, day: date) -> str | None:
+    earlier = [row for row in read_rows(root, PUBLISHES) if row["data_date"] < day]
+    return max(earlier, key=lambda row: row["publish_seq"])["run_id"] if earlier else None
+
+
+def _as_open_run(root: Path, row: dict[str, Any]) -> OpenRun:
+    return OpenRun(
+        run_id=row["run_id"],
+        data_date=row["data_date"],
+        pins=dict(row["pins"]),
+        seed=row["seed"],
+        config_hash=row["config_hash"],
+        code_version=row["code_version"],
+        done=frozenset(steps_of(root, row["run_id"])),
+    )

@@ -1,0 +1,180 @@
+"""A run of one date: open it, give each step its pinned inputs, check and stage what it returns, write the ledger.
+
+Owns: the order of a day and everything a step must not know (where tables are, which version, which run).  Called by
+the command line and the jobs, which hold the warehouse lock.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.audit import audit
+from recsys_spark.config import Config, derive_seed
+from recsys_spark.errors import ArgumentError, DamagedError, GateRefused
+from recsys_spark.failpoint import failpoint
+from recsys_spark.features import declared_tables
+from recsys_spark.inputs import read_inputs
+from recsys_spark.plan import PINNED, PLAN, Step
+from recsys_spark.publish import commit
+from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, steps_of
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
+from recsys_spark.tables.delta import read_run, stage_run
+from recsys_spark.tables.delta_log import days_with_rows
+
+_log = logging.getLogger(__name__)
+
+Observer = Callable[[str, str, dict[str, float]], None]
+
+
+@dataclass
+class RunReport:
+    """What became of a run.  outcome: published, backfilled or unchanged; seconds and rows per step that ran."""
+
+    run_id: str
+    data_date: date
+    outcome: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_rows: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _unobserved(step: str, phase: str, figures: dict[str, float]) -> None:
+    """The observer of a caller who does not watch."""
+
+
+def run_day(spark: SparkSession, config: Config, day: date | None = None, observe: Observer = _unobserved) -> RunReport:
+    """Runs every step of `day` that is not done yet and publishes; day: None is the day after the last event.
+
+    Raises GateRefused if a gate refuses the day: the bundle that was current stays current.
+    """
+    day = day or next_day(config.root)
+    warnings = check_days(config, day)
+    run, state = find_or_open_run(config, day)
+    report = RunReport(run.run_id, day, "unchanged" if state != "open" else state, warnings=warnings)
+    if state != "open":
+        return report
+    for step in PLAN:
+        if step.in_run and (step.name not in run.done or step.name in ("audit", "publish")):
+            run_step(spark, config, run, step, report, observe)
+    return report
+
+
+def join_run(spark: SparkSession, config: Config, day: date, name: str, observe: Observer = _unobserved) -> RunReport:
+    """Runs one step of the open run of `day`, opening it if there is none; steps before it must be done."""
+    step = next((step for step in PLAN if step.name == name and step.in_run), None)
+    if step is None:
+        names = ", ".join(step.name for step in PLAN if step.in_run)
+        raise ArgumentError(f"step: expected one of {names}, got {name!r}; see `recsys-spark step --help`")
+    warnings = check_days(config, day)
+    run, state = find_or_open_run(config, day)
+    report = RunReport(run.run_id, day, "unchanged" if state != "open" else state, warnings=warnings)
+    if state != "open":
+        return report
+    needed = {table for table in step.reads if table not in PINNED}
+    missing = [one.name for one in PLAN if needed & set(one.writes) and one.name not in run.done]
+    if missing:
+        raise ArgumentError(
+            f"step {name}: expected {', '.join(missing)} to be done in run {run.run_id}, got none; run them first"
+        )
+    run_step(spark, config, run, step, report, observe)
+    return report
+
+
+def next_day(root: Path) -> date:
+    """The day after the last event; raises GateRefused if there is no event."""
+    days = days_with_rows(root, "events")
+    if not days:
+        raise GateRefused(
+            "events: expected events before the date, got none; put logs into the folder of [landing] events"
+        )
+    return days[-1] + timedelta(days=1)
+
+
+def check_days(config: Config, day: date) -> list[str]:
+    """Warnings about days without events before `day`; raises GateRefused if the last event is too long ago."""
+    days = [known for known in days_with_rows(config.root, "events") if known < day]
+    if not days:
+        raise GateRefused(f"events: expected events before {day}, got none; ingest them, or give a later --date")
+    n_empty = (day - days[-1]).days - 1
+    bound = config.audit.max_days_without_events
+    if n_empty > bound:
+        raise GateRefused(
+            f"events: expected at most {bound} days without events before {day}, got {n_empty} (the last were on "
+            f"{days[-1]}); ingest the missing logs, give --date, or raise audit.max_days_without_events"
+        )
+    return [f"no events on the {n_empty} days before {day}"] if n_empty else []
+
+
+def run_step(
+    spark: SparkSession, config: Config, run: OpenRun, step: Step, report: RunReport, observe: Observer
+) -> None:
+    """Runs one step of an open run and records it; its outputs are staged and checked before that."""
+    started = datetime.now(UTC)
+    clock = time.perf_counter()
+    observe(step.name, "start", {})
+    context = Context(config, run.data_date, run.run_id, derive_seed(run.seed, step.name, run.data_date), spark)
+    measured: dict[str, RowFigures] = {}
+    if step.name == "audit":
+        audit(context, run)
+    elif step.name == "publish":
+        report.outcome = commit(config, run, _audited_on(config.root, run))
+    else:
+        module = import_module(f"recsys_spark.steps.{step.name}")
+        outputs = module.run(read_inputs(context, run, step), context)
+        measured = stage_outputs(context, step, outputs)
+    seconds = time.perf_counter() - clock
+    record_step(
+        config.root,
+        {
+            "run_id": run.run_id,
+            "step": step.name,
+            "started_at": started,
+            "seconds": seconds,
+            "n_rows": {name: figures.n_rows for name, figures in measured.items()},
+            "content_hashes": {name: figures.content_hash for name, figures in measured.items()},
+            "figures": context.figures,
+        },
+    )
+    report.seconds[step.name] = seconds
+    report.n_rows |= {name: figures.n_rows for name, figures in measured.items()}
+    shown = {f"rows:{name}": float(figures.n_rows) for name, figures in measured.items()} | context.figures
+    _log.info("step=%s run_id=%s seconds=%.2f %s", step.name, run.run_id, seconds, _pairs(shown))
+    observe(step.name, "done", {"seconds": seconds, **shown})
+    failpoint(f"run.after_{step.name}")
+
+
+def stage_outputs(context: Context, step: Step, outputs: dict[str, DataFrame]) -> dict[str, RowFigures]:
+    """Stages what a step returned, reads it back and checks every row; what it measured, per table."""
+    tables = declared_tables()
+    if set(outputs) != set(step.writes):
+        raise DamagedError(
+            f"step {step.name}: expected the tables {sorted(step.writes)}, got {sorted(outputs)}; correct the step"
+        )
+    root, measured = context.config.root, {}
+    for name in step.writes:
+        frame = outputs[name].select(*[column for column in tables[name].names if column in outputs[name].columns])
+        check_schema(outputs[name], tables[name], without=("run_id",))
+        stage_run(frame, root, tables[name], context.run_id)
+        failpoint(f"stage.after_{name}")
+        measured[name] = measure_rows(read_run(context.spark, root, tables[name], context.run_id), tables[name])
+        check_rows(measured[name], tables[name], f"run_id={context.run_id}")
+    return measured
+
+
+def _audited_on(root: Path, run: OpenRun) -> int:
+    """publish_seq of the head that the run's audit compared with; raises ArgumentError if it was not audited."""
+    audited = steps_of(root, run.run_id).get("audit")
+    if audited is None:
+        raise ArgumentError(f"step publish: expected audit to be done in run {run.run_id}, got none; run it first")
+    return int(audited["figures"]["publish_seq"])
+
+
+def _pairs(figures: dict[str, float]) -> str:
+    return " ".join(f"{name}={value:g}" for name, value in figures.items())

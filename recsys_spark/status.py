@@ -1,0 +1,80 @@
+"""`recsys-spark status`: what is current, what ran, what was let in; read from the ledgers, no Spark.
+
+Owns: that view.  Called by `cli`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from recsys_spark.console import Console
+from recsys_spark.publish import head
+from recsys_spark.run_ledger import latest_runs, steps_of
+from recsys_spark.tables.catalog import AUDITS, INGEST_BATCHES, INGEST_FILES
+from recsys_spark.tables.ledger import read_rows
+
+_LAST = 10
+
+
+def show_status(root: Path, console: Console) -> None:
+    """Prints the current bundle, the last runs, the steps and gates of the newest, and the last ingest batches."""
+    current = head(root)
+    if current is None:
+        console.say(f"nothing is published in {root} yet; run `recsys-spark run`")
+    else:
+        console.say(
+            f"current: {current.run_id} as of {current.data_date}, published {current.published_at:%Y-%m-%d %H:%M} UTC "
+            f"(publish {current.publish_seq}, {current.kind})"
+        )
+    runs = latest_runs(root)[-_LAST:]
+    if runs:
+        console.rich.print(_runs(root, runs))
+        console.rich.print(_steps(steps_of(root, runs[-1]["run_id"]), runs[-1]["run_id"]))
+        console.rich.print(_gates(root, runs[-1]["run_id"]))
+    console.rich.print(_batches(root))
+
+
+def _runs(root: Path, runs: list[dict[str, Any]]) -> Table:
+    table = Table("run", "as of", "state", "steps", "seconds", title="Last runs")
+    for run in runs:
+        steps = steps_of(root, run["run_id"]).values()
+        seconds = sum(step["seconds"] for step in steps)
+        table.add_row(run["run_id"], str(run["data_date"]), run["state"], str(len(steps)), f"{seconds:.1f}")
+    return table
+
+
+def _steps(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
+    table = Table("step", "seconds", "rows", "figures", title=f"Steps of {run_id}")
+    for name, step in steps.items():
+        rows = ", ".join(f"{table_name} {count:,}" for table_name, count in step["n_rows"].items())
+        figures = ", ".join(f"{figure} {value:g}" for figure, value in step["figures"].items())
+        table.add_row(name, f"{step['seconds']:.1f}", rows, figures)
+    return table
+
+
+def _gates(root: Path, run_id: str) -> Table:
+    table = Table("gate", "outcome", "figure", "bound", "detail", title="Gates")
+    newest = {row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run_id}
+    for gate in newest.values():
+        figure = "" if gate["figure"] is None else f"{gate['figure']:g}"
+        table.add_row(gate["gate"], gate["outcome"], figure, gate["bound"], gate["detail"] or "")
+    return table
+
+
+def _batches(root: Path) -> Table:
+    table = Table(
+        "batch", "feed", "state", "files", "lines", "new", "anonymous", "duplicate", "quarantined", title="Ingest"
+    )
+    states = {
+        row["batch_seq"]: row for row in sorted(read_rows(root, INGEST_BATCHES), key=lambda row: row["recorded_at"])
+    }
+    files = read_rows(root, INGEST_FILES)
+    for sequence in sorted(states)[-_LAST:]:
+        mine = [row for row in files if row["batch_seq"] == sequence]
+        sums = [
+            f"{sum(row[name] for row in mine):,}"
+            for name in ("lines_in", "n_new", "n_anonymous", "n_duplicate", "n_quarantined")
+        ]
+        table.add_row(str(sequence), states[sequence]["kind"], states[sequence]["state"], str(len(mine)), *sums)
+    return table

@@ -1,0 +1,28 @@
+"""What a step of a run is given besides its inputs.
+
+Owns: `Context`.  Made by the runner, read by every step.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import Config
+
+
+@dataclass(frozen=True)
+class Context:
+    """The settings, the date and the seed of a run; `figures` collects what a step measured."""
+
+    config: Config
+    day: date
+    run_id: str
+    seed: int
+    spark: SparkSession
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cutoff(self) -> datetime:
+        """D 00:00 UTC; nothing at or after it may change an output of the run."""
+        return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)

@@ -1,0 +1,100 @@
+"""The head of `publishes` in one small read, and whether it has moved since: what a service does at start and after.
+
+Owns: the resolution of the current bundle without Spark.  Called by the reader.  It never falls back to an earlier row:
+a log, a file or a row that is damaged is an error.
+"""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_spark.errors import DamagedError
+from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.head import PublishRow, check_sequence, parse_row
+from recsys_spark.tables.run_files import DataFile, RunFiles, list_table
+
+# Every action that the Delta protocol defines for a commit file.
+_ACTIONS = {"add", "remove", "cdc", "txn", "metaData", "protocol", "commitInfo", "domainMetadata"}
+_RESTORE = "restore the table from a copy, or point the reader at a warehouse that is whole"
+
+
+def publishes_folder(root: Path) -> Path:
+    """Where the table is."""
+    return root / "tables" / PUBLISHES.name
+
+
+def read_head(root: Path) -> tuple[PublishRow | None, int]:
+    """The checked head, None if nothing was ever published, and the Delta version that it was read from.
+
+    One file is read, whatever the number of rows: the log names the publish_seq of every file.  Raises DamagedError if
+    the newest commit is not a whole one, if the numbers have a gap, or if the head does not match its hash.
+    """
+    folder = publishes_folder(root)
+    version, files = list_table(folder, PUBLISHES.name, "publish_seq")
+    _check_commit(folder, version)
+    table = RunFiles(PUBLISHES.name, folder, None, pa.schema([]), files)
+    seqs = {file: _sequence(table, file) for file in files}
+    check_sequence(seq for numbers in seqs.values() for seq in numbers)
+    if not any(seqs.values()):
+        return None, version
+    newest = max(seqs, key=lambda file: max(seqs[file], default=0))
+    rows = [parse_row(row) for row in _read(table, newest).to_pylist(maps_as_pydicts="strict")]
+    head = max(rows, key=lambda row: row.publish_seq)
+    if head.publish_seq != max(seqs[newest]):
+        raise table.damaged(newest, f"expected publish_seq {max(seqs[newest])}, got {head.publish_seq}")
+    return head, version
+
+
+def has_moved(root: Path, version: int) -> bool:
+    """Whether the table has a commit after `version`: two looks at single files, however long the log is."""
+    log = publishes_folder(root) / "_delta_log"
+    if _commit_file(log, version + 1).exists():
+        return True
+    # A commit file is cleaned up only once a checkpoint covers it, and that checkpoint is named here.
+    try:
+        return int(json.loads((log / "_last_checkpoint").read_bytes())["version"]) > version
+    except FileNotFoundError:
+        return not log.exists()
+    except (ValueError, KeyError, TypeError):
+        return True
+
+
+def _sequence(table: RunFiles, file: DataFile) -> list[int]:
+    """The publish_seq of every row of the file, from the log where that says it without doubt."""
+    if file.n_rows == 1 and file.low is not None and file.low == file.high:
+        return [int(file.low)]
+    return [int(seq) for seq in _read(table, file, ["publish_seq"])["publish_seq"].to_pylist()]
+
+
+def _read(table: RunFiles, file: DataFile, columns: list[str] | None = None) -> pa.Table:
+    with table.reading(file, "a Parquet file") as path:
+        return pq.ParquetFile(path).read(columns=columns, use_threads=False)
+
+
+def _check_commit(folder: Path, version: int) -> None:
+    """Raises DamagedError unless the newest commit is whole JSON of known actions.
+
+    Delta readers skip an action that they do not know.  So one flipped bit in the word "add" would hide the newest row
+    and make the bundle before it current; older commits are covered by the gap that they leave in publish_seq.
+    """
+    path = _commit_file(folder / "_delta_log", version)
+    try:
+        lines = path.read_text(encoding="utf-8", errors="strict").split("\n")
+        actions = [json.loads(line) for line in lines if line]
+        kinds = [next(iter(action)) if len(action) == 1 else "several" for action in actions]
+    except FileNotFoundError:
+        return  # cleaned up after a checkpoint, which has been read instead
+    except (ValueError, TypeError) as err:
+        raise DamagedError(f"publishes {path.name}: expected lines of JSON, got {err}; {_RESTORE}") from err
+    unknown = sorted(set(kinds) - _ACTIONS)
+    writes = any(action.get("commitInfo", {}).get("operation") == "WRITE" for action in actions)
+    if unknown or not actions or (writes and "add" not in kinds):
+        raise DamagedError(
+            f"publishes {path.name}: expected a whole commit, got {len(actions)} actions, unknown {unknown}; {_RESTORE}"
+        )
+
+
+def _commit_file(log: Path, version: int) -> Path:
+    return log / f"{version:020d}.json"

@@ -1,0 +1,169 @@
+"""The Parquet files that make up one run of one table, as the Delta log lists them, and whether they are whole.
+
+Owns: the reader's view of a table: paths, row counts and the bounds of the sort column, without reading a row.  Called
+by `publish_log` and the reader; delta-rs alone, no JVM.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from recsys_spark.errors import BundleExpired, DamagedError, RecsysError
+from recsys_spark.tables.head import inside
+
+_ROLL_BACK = "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a run.
+
+    low, high: bounds of the sort column in the log, None where it has none.  Writers cut long texts there: `low` may be
+    a prefix of the smallest value, and `high` a prefix of the greatest.
+    """
+
+    rel_path: str
+    size_bytes: int
+    n_rows: int
+    low: str | None
+    high: str | None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run of one table, and the table's columns without `run_id`; run_id None: the whole table."""
+
+    name: str
+    folder: Path
+    run_id: str | None
+    schema: pa.Schema
+    files: tuple[DataFile, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the run according to the log."""
+        return sum(file.n_rows for file in self.files)
+
+    @property
+    def where(self) -> str:
+        """How errors name it."""
+        return self.name if self.run_id is None else f"{self.name} run_id={self.run_id}"
+
+    def checked_path(self, file: DataFile) -> Path:
+        """Where `file` is; DamagedError if it has another size than the log says, BundleExpired if it is gone."""
+        path = inside(self.folder, file.rel_path, self.name)
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError as err:
+            raise self.missing(file) from err
+        if found != file.size_bytes:
+            raise self.damaged(file, f"expected {file.size_bytes} bytes, got {found}")
+        return path
+
+    @contextmanager
+    def reading(self, file: DataFile, expected: str) -> Iterator[Path]:
+        """The checked path of `file`; what goes wrong inside becomes DamagedError or BundleExpired."""
+        path = self.checked_path(file)
+        try:
+            yield path
+        except FileNotFoundError as err:
+            raise self.missing(file) from err
+        except (OSError, ValueError, pa.ArrowException) as err:
+            raise self.damaged(file, f"expected {expected}, got {_first_line(err)}") from err
+
+    def damaged(self, file: DataFile, fault: str) -> DamagedError:
+        """The error for a file of which `fault` is known."""
+        return DamagedError(f"{self.where} {file.rel_path}: {fault}; {_ROLL_BACK}")
+
+    def missing(self, file: DataFile) -> RecsysError:
+        """The error for a file that is gone: damage while the table still lists it, otherwise gc has collected it."""
+        table = open_table(self.folder, self.name)
+        if file.rel_path in {listed.rel_path for listed in _list_files(table, self.folder, self.name, self.run_id)}:
+            return self.damaged(file, "expected a file, got none")
+        return BundleExpired(
+            f"{self.where}: expected the files of the bundle, got {file.rel_path} deleted by gc after "
+            "its grace; call bundle.refresh() and use the bundle that it returns"
+        )
+
+
+def open_table(folder: Path, name: str) -> DeltaTable:
+    """The table at its newest version; DamagedError if its log cannot be read, or needs what the product keeps off."""
+    try:
+        table = DeltaTable(str(folder))
+        reader_version = table.protocol().min_reader_version
+    except Exception as err:  # delta-rs raises ValueError, OSError and plain Exception for a log that it cannot parse
+        raise DamagedError(f"{name}: expected a Delta table at {folder}, got {_first_line(err)}; {_ROLL_BACK}") from err
+    if reader_version != 1:
+        raise DamagedError(
+            f"{name}: expected a table without deletion vectors and column mapping, got reader version "
+            f"{reader_version}; turn both off and rewrite the table"
+        )
+    return table
+
+
+def list_run(folder: Path, name: str, run_id: str, sort_column: str | None) -> RunFiles:
+    """The files of `run_id` in the newest version of the table.
+
+    The newest version is right for every run: the rows of a run do not change once it is published.
+    """
+    table = open_table(folder, name)
+    schema = pa.schema(table.schema().to_arrow())
+    columns = pa.schema([field for field in schema if field.name != "run_id"])
+    return RunFiles(name, folder, run_id, columns, _list_files(table, folder, name, run_id, sort_column))
+
+
+def list_table(folder: Path, name: str, sort_column: str) -> tuple[int, tuple[DataFile, ...]]:
+    """The newest version of a table without partitions, and its files; the bounds are those of a whole number as text."""
+    table = open_table(folder, name)
+    return int(table.version()), _list_files(table, folder, name, sort_column=sort_column)
+
+
+def _list_files(
+    table: DeltaTable, folder: Path, name: str, run_id: str | None = None, sort_column: str | None = None
+) -> tuple[DataFile, ...]:
+    try:
+        actions = pa.table(table.get_add_actions(flatten=True))
+    except Exception as err:  # see open_table
+        raise DamagedError(f"{name}: expected readable file actions, got {_first_line(err)}; {_ROLL_BACK}") from err
+    if run_id is not None and actions.num_rows:
+        actions = actions.filter(pc.equal(actions["partition.run_id"], run_id))
+    return tuple(
+        DataFile(path, size, _count_rows(folder / path, name) if rows is None else rows, low, high)
+        for path, size, rows, low, high in zip(
+            _values(actions, "path"),
+            _values(actions, "size_bytes"),
+            _values(actions, "num_records"),
+            _texts(actions, f"min.{sort_column}"),
+            _texts(actions, f"max.{sort_column}"),
+            strict=True,
+        )
+    )
+
+
+def _values(actions: pa.Table, column: str) -> Sequence[Any]:
+    if column not in actions.column_names:
+        return [None] * actions.num_rows
+    return actions[column].to_pylist()  # type: ignore[no-any-return]
+
+
+def _texts(actions: pa.Table, column: str) -> Sequence[str | None]:
+    return [None if value is None else str(value) for value in _values(actions, column)]
+
+
+def _count_rows(path: Path, name: str) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as err:
+        raise DamagedError(f"{name}: expected a Parquet file, got {_first_line(err)}; {_ROLL_BACK}") from err
+
+
+def _first_line(err: BaseException) -> str:
+    text = str(err).strip() or type(err).__name__
+    return text.splitlines()[0][:300]
