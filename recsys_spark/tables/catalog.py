@@ -38,7 +38,7 @@ PROVENANCE = ListOf(
     StructOf(
         (
             Column("source", "string", "list that proposed the item"),
-            Column("rank", "int", "its position in that list, from 1"),
+            Column("rank", "int", "its position in that list among what the user may see, from 1"),
             Column("score", "float", "its score in that list"),
         )
     )
@@ -60,7 +60,7 @@ EVENTS = Table(
     "events",
     "Engagement events, each stored once, under the day on which it happened",
     (
-        Column("event_key", "string", "identity of the event: hash of event_id, or of all fields where there is none"),
+        Column("event_key", "string", "identity: hash of event_id and day, or of all fields where there is none"),
         Column("user_id", "string", "external user id; null: anonymous, used for popularity alone", nullable=True),
         _item_id(),
         Column("event_type", "string", "event type as named in the configuration"),
@@ -121,6 +121,7 @@ INGEST_BATCHES = Table(
                         Column("path", "string", "relative to the landing folder"),
                         Column("sha256", "string", "content hash when it was planned"),
                         Column("bytes", "long", "size when it was planned"),
+                        Column("mtime_ns", "long", "time of last change when it was planned", "ns since 1970"),
                     )
                 )
             ),
@@ -145,7 +146,8 @@ INGEST_FILES = Table(
         Column("path", "string", "file, relative to the landing folder"),
         Column("sha256", "string", "content hash"),
         Column("bytes", "long", "size on disk"),
-        Column("state", "string", "ingested, duplicate or quarantined"),
+        Column("mtime_ns", "long", "time of last change; if it stays, the file is not hashed again", "ns since 1970"),
+        Column("state", "string", "ingested, duplicate, quarantined, or refused with its batch and tried again"),
         Column("reason", "string", "why it was not ingested", nullable=True),
         Column("mapping_hash", "string", "hash of the mapping that it was read with"),
         Column("lines_in", "long", "lines or rows in the file"),
@@ -224,8 +226,8 @@ INTERACTIONS = run_table(
         _USER_IDX,
         _ITEM_IDX,
         Column("weight", "float", "r_ui: decayed sum of event weights, clipped at zero", check="weight >= 0"),
-        Column("last_time", "timestamp", "latest engagement, UTC"),
-        Column("n_events", "int", "engagement events, before any cap"),
+        Column("last_time", "timestamp", "latest engagement, or the latest dislike where there is none, UTC"),
+        Column("n_events", "int", "engagement events, before any cap; 0: nothing but dislikes", check="n_events >= 0"),
         Column("excluded_until", "timestamp", "never show the item before this time (a dislike)", nullable=True),
     ),
     key=("user_idx", "item_idx"),

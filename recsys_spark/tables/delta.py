@@ -50,7 +50,7 @@ def stage_run(frame: DataFrame, root: Path | str, table: Table, run_id: str) -> 
     laid_out = frame.withColumn("run_id", F.lit(run_id)).select(*table.names)
     if table.sort_by:
         laid_out = laid_out.repartitionByRange(*table.sort_by).sortWithinPartitions(*table.sort_by)
-    with _row_groups(frame.sparkSession, table.row_group_bytes):
+    with _layout(frame.sparkSession, table.row_group_bytes):
         (
             laid_out.write.format("delta")
             .mode("overwrite")
@@ -60,14 +60,20 @@ def stage_run(frame: DataFrame, root: Path | str, table: Table, run_id: str) -> 
 
 
 @contextmanager
-def _row_groups(spark: SparkSession, row_group_bytes: int) -> Iterator[None]:
-    """Parquet row groups of about `row_group_bytes` inside the block; Delta takes the size from the session only."""
-    if not row_group_bytes:
-        yield
-        return
-    # Delta passes no Parquet option of a writer through, but the session's settings reach the writers' Hadoop conf.
-    spark.conf.set("parquet.block.size", row_group_bytes)
+def _layout(spark: SparkSession, row_group_bytes: int) -> Iterator[None]:
+    """Writes inside the block keep the order of rows, in Parquet row groups of about `row_group_bytes` if not 0.
+
+    Delta passes no option of a writer through, but the session's settings reach its writers.
+    """
+    # A partitioned write is sorted again by run_id, and a sort that spills loses the order of the lookup column; with
+    # concurrent writers there is no such sort, and a run writes one partition.
+    settings = {"spark.sql.maxConcurrentOutputFileWriters": 2}
+    if row_group_bytes:
+        settings["parquet.block.size"] = row_group_bytes
+    for name, value in settings.items():
+        spark.conf.set(name, value)
     try:
         yield
     finally:
-        spark.conf.unset("parquet.block.size")
+        for name in settings:
+            spark.conf.unset(name)

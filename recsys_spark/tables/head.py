@@ -20,7 +20,7 @@ from recsys_spark.tables.run_id import check_run_id
 # Every part begins with a letter, a digit or an underscore: neither `..` nor an absolute path, a drive, a URL, an
 # escape or a hidden file can be written in it.
 _RELATIVE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=.-]*(/[A-Za-z0-9_][A-Za-z0-9_=.-]*)*")
-_REPAIR = "roll back to a bundle that is whole with `recsys-spark rollback`, or restore the publishes table"
+_REPAIR = "restore the table publishes from a copy of the warehouse"
 
 
 @dataclass(frozen=True)
@@ -120,24 +120,17 @@ def _faults(row: Mapping[str, Any]) -> list[str]:
 def check_history(rows: Iterable[Mapping[str, Any]]) -> tuple[PublishRow, ...]:
     """All rows of `publishes`, checked and in order; the last one is the head.
 
-    Raises DamagedError if any row does not match its hash, if publish_seq is not 1, 2, 3, ..., if a row was not decided
-    on the one before it, or if a rollback names a run that was never published.
+    Raises DamagedError if any row does not match its hash, if publish_seq is not 1, 2, 3, ..., or if a row was not
+    decided on the one before it.  A rollback may name a run that was completed behind a later date.
     """
     history = tuple(sorted((parse_row(row) for row in rows), key=lambda row: row.publish_seq))
     check_sequence(row.publish_seq for row in history)
-    published: set[str] = set()
     for row in history:
         if row.prev_seq != row.publish_seq - 1:
             raise DamagedError(
                 f"publishes publish_seq={row.publish_seq}: expected prev_seq {row.publish_seq - 1}, "
                 f"got {row.prev_seq}; {_REPAIR}"
             )
-        if row.kind == "rollback" and row.run_id not in published:
-            raise DamagedError(
-                f"publishes publish_seq={row.publish_seq}: expected a rollback to a run that was published, "
-                f"got {row.run_id}; {_REPAIR}"
-            )
-        published.add(row.run_id)
     return history
 
 

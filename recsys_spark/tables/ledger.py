@@ -33,8 +33,9 @@ def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
         for table in tables:
             _create(table_path(root, table.name), table)
     except (OSError, DeltaError) as err:
+        cause = " ".join(str(err).split())  # delta-rs writes several lines
         raise EnvironmentFault(
-            f"[storage] root: expected a folder that can be written, got {root} ({err}); "
+            f"[storage] root: expected a folder that can be written, got {root} ({cause}); "
             "give another with --set storage.root=..., or change its rights"
         ) from err
 

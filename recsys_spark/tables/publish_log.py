@@ -17,7 +17,7 @@ from recsys_spark.tables.run_files import DataFile, RunFiles, list_table
 
 # Every action that the Delta protocol defines for a commit file.
 _ACTIONS = {"add", "remove", "cdc", "txn", "metaData", "protocol", "commitInfo", "domainMetadata"}
-_RESTORE = "restore the table from a copy, or point the reader at a warehouse that is whole"
+_REPAIR = "restore the table publishes from a copy of the warehouse"
 
 
 def publishes_folder(root: Path) -> Path:
@@ -87,12 +87,12 @@ def _check_commit(folder: Path, version: int) -> None:
     except FileNotFoundError:
         return  # cleaned up after a checkpoint, which has been read instead
     except (ValueError, TypeError) as err:
-        raise DamagedError(f"publishes {path.name}: expected lines of JSON, got {err}; {_RESTORE}") from err
+        raise DamagedError(f"publishes {path.name}: expected lines of JSON, got {err}; {_REPAIR}") from err
     unknown = sorted(set(kinds) - _ACTIONS)
     writes = any(action.get("commitInfo", {}).get("operation") == "WRITE" for action in actions)
     if unknown or not actions or (writes and "add" not in kinds):
         raise DamagedError(
-            f"publishes {path.name}: expected a whole commit, got {len(actions)} actions, unknown {unknown}; {_RESTORE}"
+            f"publishes {path.name}: expected a whole commit, got {len(actions)} actions, unknown {unknown}; {_REPAIR}"
         )
 
 

@@ -75,8 +75,21 @@ class RunFiles:
             yield path
         except FileNotFoundError as err:
             raise self.missing(file) from err
-        except (OSError, ValueError, pa.ArrowException) as err:
+        except (OSError, ValueError, KeyError, pa.ArrowException) as err:
             raise self.damaged(file, f"expected {expected}, got {_first_line(err)}") from err
+
+    def check_columns(self, file: DataFile, found: pa.Schema) -> None:
+        """Raises DamagedError unless every column in the footer of `file` is one of the table's, with its type.
+
+        A footer has no checksum: one flipped bit makes text of a list, or renames a column.  A column that was added to
+        the table after the run may be absent.
+        """
+        for field in found:
+            if field.name == "run_id":  # Spark repeats the partition column in its files
+                continue
+            declared = self.schema.field(field.name).type if field.name in self.schema.names else None
+            if declared is None or _form(field.type) != _form(declared):
+                raise self.damaged(file, f"expected column {field.name} as {declared}, got {field.type}")
 
     def damaged(self, file: DataFile, fault: str) -> DamagedError:
         """The error for a file of which `fault` is known."""
@@ -120,7 +133,7 @@ def list_run(folder: Path, name: str, run_id: str, sort_column: str | None) -> R
 
 
 def list_table(folder: Path, name: str, sort_column: str) -> tuple[int, tuple[DataFile, ...]]:
-    """The newest version of a table without partitions, and its files; the bounds are those of a whole number as text."""
+    """The newest version of a table without partitions, and its files; bounds of a number are its decimal text."""
     table = open_table(folder, name)
     return int(table.version()), _list_files(table, folder, name, sort_column=sort_column)
 
@@ -145,6 +158,18 @@ def _list_files(
             strict=True,
         )
     )
+
+
+def _form(declared: pa.DataType) -> str:
+    """A type without what writers differ in: nullability, names of list elements, the unit of times in UTC."""
+    if pa.types.is_list(declared):
+        return f"list<{_form(declared.value_type)}>"
+    if pa.types.is_map(declared):
+        return f"map<{_form(declared.key_type)}, {_form(declared.item_type)}>"
+    if pa.types.is_struct(declared):
+        return f"struct<{', '.join(f'{field.name}: {_form(field.type)}' for field in declared)}>"
+    in_utc = pa.types.is_timestamp(declared) and declared.tz in (None, "UTC")
+    return "timestamp" if in_utc else str(declared)
 
 
 def _values(actions: pa.Table, column: str) -> Sequence[Any]:

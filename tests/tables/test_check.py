@@ -60,7 +60,7 @@ def test_content_hash_ignores_order_and_partitions_and_sees_a_value(spark: Spark
 
 def test_content_hash_reads_maps_in_any_order(spark: SparkSession) -> None:
     empty = spark.createDataFrame([], spark_schema(ITEMS))
-    row = {name: None for name in ITEMS.names} | {"item_id": "a", "valid_from": NOW, "content_sha256": "c", "batch_seq": 1}
+    row = dict.fromkeys(ITEMS.names) | {"item_id": "a", "valid_from": NOW, "content_sha256": "c", "batch_seq": 1}
     hashes = [
         measure_rows(spark.createDataFrame([row | {"attributes": attributes}], empty.schema), ITEMS).content_hash
         for attributes in ({"x": "1", "y": "2"}, {"y": "2", "x": "1"}, {"x": "2", "y": "1"})

@@ -64,6 +64,19 @@ def test_stage_run_sorts_and_cuts_row_groups_for_lookup(spark: SparkSession, roo
         assert max(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)) <= 600
 
 
+def test_stage_run_keeps_the_order_when_a_sort_spills(spark: SparkSession, root: Path) -> None:
+    forced = "spark.shuffle.spill.numElementsForceSpillThreshold"
+    before = spark.conf.get(forced)
+    spark.conf.set(forced, 2000)
+    try:
+        stage_run(_index_frame(spark, [f"u{(n * 7919) % 10_007}" for n in range(10_007)]), root, USER_INDEX, RUN)
+    finally:
+        spark.conf.set(forced, before)
+    for path in (root / "tables" / "user_index").rglob("*.parquet"):
+        users = pq.ParquetFile(path).read(columns=["user_id"])["user_id"].to_pylist()
+        assert users == sorted(users)
+
+
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_create_tables_gives_the_declared_schema_when_read_by_spark(spark: SparkSession, root: Path, name: str) -> None:
     table = TABLES[name]

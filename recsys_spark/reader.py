@@ -1,0 +1,269 @@
+"""The downstream contract: one consistent, published bundle, read with deltalake and pyarrow, without Spark or a JVM.
+
+Owns: `open_current` and what a service asks of a bundle.  Every table is read by the `run_id` of the head of
+`publishes`, never by the greatest one; a bundle that is not whole is refused at opening, never replaced by another.
+
+    bundle = open_current("warehouse")
+    for candidate in bundle.candidates("u17").items:
+        ...
+    bundle = bundle.refresh()  # now and then, between requests
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
+from recsys_spark.row_lookup import RowLookup
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.head import PublishedTable, PublishRow, inside
+from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_head
+from recsys_spark.tables.run_files import RunFiles, list_run
+
+__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Source", "open_current"]
+
+_BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
+
+_log = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """A list that proposed an item, with the item's rank (from 1) and score in it."""
+
+    source: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One item of a list; rank from 1, score higher is better, and every list that proposed it."""
+
+    item_id: str
+    rank: int
+    score: float
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A list, best first.  origin: whether it was made for the user, for their segment or for everybody."""
+
+    user_id: str
+    items: tuple[Candidate, ...]
+    origin: Literal["user", "segment", "global"]
+    generated_at: datetime
+
+
+def open_current(root: str | Path) -> "Bundle":
+    """The bundle that is current in the warehouse `root`, checked: every table holds the rows that were published.
+
+    Raises NothingPublished before the first publish, and DamagedError if `publishes` or a table is not whole.
+    """
+    started = perf_counter()
+    folder = Path(root).absolute()
+    nothing = NothingPublished(
+        f"{root}: expected a published bundle, got none; run `recsys-spark run`, or check the path of the warehouse"
+    )
+    if not publishes_folder(folder).exists():
+        raise nothing
+    head, version = read_head(folder)
+    if head is None:
+        raise nothing
+    tables = {table.name: _open_run(folder, table, head.run_id) for table in head.tables}
+    seconds = perf_counter() - started
+    _log.info("open_bundle run_id=%s publish_seq=%d seconds=%.3f", head.run_id, head.publish_seq, seconds)
+    return Bundle(folder, head, version, tables)
+
+
+def _open_run(root: Path, published: PublishedTable, run_id: str) -> RunFiles:
+    """The run's files of one table; DamagedError if they do not hold the number of rows that was published."""
+    where = f"{published.name} run_id={run_id}"
+    sort_by = TABLES[published.name].sort_by
+    folder = inside(root, published.rel_path, where)
+    run = list_run(folder, published.name, run_id, sort_by[0] if sort_by else None)
+    if run.n_rows != published.n_rows:
+        raise DamagedError(
+            f"{where}: expected {published.n_rows} rows as published, found {run.n_rows}; "
+            "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
+        )
+    return run
+
+
+class Bundle:
+    """One published bundle; every answer comes from the same run.
+
+    Safe for concurrent use by threads.  It stays readable for the grace period after it was superseded (at least 48 h),
+    whatever is published meanwhile; after that its files may be gone, which is BundleExpired.
+    """
+
+    def __init__(self, root: Path, head: PublishRow, version: int, tables: dict[str, RunFiles]) -> None:
+        self._root = root
+        self._head = head
+        self._version = version
+        self._tables = tables
+        self._lookups = {
+            name: RowLookup(run, TABLES[name].sort_by[0]) for name, run in tables.items() if TABLES[name].sort_by
+        }
+
+    @property
+    def run_id(self) -> str:
+        """The run that made the bundle."""
+        return self._head.run_id
+
+    @property
+    def data_date(self) -> date:
+        """As-of day: the bundle knows events before this day, 00:00 UTC."""
+        return self._head.data_date
+
+    @property
+    def publish_seq(self) -> int:
+        """Number of the publish or rollback that made the bundle current."""
+        return self._head.publish_seq
+
+    @property
+    def published_at(self) -> datetime:
+        """When it became current, UTC."""
+        return self._head.published_at
+
+    def refresh(self) -> "Bundle":
+        """The current bundle: this one if nothing was published since, at the price of two looks at the file system.
+
+        Raises DamagedError if the new head is not whole; this bundle can then still be used.
+        """
+        return open_current(self._root) if has_moved(self._root, self._version) else self
+
+    def candidates(self, user_id: str, segment: str | None = None, variant: str = "main") -> Candidates:
+        """The stored list of a user; of their segment if the user has none; of everybody if the segment has none.
+
+        segment: of a user for whom the run knows none, such as one who signed up today.  A warehouse without any list
+        for everybody gives an empty one.
+        """
+        _check_ids("candidates", [user_id])
+        row = self._lookup("candidates").find(user_id, {"variant": variant}, ("items", "generated_at"))
+        if row is not None:
+            return _candidates(user_id, row, "user")
+        known = self._lookup("user_features").find(user_id, columns=("segment",))
+        own_segment = known["segment"][0].as_py() if known is not None else None
+        for wanted in (own_segment or segment, None):
+            if wanted in self._fallbacks:
+                origin: Literal["segment", "global"] = "global" if wanted is None else "segment"
+                return _candidates(user_id, self._fallbacks[wanted], origin)
+        return Candidates(user_id, (), "global", self.published_at)
+
+    def user_features(self, user_id: str) -> dict[str, Any] | None:
+        """Every feature of a user by column name, `recent_items` newest first; None for a user whom the run ignores."""
+        _check_ids("user_features", [user_id])
+        row = self._lookup("user_features").find(user_id)
+        return None if row is None else self._as_dicts("user_features", row)[0]
+
+    def item_features(self, item_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Every feature of each item by column name; items that the run does not know are left out."""
+        wanted = list(dict.fromkeys(item_ids))
+        _check_ids("item_features", wanted)
+        rows = [
+            row
+            for table in self._lookup("item_features").find_many(wanted)
+            for row in self._as_dicts("item_features", table)
+        ]
+        found = {row["item_id"]: row for row in rows}
+        return {item_id: found[item_id] for item_id in wanted if item_id in found}
+
+    def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of a table of the bundle, with the columns of the stored table but `run_id`, or those asked for."""
+        return pa.Table.from_batches(self.read_batches(name, columns), self._schema(name, columns))
+
+    def read_batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of `read_table` as record batches of at most 8192 rows, file by file."""
+        run = self._run(name)
+        schema = self._schema(name, columns)
+        for file in run.files:
+            with (
+                run.reading(file, "a Parquet file") as path,
+                pq.ParquetFile(path, coerce_int96_timestamp_unit="us", page_checksum_verification=True) as stored,
+            ):
+                run.check_columns(file, stored.schema_arrow)
+                present = [column for column in schema.names if column in stored.schema_arrow.names]
+                for batch in stored.iter_batches(_BATCH_ROWS, columns=present):
+                    yield _as_declared(batch, schema)
+
+    def _run(self, name: str) -> RunFiles:
+        if name not in self._tables:
+            raise ArgumentError(
+                f"bundle {self.run_id}: expected one of {sorted(self._tables)}, got {name!r}; name a table"
+            )
+        return self._tables[name]
+
+    def _lookup(self, name: str) -> RowLookup:
+        self._run(name)
+        return self._lookups[name]
+
+    def _schema(self, name: str, columns: Sequence[str] | None) -> pa.Schema:
+        schema = self._run(name).schema
+        if columns is None:
+            return schema
+        if unknown := [column for column in columns if column not in schema.names]:
+            raise ArgumentError(f"{name}: expected columns of {schema.names}, got {unknown}; leave them out")
+        return pa.schema([schema.field(column) for column in columns])
+
+    def _as_dicts(self, name: str, rows: pa.Table) -> list[dict[str, Any]]:
+        """Rows as dicts in the order of the table's columns; a column that is newer than the bundle is None."""
+        schema = self._run(name).schema
+        return [
+            row
+            for batch in rows.to_batches()
+            for row in _as_declared(batch, schema).to_pylist(maps_as_pydicts="strict")
+        ]
+
+    @cached_property
+    def _fallbacks(self) -> dict[str | None, pa.Table]:
+        """The row of each segment, and under None the one for everybody; a few hundred lists at most."""
+        rows = self.read_table("fallback_candidates")
+        return {segment: rows.slice(at, 1) for at, segment in enumerate(rows["segment"].to_pylist())}
+
+
+def _as_declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """`batch` with the columns and types of `schema`; a column that is newer than the bundle's files is null."""
+    columns = [
+        batch[field.name].cast(field.type) if field.name in batch.schema.names else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _check_ids(where: str, ids: Sequence[object]) -> None:
+    for one in ids:
+        if not isinstance(one, str):
+            raise ArgumentError(f"{where}: expected ids as text, got {type(one).__name__}; ids are strings end to end")
+        try:
+            one.encode()
+        except UnicodeEncodeError as err:
+            raise ArgumentError(
+                f"{where}: expected ids as valid Unicode, got a lone surrogate; decode it first"
+            ) from err
+
+
+def _candidates(user_id: str, row: pa.Table, origin: Literal["user", "segment", "global"]) -> Candidates:
+    """The list in the one row of `row`; columns are flattened before they become Python values, not row by row."""
+    items = row["items"].combine_chunks().flatten()
+    sources = items.field("sources")
+    flat = sources.flatten()
+    proposals = map(Source, *(flat.field(name).to_pylist() for name in Source._fields))
+    lengths = sources.value_lengths().to_pylist()
+    fields = zip(*(items.field(name).to_pylist() for name in ("item_id", "rank", "score")), strict=True)
+    listed = tuple(
+        Candidate(item_id, rank, score, tuple(islice(proposals, length)))
+        for (item_id, rank, score), length in zip(fields, lengths, strict=True)
+    )
+    generated_at = row["generated_at"][0].as_py()
+    # Parquet's INT96, in which Spark stores times by default, has no zone; Spark writes UTC.
+    return Candidates(user_id, listed, origin, generated_at.replace(tzinfo=UTC))

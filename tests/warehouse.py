@@ -1,0 +1,142 @@
+"""A published warehouse without Spark: bundle tables by delta-rs, publish rows sealed and appended as publish does."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+
+from recsys_spark.features import declared_tables
+from recsys_spark.plan import BUNDLE_TABLES
+from recsys_spark.tables.arrow import arrow_schema
+from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.head import check_history, seal_row
+from recsys_spark.tables.ledger import append_rows, create_tables, read_rows, table_path
+
+RUN_A = "20250131-001-9f2c81aa"
+RUN_B = "20250201-001-0badcafe"
+GENERATED_AT = datetime(2025, 1, 31, 4, 5, 6, 789, tzinfo=UTC)
+
+
+def make_items(run: str, user_id: str, k: int = 3) -> list[dict[str, Any]]:
+    """A list that tells by its scores which run it is of, and by its provenance which user."""
+    offset = 0.5 if run == RUN_B else 0.0
+    return [
+        {
+            "item_id": f"i{rank}",
+            "rank": rank,
+            "score": 1.0 / rank + offset,
+            # A ragged provenance, so that offsets matter.
+            "sources": [
+                {"source": f"s{n}/{user_id}", "rank": rank + n, "score": float(n)} for n in range(1 + rank % 2)
+            ],
+        }
+        for rank in range(1, k + 1)
+    ]
+
+
+def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every bundle table: lists for `user_ids`, features for these and for the users in `segments`."""
+    item_ids = [f"i{rank}" for rank in range(1, 21)]
+    known = sorted({*user_ids, *segments})
+    return {
+        "user_index": [{"user_idx": at, "user_id": one} for at, one in enumerate(known)],
+        "item_index": [{"item_idx": at, "item_id": one} for at, one in enumerate(sorted(item_ids))],
+        "user_features": [
+            {"user_id": one, "segment": segments.get(one), "recent_items": ["i2", "i1"]} for one in known
+        ],
+        "item_features": [{"item_id": one, "title": f"Title {one} of {run}"} for one in sorted(item_ids)],
+        "candidates": [
+            {"user_id": one, "variant": "main", "items": make_items(run, one), "generated_at": GENERATED_AT}
+            for one in sorted(user_ids)
+        ],
+        "fallback_candidates": [
+            {"segment": segment, "items": make_items(run, str(segment)), "generated_at": GENERATED_AT}
+            for segment in (None, *sorted({one for one in segments.values() if one}))
+        ],
+    }
+
+
+def stage_rows(root: Path, run: str, rows: Mapping[str, list[dict[str, Any]]], row_group: int = 4) -> None:
+    """Writes the rows of a run, `row_group` to a Parquet row group, so that lookups have several to choose from."""
+    for name, table_rows in rows.items():
+        schema = _filled_schema(name)
+        frame = pa.Table.from_pylist([_filled(schema, row) | {"run_id": run} for row in table_rows], schema=schema)
+        stage_table(root, name, frame, row_group)
+
+
+def stage_table(root: Path, name: str, frame: pa.Table, row_group: int) -> None:
+    """Appends one file of rows that carry their run_id."""
+    properties = WriterProperties(max_row_group_size=row_group, write_batch_size=row_group)
+    write_deltalake(table_path(root, name), frame, mode="append", writer_properties=properties)
+
+
+def _filled_schema(name: str) -> pa.Schema:
+    return arrow_schema(declared_tables()[name])
+
+
+def _filled(schema: pa.Schema, row: Mapping[str, Any]) -> dict[str, Any]:
+    """`row` with a zero for every further column that may not be null: features come and go with their groups."""
+    zeros = {
+        field.name: pa.scalar(0).cast(field.type).as_py()
+        for field in schema
+        if not field.nullable and field.name not in row and pa.types.is_primitive(field.type)
+    }
+    return zeros | dict(row)
+
+
+def append_publish(root: Path, run: str, n_rows: Mapping[str, int], kind: str = "publish", **fields: Any) -> int:
+    """Appends the sealed publish row of a run and returns its publish_seq."""
+    history = check_history(read_rows(root, PUBLISHES))
+    head = history[-1].publish_seq if history else 0
+    row = {
+        "publish_seq": head + 1,
+        "kind": kind,
+        "run_id": run,
+        "data_date": date(int(run[:4]), int(run[4:6]), int(run[6:8])),
+        "prev_seq": head,
+        "tables": [
+            {
+                "name": name,
+                "rel_path": f"tables/{name}",
+                "delta_version": 2,
+                "n_rows": n,
+                "content_hash": "c" * 64,
+                "schema_hash": "5" * 64,
+            }
+            for name, n in n_rows.items()
+        ],
+        "config_hash": "0" * 64,
+        "code_version": "0.1.0",
+        "grace_hours": 48,
+        "published_at": datetime(2025, 2, 1, 6, tzinfo=UTC) + timedelta(days=head),
+    }
+    append_rows(root, PUBLISHES, [seal_row(row | fields)])
+    return head + 1
+
+
+def publish_bundle(root: Path, run: str, user_ids: list[str], segments: Mapping[str, str | None] | None = None) -> None:
+    """Stages and publishes a whole small bundle."""
+    create_tables(root, [declared_tables()[name] for name in (*BUNDLE_TABLES, "publishes")])
+    rows = make_rows(run, user_ids, segments or {})
+    stage_rows(root, run, rows)
+    append_publish(root, run, {name: len(table_rows) for name, table_rows in rows.items()})
+
+
+def collect_run(root: Path, run: str) -> None:
+    """What gc does to a run: its rows leave the log, then its files leave the disk."""
+    for name in BUNDLE_TABLES:
+        drop_run(root, name, run)
+        DeltaTable(table_path(root, name)).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+
+
+def drop_run(root: Path, name: str, run: str) -> None:
+    """Takes the rows of a run out of a table's log; their files stay."""
+    DeltaTable(table_path(root, name)).delete(f"run_id = '{run}'")
+
+
+def log_file(root: Path, name: str) -> Path:
+    """The newest commit file of a table."""
+    return max(Path(table_path(root, name), "_delta_log").glob("*.json"))
