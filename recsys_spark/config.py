@@ -5,18 +5,24 @@ the `Config` or the one section that it needs.
 """
 
 from datetime import date
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-FileFormat = Literal["auto", "jsonl", "csv", "parquet"]
+from recsys_spark.setting_types import (
+    FileFormat,
+    Folder,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Ratio,
+    TimeFormat,
+    Timezone,
+)
 
 
 class Section(BaseModel):
@@ -28,15 +34,15 @@ class Section(BaseModel):
 class Storage(Section):
     """Where the warehouse is."""
 
-    root: Annotated[str, Field(min_length=1)]
+    root: Annotated[Folder, Field(min_length=1)]
 
 
 class Landing(Section):
     """Folders that files are dropped into; an empty name means that there is no such feed."""
 
-    events: str
-    items: str
-    users: str
+    events: Folder
+    items: Folder
+    users: Folder
 
 
 class Run(Section):
@@ -75,8 +81,8 @@ class Events(Section):
     """How event logs are read."""
 
     format: FileFormat
-    time_format: Annotated[str, Field(min_length=1)]
-    timezone: str
+    time_format: TimeFormat
+    timezone: Timezone
     default_type: str
     attributes: list[str]
     value_min: float
@@ -85,6 +91,26 @@ class Events(Section):
     unknown_types: Literal["quarantine", "skip"]
     columns: EventColumns
     types: Annotated[dict[Name, EventType], Field(min_length=1)]
+
+    @field_validator("value_max")
+    @classmethod
+    def _check_value_bounds(cls, value_max: float, info: ValidationInfo) -> float:
+        if value_max < info.data.get("value_min", value_max):
+            raise ValueError("at least value_min")
+        return value_max
+
+    @field_validator("types")
+    @classmethod
+    def _check_types(cls, types: dict[str, EventType], info: ValidationInfo) -> dict[str, EventType]:
+        default = info.data.get("default_type", "")
+        if default and default not in types:
+            raise ValueError(f"a section [events.types.{default}], which default_type names")
+        owners: dict[str, str] = {}
+        for name, kind in types.items():
+            for raw in kind.raw or [name]:
+                if owners.setdefault(raw, name) != name:
+                    raise ValueError(f"one type for each name of the log, not {owners[raw]} and {name} for {raw!r}")
+        return types
 
 
 class ItemColumns(Section):
@@ -109,23 +135,24 @@ class UserColumns(Section):
     valid_from: str
 
 
-class Items(Section):
-    """How snapshots of the item catalogue are read."""
+class Catalogue(Section):
+    """How snapshots of a catalogue are read."""
 
     format: FileFormat
-    time_format: Annotated[str, Field(min_length=1)]
-    timezone: str
+    time_format: TimeFormat
+    timezone: Timezone
     vectors: list[str]
+
+
+class Items(Catalogue):
+    """How snapshots of the item catalogue are read."""
+
     columns: ItemColumns
 
 
-class Users(Section):
+class Users(Catalogue):
     """How snapshots of the user catalogue are read."""
 
-    format: FileFormat
-    time_format: Annotated[str, Field(min_length=1)]
-    timezone: str
-    vectors: list[str]
     columns: UserColumns
 
 
@@ -222,15 +249,27 @@ class Config(Section):
     audit: Audit
     publish: Publish
 
+    # Where each setting was read, for the faults that are found after loading; no setting itself.
+    _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
     @property
     def root(self) -> Path:
         """Folder of the warehouse."""
         return Path(self.storage.root)
 
+    @property
+    def places(self) -> dict[tuple[str, ...], str]:
+        """The file, or --set, that every setting came from, by its keys from the section down."""
+        return self._places
+
+    def remember_places(self, places: dict[tuple[str, ...], str]) -> "Config":
+        """These settings, with the places that they were read from."""
+        remembered = self.model_copy()
+        remembered._places = dict(places)
+        return remembered
+
 
 def derive_seed(seed: int, step: str, day: date) -> int:
     """A seed for `step` on `day`, 63 bits, the same on every machine."""
-    from hashlib import blake2b
-
     digest = blake2b(f"{seed}/{step}/{day.isoformat()}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -18,6 +18,8 @@ from recsys_spark.errors import ConfigError
 # Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.
 _REPLACED_WHOLE = {("events", "types"), ("candidates", "source_weights")}
 
+_LONGEST_SHOWN = 200  # letters of what a person wrote
+
 Places = dict[tuple[str, ...], str]
 
 
@@ -44,9 +46,9 @@ def load_config(profile: str = "local", file: Path | None = None, sets: tuple[st
     for text in sets:
         _lay_over(merged, _parse_set(text), "--set", places)
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(merged).remember_places(places)
     except ValidationError as err:
-        raise ConfigError("\n".join(_fault(error, places) for error in err.errors())) from err
+        raise ConfigError("\n".join(fault_text(error, places) for error in err.errors())) from err
 
 
 def config_hash(config: Config) -> str:
@@ -59,16 +61,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as err:
-        raise ConfigError(f"{path}: expected a TOML file, got {err.strerror}; check the name after --config") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: expected TOML, got {err}; correct that place") from err
+        where = str(path)[:_LONGEST_SHOWN]
+        raise ConfigError(f"{where}: expected a TOML file, got {err.strerror}; check the name after --config") from err
+    except ValueError as err:  # not TOML, not UTF-8, or a name that no file can have
+        raise ConfigError(f"{str(path)[:_LONGEST_SHOWN]}: expected TOML, got {err}; correct that place") from err
 
 
 def _parse_set(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigError(f"--set: expected section.key=value, got {text!r}; for example --set candidates.k=100")
+        raise ConfigError(
+            f"--set: expected section.key=value, got {text[:_LONGEST_SHOWN]!r}; for example --set candidates.k=100"
+        )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -100,15 +105,23 @@ def _mark(value: Any, place: str, places: Places, at: tuple[str, ...]) -> None:
             _mark(inner, place, places, (*at, key))
 
 
-def _fault(error: Any, places: Places) -> str:
-    """One line of the house form for one pydantic error."""
+def place_of(keys: tuple[str, ...], places: Places) -> str:
+    """The file, or --set, that the setting `keys`, or else the section around it, came from."""
+    return next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), "conf/base.toml")
+
+
+def fault_text(error: Any, places: Places, source_params: Any = None) -> str:
+    """One line of the house form for one pydantic error; its `loc` starts at the section.
+
+    source_params: the model that knows the section, where `Config` does not (a source's own settings).
+    """
     keys = tuple(str(key) for key in error["loc"] if key != "[key]")
-    place = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), "conf/base.toml")
-    section, name = ".".join(keys[:-1]), keys[-1]
+    place = place_of(keys, places)
+    section, name = ".".join(keys[:-1])[:_LONGEST_SHOWN], keys[-1][:_LONGEST_SHOWN]
     where = f"{place} [{section}] {name}" if section else f"{place} [{name}]"
     value = error.get("input")
     if error["type"] == "extra_forbidden":
-        known = _known_keys(keys[:-1])
+        known = list(source_params.model_fields) if source_params else _known_keys(keys[:-1])
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"{where}: expected a known setting, got {name!r}; {hint}"

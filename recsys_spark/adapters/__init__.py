@@ -1,0 +1,1 @@
+"""Spark around a kernel: Arrow in, Arrow out; module names mirror `kernels`."""

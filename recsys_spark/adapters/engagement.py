@@ -1,0 +1,64 @@
+"""Engagement before the date, summed up to what features are made of: days of a user or item, and pairs of both.
+
+Owns: the rows that most feature groups aggregate.  Called by the feature groups.
+"""
+
+from datetime import datetime, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.weights import age_days, finite_value, has_role, is_negative, known_events
+from recsys_spark.config import Config
+
+RECENT_DAYS = 28  # four whole weeks: every weekday counts the same
+
+# A decimal sum is the same for every order of the rows; six digits are more than logged values have.
+_EXACT = "decimal(38,6)"
+
+
+def engagement_days(events: DataFrame, id_column: str, config: Config, cutoff: datetime) -> DataFrame:
+    """One row per id and UTC day with engagement, in the window of `[interactions]`, with or without a user.
+
+    id_column: user_id or item_id.  Columns: id_column, ds, n_events, n_anonymous (events without a user), n_negative
+    (events of types with a weight below zero), n_values and value_sum (of finite values), is_recent (at most
+    RECENT_DAYS before `cutoff`), first_age_days and last_age_days (of the first and last event, fractional).
+    """
+    types = config.events.types
+    engaged = known_events(events, cutoff, config.interactions.window_days).where(has_role(types, "engage"))
+    value = finite_value()
+    days = engaged.groupBy(id_column, "ds").agg(
+        F.count(F.lit(1)).alias("n_events"),
+        F.count_if(F.col("user_id").isNull()).alias("n_anonymous"),
+        F.count_if(is_negative(types)).alias("n_negative"),
+        F.count(value).alias("n_values"),
+        F.sum(value.cast(_EXACT)).alias("value_sum"),
+        F.min("event_time").alias("first_time"),
+        F.max("event_time").alias("last_time"),
+    )
+    return days.select(
+        id_column,
+        "ds",
+        "n_events",
+        "n_anonymous",
+        "n_negative",
+        "n_values",
+        "value_sum",
+        (F.col("ds") >= F.lit(_recent_from(cutoff).date())).alias("is_recent"),
+        age_days("first_time", cutoff).alias("first_age_days"),
+        age_days("last_time", cutoff).alias("last_age_days"),
+    )
+
+
+def engaged_pairs(interactions: DataFrame, cutoff: datetime) -> DataFrame:
+    """One row per user and item that engaged: user_idx, item_idx, last_time, is_recent (as in `engagement_days`).
+
+    A pair with nothing but a dislike is not among them.
+    """
+    return interactions.where(F.col("n_events") > 0).select(
+        "user_idx", "item_idx", "last_time", (F.col("last_time") >= F.lit(_recent_from(cutoff))).alias("is_recent")
+    )
+
+
+def _recent_from(cutoff: datetime) -> datetime:
+    return cutoff - timedelta(days=RECENT_DAYS)

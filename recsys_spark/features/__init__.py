@@ -1,0 +1,139 @@
+"""Feature groups: one file each, found by being here.
+
+A group declares its features as data, `GROUP`, and says in `compute` which rows they aggregate.  A feature is one entry
+of `GROUP.features`; the table contract, the step and the documentation follow from it.
+
+Owns: the words in which features are declared, the discovery of groups, and the contracts extended by them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from recsys_spark.config import Config
+from recsys_spark.errors import ContractError
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.contract import Column, Scalar, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+FeatureTable = Literal["user_features", "item_features"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: its column, and the aggregate that computes it.
+
+    over: name of the rows that it aggregates, one of those that the group's `compute` prepares.
+    aggregate: SQL aggregate expression over the columns of those rows.
+    null_when: when the value is null; "": never, an id without rows then has 0.
+    """
+
+    name: str
+    type: Scalar
+    doc: str
+    over: str
+    aggregate: str
+    unit: str = ""
+    null_when: str = ""
+    check: str = ""
+
+    @property
+    def column(self) -> Column:
+        """The column of the contract."""
+        doc = f"{self.doc}; null: {self.null_when}" if self.null_when else self.doc
+        # Delta refuses a row whose condition is null.
+        check = f"{self.name} IS NULL OR {self.check}" if self.null_when and self.check else self.check
+        return Column(self.name, self.type, doc, self.unit, nullable=bool(self.null_when), check=check)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The features that one file adds to `user_features` or `item_features`."""
+
+    table: FeatureTable
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that features aggregate, and the column of the index (an id or an idx) that says whose they are."""
+
+    frame: "DataFrame"
+    key: str
+
+
+class GroupModule(Protocol):
+    """What a file in this folder has."""
+
+    GROUP: Group
+
+    def compute(self, inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
+        """The group's features as of `cutoff`: the id, then the features, one row per id of the index.
+
+        inputs: the tables that the plan gives to the step `features`.
+        """
+
+
+@cache
+def group_modules() -> dict[str, GroupModule]:
+    """The groups by name, in the order of their names."""
+    names = sorted(module.name for module in iter_modules(__path__))
+    return {name: cast(GroupModule, import_module(f"{__name__}.{name}")) for name in names}
+
+
+@cache
+def declared_tables() -> dict[str, Table]:
+    """Every table of the product, with the feature tables extended by the columns of the groups."""
+    groups = {name: module.GROUP for name, module in group_modules().items()}
+    return {name: extended_table(table, groups) for name, table in TABLES.items()}
+
+
+def extended_table(table: Table, groups: Mapping[str, Group]) -> Table:
+    """`table` with the columns that `groups` add to it, before its last one, run_id.
+
+    Raises ContractError if two columns have one name.
+    """
+    columns = {column.name: "tables/catalog.py" for column in table.columns}
+    added = []
+    for name, group in groups.items():
+        for feature in group.features if group.table == table.name else ():
+            if feature.name in columns:
+                raise ContractError(
+                    f"features/{name}.py: expected feature names that are new to {table.name}, got {feature.name!r}, "
+                    f"which {columns[feature.name]} has; rename one of them"
+                )
+            columns[feature.name] = f"features/{name}.py"
+            added.append(feature.column)
+    return replace(table, columns=(*table.columns[:-1], *added, table.columns[-1])) if added else table
+
+
+def aggregate_group(index: "DataFrame", id_column: str, group: Group, rows: Mapping[str, Rows]) -> "DataFrame":
+    """The features of `group` for every id of `index`: id_column, then the features in their order.
+
+    rows: by the name that the features call them.  An id without rows gets nulls, or zeros by the feature's null rule.
+    """
+    from pyspark.sql import functions as F
+
+    from recsys_spark.tables.spark import spark_type
+
+    features = index
+    for name, source in rows.items():
+        aggregates = [
+            F.expr(feature.aggregate).cast(spark_type(feature.type)).alias(feature.name)
+            for feature in group.features
+            if feature.over == name
+        ]
+        features = features.join(source.frame.groupBy(source.key).agg(*aggregates), on=source.key, how="left")
+    return features.select(
+        id_column,
+        *[
+            F.col(feature.name) if feature.null_when else F.coalesce(feature.name, F.lit(0)).alias(feature.name)
+            for feature in group.features
+        ],
+    )

@@ -1,0 +1,89 @@
+"""How much, how recently and how variedly a user engages, in the window of `[interactions]`.
+
+Owns: the first group of user features.
+Rows: `days` (see `adapters.engagement.engagement_days`), `items` (see `engaged_pairs`).
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from recsys_spark.config import Config
+from recsys_spark.features import Feature, Group, Rows, aggregate_group
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_NEVER = "no engagement in the window"
+
+GROUP = Group(
+    table="user_features",
+    features=(
+        Feature("n_events", "long", "engagement events", "days", "sum(n_events)", check="n_events >= 0"),
+        Feature(
+            "n_events_28d",
+            "long",
+            "engagement events in the last 28 days",
+            "days",
+            "sum(n_events) FILTER (WHERE is_recent)",
+            check="n_events_28d <= n_events",
+        ),
+        Feature(
+            "n_negative_events",
+            "long",
+            "engagement events with a weight below zero, such as returns",
+            "days",
+            "sum(n_negative)",
+            check="n_negative_events <= n_events",
+        ),
+        Feature("n_active_days", "long", "days with engagement", "days", "count(*)", check="n_active_days <= n_events"),
+        Feature("n_items", "long", "different items engaged with", "items", "count(*)", check="n_items <= n_events"),
+        Feature(
+            "n_items_28d",
+            "long",
+            "different items engaged with in the last 28 days",
+            "items",
+            "count_if(is_recent)",
+            check="n_items_28d <= n_items",
+        ),
+        Feature(
+            "days_since_first",
+            "double",
+            "age of the first engagement",
+            "days",
+            "max(first_age_days)",
+            unit="days",
+            null_when=_NEVER,
+            check="days_since_first >= days_since_last",
+        ),
+        Feature(
+            "days_since_last",
+            "double",
+            "age of the last engagement",
+            "days",
+            "min(last_age_days)",
+            unit="days",
+            null_when=_NEVER,
+            check="days_since_last > 0",
+        ),
+        Feature(
+            "mean_value",
+            "double",
+            "mean value of the engagement events that have one",
+            "days",
+            "CAST(sum(value_sum) AS DOUBLE) / nullif(sum(n_values), 0)",
+            unit="unit of value",
+            null_when="no engagement with a value in the window",
+        ),
+    ),
+)
+
+
+def compute(inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
+    """The group's features of every indexed user as of `cutoff`: user_id, then the features."""
+    from pyspark.sql import functions as F
+
+    from recsys_spark.adapters.engagement import engaged_pairs, engagement_days
+
+    days = engagement_days(inputs["events"].where(F.col("user_id").isNotNull()), "user_id", config, cutoff)
+    rows = {"days": Rows(days, "user_id"), "items": Rows(engaged_pairs(inputs["interactions"], cutoff), "user_idx")}
+    return aggregate_group(inputs["user_index"], "user_id", GROUP, rows)

@@ -1,0 +1,1 @@
+"""Numeric and parsing kernels: pure Python and numpy, no Spark."""

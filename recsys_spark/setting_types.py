@@ -1,0 +1,49 @@
+"""The types of single settings: names, bounds, folders, time formats and zones.
+
+Owns: what a value must be, and the words that say so.  Called by `config`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field
+
+
+def _check_folder(path: str) -> str:
+    if "://" in path or not path.isprintable():
+        raise ValueError("a folder of this machine, by a printable path")
+    return path
+
+
+def _check_timezone(name: str) -> str:
+    try:
+        if name != "UTC":  # known without the tz database of the machine
+            ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as err:
+        raise ValueError("a zone of the tz database such as Europe/Berlin") from err
+    return name
+
+
+def _check_time_format(text: str) -> str:
+    if text in ("iso", "epoch_s", "epoch_ms", "epoch_us"):
+        return text
+    try:
+        year = datetime.strptime(datetime(2011, 12, 9).strftime(text), text).year  # noqa: DTZ001, DTZ007 - may have none
+    except ValueError:
+        year = 0
+    if year != 2011:
+        raise ValueError("iso, epoch_s, epoch_ms, epoch_us or a strptime pattern with the year")
+    return text
+
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Folder = Annotated[str, AfterValidator(_check_folder)]
+FileFormat = Literal["auto", "jsonl", "csv", "parquet"]
+Timezone = Annotated[str, AfterValidator(_check_timezone)]
+TimeFormat = Annotated[str, AfterValidator(_check_time_format)]

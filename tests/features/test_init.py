@@ -1,0 +1,49 @@
+"""A feature is one entry: its column, its contract and its documentation follow."""
+
+import pytest
+
+from recsys_spark.errors import ContractError
+from recsys_spark.features import Feature, Group, declared_tables, extended_table, group_modules
+from recsys_spark.tables.catalog import ITEM_FEATURES, TABLES, USER_FEATURES
+
+VISITS = Feature("n_visits", "long", "visits", "days", "sum(n_visits)", check="n_visits >= 0")
+GAP = Feature("gap", "double", "longest gap", "days", "max(gap)", unit="days", null_when="one day", check="gap > 0")
+
+
+def test_extended_table_adds_the_columns_before_run_id() -> None:
+    group = Group("user_features", (VISITS, GAP))
+    table = extended_table(USER_FEATURES, {"visits": group})
+    assert table.names == ("user_id", "segment", "recent_items", "n_visits", "gap", "run_id")
+    assert (table.key, table.sort_by, table.partition_by) == (("user_id",), ("user_id",), ("run_id",))
+    assert extended_table(ITEM_FEATURES, {"visits": group}) == ITEM_FEATURES
+
+
+def test_column_carries_unit_null_rule_and_check() -> None:
+    assert (VISITS.column.nullable, VISITS.column.check, VISITS.column.doc) == (False, "n_visits >= 0", "visits")
+    assert (GAP.column.nullable, GAP.column.unit, GAP.column.doc) == (True, "days", "longest gap; null: one day")
+    assert GAP.column.check == "gap IS NULL OR gap > 0"
+
+
+def test_extended_table_refuses_a_name_that_is_taken() -> None:
+    taken = Feature("segment", "long", "segment", "days", "count(*)")
+    with pytest.raises(ContractError, match=r"features/b\.py: .* got 'segment', which tables/catalog\.py has"):
+        extended_table(USER_FEATURES, {"b": Group("user_features", (taken,))})
+    with pytest.raises(ContractError, match=r"features/b\.py: .* got 'n_visits', which features/a\.py has"):
+        extended_table(USER_FEATURES, {name: Group("user_features", (VISITS,)) for name in "ab"})
+
+
+def test_group_modules_are_found_by_file() -> None:
+    assert list(group_modules())[:2] == ["activity", "popularity"]
+
+
+def test_declared_tables_extends_the_feature_tables_alone() -> None:
+    changed = {name for name, table in declared_tables().items() if table != TABLES[name]}
+    assert changed == {"user_features", "item_features"}
+    assert list(declared_tables()) == list(TABLES)
+
+
+@pytest.mark.parametrize("name", ["user_features", "item_features"])
+def test_declared_features_name_the_unit_of_days(name: str) -> None:
+    columns = [column for column in declared_tables()[name].columns if column.name.startswith("days_")]
+    assert columns
+    assert {column.unit for column in columns} == {"days"}
