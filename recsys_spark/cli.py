@@ -16,7 +16,7 @@ import typer
 
 from recsys_spark.config_file import load_config
 from recsys_spark.console import Console
-from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError
+from recsys_spark.errors import EXIT_DONE, ArgumentError, NothingPublished, RecsysError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -145,20 +145,21 @@ def rollback(
     sets: SetOption = None,
 ) -> None:
     """Make an earlier published run current again, by one row and without Spark."""
-    config = _settings(profile, file, sets)
     from recsys_spark.lock import warehouse_lock
     from recsys_spark.publish import rollback_to
     from recsys_spark.tables.run_id import check_run_id
 
+    check_run_id(to)  # before the lock, which makes the folder of the warehouse
+    config = _published(_settings(profile, file, sets))
     with warehouse_lock(config.root, "rollback"):
-        sequence = rollback_to(config, check_run_id(to))
+        sequence = rollback_to(config, to)
     Console(json_logs=False).say(f"{to} is current again (publish {sequence})")
 
 
 @app.command()
 def gc(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
     """Delete bundles that nobody can be reading any more, and the files behind them."""
-    config = _settings(profile, file, sets)
+    config = _published(_settings(profile, file, sets))
     from recsys_spark.gc import collect
     from recsys_spark.lock import warehouse_lock
 
@@ -195,6 +196,17 @@ def _settings(profile: str, file: Path | None, sets: list[str] | None) -> "Confi
     from recsys_spark.sources import check_params
 
     check_params(config)
+    return config
+
+
+def _published(config: "Config") -> "Config":
+    """`config` itself; raises NothingPublished if its warehouse is none yet, before a lock makes its folder."""
+    from recsys_spark.tables.publish_log import publishes_folder
+
+    if not publishes_folder(config.root).exists():
+        raise NothingPublished(
+            f"{config.root}: expected a warehouse, got none; run `recsys-spark run`, or check [storage] root"
+        )
     return config
 
 
@@ -253,18 +265,24 @@ def _tell(console: Console, report: "RunReport") -> None:
     console.finished(report)
 
 
+def _say_fault(text: str) -> None:
+    """One fault on stderr; what a terminal would obey, or could not show, is spelled out."""
+    safe = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+    sys.stderr.write(f"{safe}\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code; a named fault is one line on stderr, a crash keeps its traceback."""
     try:
         app(args=arguments, prog_name="recsys-spark", standalone_mode=False)
     except RecsysError as err:
-        sys.stderr.write(f"{err}\n")
+        _say_fault(str(err))
         return err.exit_code
     except typer.Exit as err:
         return int(err.exit_code)
     except Exception as err:
         if hasattr(err, "exit_code") and hasattr(err, "format_message"):  # a usage error of the command line
-            sys.stderr.write(f"{err.format_message()}\n")
+            _say_fault(err.format_message())
             return int(err.exit_code)
         raise
     return EXIT_DONE

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import rich.console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from recsys_spark.plan import PLAN
@@ -40,7 +41,7 @@ class Console:
         if self.json_logs:
             _write_json({"event": "warning", "warning": text})
         else:
-            self.rich.print(f"[yellow]warning[/yellow] {text}")
+            self.rich.print(f"[yellow]warning[/yellow] {escape(text)}")
 
     @contextmanager
     def progress(self, command: str) -> Iterator[Observer]:

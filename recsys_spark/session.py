@@ -20,6 +20,7 @@ from recsys_spark.errors import EnvironmentFault
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _OLDEST_JAVA = 17
+_JAVA_TIMEOUT_S = 30  # a cold JVM on a busy machine answers in two
 
 
 def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = None) -> SparkSession:
@@ -76,8 +77,9 @@ def check_java() -> None:
     home = os.environ.get("JAVA_HOME", "")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if not java or not Path(java).exists():
-        raise EnvironmentFault(f"Java: expected version {_OLDEST_JAVA} or newer, got none; {_INSTALL_JAVA}")
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
+        found_at = f" at {java} (JAVA_HOME)" if java else " on PATH"
+        raise EnvironmentFault(f"Java: expected version {_OLDEST_JAVA} or newer, got none{found_at}; {_INSTALL_JAVA}")
+    answer = _ask_version(java)
     found = re.search(r'version "(\d+)(?:\.(\d+))?', answer)
     # Java 8 and older call themselves 1.x.
     major = int(found.group(2) or 0) if found and found.group(1) == "1" else int(found.group(1)) if found else 0
@@ -85,6 +87,17 @@ def check_java() -> None:
         raise EnvironmentFault(
             f"Java: expected version {_OLDEST_JAVA} or newer, got {major or 'no answer'} at {java}; {_INSTALL_JAVA}"
         )
+
+
+def _ask_version(java: str) -> str:
+    """What `java -version` says; "" if it cannot be started or does not end."""
+    try:
+        asked = subprocess.run(  # noqa: S603 - the program that Spark itself would start
+            [java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_JAVA_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stderr.decode(errors="replace")
 
 
 _INSTALL_JAVA = (

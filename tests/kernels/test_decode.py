@@ -1,0 +1,152 @@
+"""A file is proven readable from its first byte to its last, under limits, or it is set aside whole."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys_spark.kernels.decode import (
+    FileFault,
+    Layout,
+    Limits,
+    PlannedFile,
+    layout_of,
+    open_landed,
+    prove_readable,
+    read_pieces,
+)
+from tests.event_files import LIMITS, planned, zstd
+
+TEXT = bytes(range(256)) * 400
+GZIP, ZSTD, PLAIN = Layout("jsonl", "gzip"), Layout("jsonl", "zstd"), Layout("jsonl", "")
+
+
+def _read(path: Path, layout: Layout, limits: Limits = LIMITS) -> bytes:
+    with open_landed(str(path.parent), path.name) as file:
+        return b"".join(read_pieces(file, layout, limits))
+
+
+def _reason(path: Path, layout: Layout, limits: Limits = LIMITS) -> str:
+    with pytest.raises(FileFault) as caught, open_landed(str(path.parent), path.name) as file:
+        prove_readable(file, planned(path), layout, limits)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "layout"),
+    [
+        ("a.jsonl", "auto", Layout("jsonl", "")),
+        ("A.NDJSON.GZ", "auto", Layout("jsonl", "gzip")),
+        ("x/b.csv.zst", "auto", Layout("csv", "zstd")),
+        ("b.tsv", "auto", Layout("csv", "")),
+        ("c.parquet", "auto", Layout("parquet", "")),
+        ("access.log.gz", "jsonl", Layout("jsonl", "gzip")),
+        ("2025-01-01", "csv", Layout("csv", "")),
+    ],
+)
+def test_layout_of_reads_the_name(name: str, wanted: str, layout: Layout) -> None:
+    assert layout_of(name, wanted) == layout
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("README.txt", "auto"), ("a.jsonl.bz2", "jsonl"), ("a.parquet.gz", "auto"), ("a", "auto")]
+)
+def test_layout_of_refuses_what_it_cannot_read(name: str, wanted: str) -> None:
+    with pytest.raises(FileFault, match="unknown_format"):
+        layout_of(name, wanted)
+
+
+@pytest.mark.parametrize(("layout", "data"), [(PLAIN, TEXT), (GZIP, gzip.compress(TEXT)), (ZSTD, zstd(TEXT))])
+def test_read_pieces_gives_the_content(tmp_path: Path, layout: Layout, data: bytes) -> None:
+    (tmp_path / "f").write_bytes(data)
+    assert _read(tmp_path / "f", layout) == TEXT
+
+
+@pytest.mark.parametrize(("layout", "data"), [(GZIP, gzip.compress(TEXT)), (ZSTD, zstd(TEXT))])
+def test_read_pieces_joins_members(tmp_path: Path, layout: Layout, data: bytes) -> None:
+    (tmp_path / "f").write_bytes(data + data)
+    assert _read(tmp_path / "f", layout) == TEXT + TEXT
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(codec=st.sampled_from([GZIP, ZSTD]), share=st.floats(0, 0.999))
+def test_prove_readable_refuses_every_cut(tmp_path: Path, codec: Layout, share: float) -> None:
+    whole = gzip.compress(TEXT) if codec is GZIP else zstd(TEXT)
+    (tmp_path / "f").write_bytes(whole[: int(len(whole) * share)])
+    assert _reason(tmp_path / "f", codec) in ("truncated", "corrupt")
+
+
+@pytest.mark.parametrize("at", [-8, -4, 400])
+def test_prove_readable_refuses_a_flipped_bit_when_gzip(tmp_path: Path, at: int) -> None:
+    data = bytearray(gzip.compress(TEXT))
+    data[at] ^= 1
+    (tmp_path / "f").write_bytes(data)
+    assert _reason(tmp_path / "f", GZIP) == "corrupt"
+
+
+@pytest.mark.parametrize("layout", [GZIP, ZSTD])
+def test_prove_readable_refuses_an_empty_file_when_compressed(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "f").write_bytes(b"")
+    assert _reason(tmp_path / "f", layout) == "truncated"
+
+
+def test_prove_readable_bounds_expansion_only_where_it_can_do_harm(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(gzip.compress(b"\n" * (8 << 20)))
+    (tmp_path / "bomb").write_bytes(gzip.compress(b"\n" * (32 << 20)))
+    with open_landed(str(tmp_path), "small") as file:
+        prove_readable(file, planned(tmp_path / "small"), GZIP, LIMITS)
+    assert _reason(tmp_path / "bomb", GZIP) == "expansion"
+
+
+def test_prove_readable_bounds_sizes(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 2000)
+    (tmp_path / "g").write_bytes(gzip.compress(os.urandom(2000)))
+    assert _reason(tmp_path / "f", PLAIN, Limits(1999, 1 << 30, 200, 100)) == "too_large"
+    assert _reason(tmp_path / "g", GZIP, Limits(1 << 30, 1999, 200, 100)) == "too_large"
+
+
+def test_prove_readable_reads_every_page_of_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"a": list(range(50_000))}), path, row_group_size=5000, write_page_checksum=True)
+    layout = Layout("parquet", "")
+    with open_landed(str(tmp_path), path.name) as file:
+        prove_readable(file, planned(path), layout, LIMITS)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    for damaged in (bytes(flipped), whole[: len(whole) // 2], b"", b"not parquet at all"):
+        path.write_bytes(damaged)
+        assert _reason(path, layout) == "corrupt"
+
+
+def test_prove_readable_finds_another_content_than_planned(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one\n")
+    plan = planned(path)
+    for content in (b"two\n", b"longer\n"):
+        path.write_bytes(content)
+        with pytest.raises(FileFault, match="mutated"), open_landed(str(tmp_path), "f") as file:
+            prove_readable(file, plan, PLAIN, LIMITS)
+
+
+def test_open_landed_follows_no_link(tmp_path: Path) -> None:
+    """Security 12: neither a linked file nor a linked folder leads out of the landing folder."""
+    outside, landing = tmp_path / "outside", tmp_path / "landing"
+    outside.mkdir()
+    landing.mkdir()
+    (outside / "secret.jsonl").write_text("{}\n")
+    (landing / "link.jsonl").symlink_to(outside / "secret.jsonl")
+    (landing / "folder").symlink_to(outside)
+    os.mkfifo(landing / "pipe.jsonl")
+    for path in ("link.jsonl", "folder/secret.jsonl", "pipe.jsonl", "../outside/secret.jsonl", "/etc/passwd", "gone"):
+        with pytest.raises(FileFault, match="mutated"):
+            open_landed(str(landing), path)
+
+
+def test_planned_file_names_its_place() -> None:
+    assert PlannedFile(3, "a/b.jsonl", "0" * 64, 5).mtime_ns == 0

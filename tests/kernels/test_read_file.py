@@ -1,0 +1,155 @@
+"""Any format gives the same rows; a file gives all of its rows or none; nothing is emitted before it is proven."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys_spark.kernels.decode import Limits
+from recsys_spark.kernels.read_file import landed_schema, read_file
+from tests.event_files import LIMITS, event, event_reading, jsonl, planned, read_through, write_file
+
+PLACE = {"line", "file_index", "status"}
+
+
+def _csv(events: list[dict[str, Any]]) -> bytes:
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, fieldnames=list(events[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(events)
+    return sink.getvalue().encode()
+
+
+def _parquet(events: list[dict[str, Any]]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(events), sink)
+    return sink.getvalue().to_pybytes()
+
+
+WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
+    "a.jsonl": jsonl,
+    "a.jsonl.gz": jsonl,
+    "a.ndjson.zst": jsonl,
+    "a.csv": _csv,
+    "a.csv.gz": _csv,
+    "a.parquet": _parquet,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_read_file_gives_the_same_rows_from_every_format(tmp_path: Path, name: str) -> None:
+    events = [event(number, session_id=f"s{number}") for number in range(50)]
+    events[3]["user_id"] = None
+    read = read_through(write_file(tmp_path / name, WRITERS[name](events)), event_reading(tmp_path))
+    expected = read_through(write_file(tmp_path / "plain.jsonl", jsonl(events)), event_reading(tmp_path))
+    strip = [{column: value for column, value in row.items() if column not in PLACE} for row in read.rows]
+    assert strip == [{column: value for column, value in row.items() if column not in PLACE} for row in expected.rows]
+    assert [row["item_id"] for row in read.rows] == [one["item_id"] for one in events]
+    assert [row["line"] for row in read.rows] == list(range(2, 52) if "csv" in name else range(1, 51))
+    assert (read.summary.lines_in, read.summary.n_parsed, read.refused) == (50, 50, [])
+
+
+_LINES = st.one_of(
+    # A line that is nothing but a byte order mark, at the beginning, is blank.
+    st.binary(max_size=30).filter(lambda line: b"\n" not in line and bool(line.removeprefix(b"\xef\xbb\xbf").strip())),
+    st.builds(lambda fields: json.dumps(fields).encode(), st.dictionaries(
+        st.sampled_from(["user_id", "item_id", "event_type", "event_time", "value", "foo"]),
+        st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(["buy", "2025-01-02"]),
+    )),
+    st.integers(0, 500).map(lambda number: json.dumps(event(number)).encode()),
+)  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(_LINES, max_size=12))
+def test_read_file_accounts_for_every_line_of_any_content(tmp_path: Path, lines: list[bytes]) -> None:
+    read = read_through(write_file(tmp_path / "a.jsonl", jsonl(lines)), event_reading(tmp_path))
+    if read.summary.state == "quarantined":
+        assert read.summary.reason == "missing_column"
+        return
+    assert read.summary.lines_in == len(lines)
+    assert read.summary.n_parsed + read.summary.n_quarantined == len(lines)
+    assert sorted(row["line"] for row in read.rows + read.refused) == [
+        number for number, line in enumerate(jsonl(lines).split(b"\n"), start=1) if line
+    ]
+
+
+def test_read_file_emits_nothing_of_a_damaged_file(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.jsonl.gz", jsonl(event(number) for number in range(30_000)))
+    path.write_bytes(path.read_bytes()[:-4])
+    read = read_through(path, event_reading(tmp_path))
+    assert (read.rows, read.refused, read.summary.state, read.summary.reason) == ([], [], "quarantined", "truncated")
+
+
+def test_read_file_says_mutated_when_the_file_changes_while_it_is_parsed(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.jsonl", jsonl(event(number) for number in range(60_000)))
+    batches = read_file(planned(path), event_reading(tmp_path))
+    first = next(batches)
+    with path.open("ab") as file:
+        file.write(jsonl([event(1)]))
+    *_, last = batches
+    assert first.num_rows > 0
+    assert json.loads(last["detail"][0].as_py())["reason"] == "mutated"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("notes.txt", b"hello", "unknown_format"),
+        ("a.parquet", b"PAR1", "corrupt"),
+        ("a.csv", b"user_id,item_id\n1,2\n", "missing_column"),
+        ("a.jsonl", jsonl([event(1, item_id=...), event(2, item_id=...)]), "missing_column"),
+        ("a.jsonl", jsonl(event(number, user_id=...) for number in range(100)), "missing_column"),
+        ("a.parquet", _parquet([{"user_id": "u", "item_id": "i", "event_type": "buy"}]), "missing_column"),
+    ],
+)
+def test_read_file_sets_a_file_aside_whole(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    summary = read_through(write_file(tmp_path / name, data), event_reading(tmp_path)).summary
+    assert (summary.state, summary.reason) == ("quarantined", reason)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_read_file_takes_an_empty_file_as_no_lines(tmp_path: Path, name: str) -> None:
+    summary = read_through(write_file(tmp_path / name, b""), event_reading(tmp_path)).summary
+    assert (summary.state, summary.lines_in) == ("read", 0)
+
+
+def test_read_file_keeps_the_beginning_and_the_hash_of_a_refused_line(tmp_path: Path) -> None:
+    lines = [b'{"item_id": "' + b"x" * 10_000 + b'"', b"\xff" * 5000, b"y" * 300_000]
+    limits = Limits(LIMITS.max_file_bytes, LIMITS.max_decompressed_bytes, 200, 200_000)
+    path = write_file(tmp_path / "a.jsonl", jsonl(lines))
+    read = read_through(path, event_reading(tmp_path, limits=limits))
+    assert read.reasons == ["bad_json", "bad_encoding", "line_too_long"]
+    for row, line in zip(read.refused, lines, strict=True):
+        assert len(row["raw"].encode()) <= 4096
+        assert row["raw_sha256"] == sha256(line).hexdigest()
+    assert read.refused[0]["raw"] == lines[0][:4096].decode()
+
+
+def test_read_file_keeps_a_refused_parquet_row_as_json(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.parquet", _parquet([event(1), event(2, item_id=" ")]))
+    read = read_through(path, event_reading(tmp_path))
+    assert read.reasons == ["bad_item_id"]
+    assert json.loads(read.refused[0]["raw"]) == event(2, item_id=" ")
+    assert read.refused[0]["line"] == 2
+
+
+def test_read_file_hands_rows_on_in_bounded_batches(tmp_path: Path) -> None:
+    long = [event(number, session_id="s" * 200, note="n" * 90_000) for number in range(400)]
+    path = write_file(tmp_path / "a.jsonl", jsonl(long))
+    sizes = [batch.num_rows for batch in read_file(planned(path), event_reading(tmp_path))]
+    assert sum(sizes) == 400 + 1
+    assert max(sizes) <= (16 << 20) // 90_000 + 1
+
+
+def test_landed_schema_lets_every_parsed_column_be_null(tmp_path: Path) -> None:
+    assert all(field.nullable for field in landed_schema(event_reading(tmp_path).schema))

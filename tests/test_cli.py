@@ -1,0 +1,112 @@
+"""Arguments in, exit code out: usage, settings, days, and the words of a refusal."""
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys_spark import cli
+from recsys_spark.errors import ArgumentError, GateRefused, LockedError, RecsysError
+from recsys_spark.plan import PLAN
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def words_of(capsys: pytest.CaptureFixture[str]) -> str:
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--bogus"],
+        ["bogus"],
+        ["run", "--bogus"],
+        ["step"],
+        ["lookup"],
+        ["rollback"],
+        ["lookup", "u", "-n", "0"],
+        ["init"],
+    ],
+)
+def test_main_ends_with_2_and_one_line_when_the_usage_is_wrong(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    text = words_of(capsys)
+    assert text.count("\n") == 1
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["init", "--help"]])
+def test_main_ends_with_0_when_help_is_asked_for(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("fault", "code"), [(ArgumentError, 2), (GateRefused, 3), (LockedError, 4), (RecsysError, 1)])
+def test_main_ends_with_the_code_of_the_fault(
+    fault: type[RecsysError], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise fault("here: expected this, got that; do so")
+
+    monkeypatch.setattr("recsys_spark.status.show_status", refuse)
+    assert cli.main(["status"]) == code
+    assert words_of(capsys) == "here: expected this, got that; do so\n"
+
+
+def test_main_keeps_the_traceback_of_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("recsys_spark.status.show_status", crash)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["status"])
+
+
+def test_main_finds_recsys_toml_in_the_working_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recsys.toml").write_text("[candidates]\nk = 0\n")
+    assert cli.main(["status"]) == 2
+    assert words_of(capsys).startswith("recsys.toml [candidates] k: expected ")
+
+
+def test_main_takes_the_named_file_instead_of_recsys_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recsys.toml").write_text("[candidates]\nk = 0\n")
+    (tmp_path / "other.toml").write_text("[run]\nseed = -1\n")
+    assert cli.main(["status", "--config", "other.toml"]) == 2
+    assert words_of(capsys).startswith("other.toml [run] seed: expected ")
+
+
+def test_main_names_the_steps_when_there_is_no_such_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["step", "bake"]) == 2
+    text = words_of(capsys)
+    assert "got 'bake'" in text
+    assert all(step.name in text for step in PLAN)
+
+
+def test_console_script_is_main() -> None:
+    script = Path(sys.executable).parent / "recsys-spark"
+    ended = subprocess.run([script, "status", "--set", "nonsense"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("--set: expected section.key=value, got 'nonsense'")
+
+
+@pytest.mark.parametrize("text", ["2024-02-29", "1999-12-31"])
+def test_day_reads_a_day_of_the_calendar(text: str) -> None:
+    assert cli._day(text) == date.fromisoformat(text)
+
+
+def test_day_may_be_tomorrow_and_no_later() -> None:
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    assert cli._day(tomorrow.isoformat()) == tomorrow
+    # Two days later, so that the test holds over midnight.
+    with pytest.raises(ArgumentError, match="cannot have happened yet"):
+        cli._day((tomorrow + timedelta(days=2)).isoformat())

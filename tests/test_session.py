@@ -1,0 +1,154 @@
+"""What a machine lacks is one clear line: Java, the Delta jar, a warehouse that can be written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys_spark.errors import EnvironmentFault
+from recsys_spark.session import check_java, local_settings
+
+
+@pytest.fixture
+def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of a `java` that is first on PATH; JAVA_HOME is not set."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    (tmp_path / "bin").mkdir()
+    return tmp_path / "bin" / "java"
+
+
+def answer(java: Path, line: str) -> None:
+    """Makes `java` a program that prints `line` where Java prints its version."""
+    java.parent.mkdir(parents=True, exist_ok=True)
+    java.write_text(f"#!/bin/sh\necho '{line}' >&2\n")
+    java.chmod(0o755)
+
+
+def refusal() -> str:
+    with pytest.raises(EnvironmentFault) as caught:
+        check_java()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ('java version "1.8.0_292"', "8"),
+        ('openjdk version "11.0.2" 2019-01-15', "11"),
+        ('openjdk version "16" 2021-03-16', "16"),
+    ],
+)
+def test_check_java_names_the_version_that_is_too_old(fake_java: Path, line: str, version: str) -> None:
+    answer(fake_java, line)
+    assert refusal().startswith(f"Java: expected version 17 or newer, got {version} at {fake_java}; install it with ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'openjdk version "17" 2021-09-14',
+        'openjdk version "17.0.12" 2024-07-16',
+        'openjdk version "21-ea" 2023-09-19',
+        'Picked up JAVA_TOOL_OPTIONS: -Xmx1g\nopenjdk version "21.0.1"',
+    ],
+)
+def test_check_java_accepts_17_and_newer(fake_java: Path, line: str) -> None:
+    answer(fake_java, line)
+    check_java()
+
+
+def test_check_java_says_when_java_does_not_answer(fake_java: Path) -> None:
+    answer(fake_java, "what?")
+    assert f"got no answer at {fake_java}" in refusal()
+
+
+def test_check_java_says_when_java_cannot_be_started(fake_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_java.write_text("no program")
+    fake_java.chmod(0o755)
+    assert f"got no answer at {fake_java}" in refusal()
+
+
+def test_check_java_says_when_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = refusal()
+    assert text.startswith("Java: expected version 17 or newer, got none on PATH; install it with ")
+    assert all(place in text for place in ("Debian", "macOS", "SDKMAN", "JAVA_HOME"))
+
+
+def test_check_java_looks_at_java_home_before_path(
+    fake_java: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(fake_java, 'openjdk version "17.0.1"')
+    answer(tmp_path / "home" / "bin" / "java", 'openjdk version "11.0.1"')
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    assert f"got 11 at {tmp_path}/home/bin/java" in refusal()
+
+
+def test_check_java_names_a_java_home_without_java(
+    fake_java: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(fake_java, 'openjdk version "17.0.1"')
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
+    assert f"got none at {tmp_path}/nowhere/bin/java (JAVA_HOME)" in refusal()
+
+
+def test_local_settings_are_the_lines_of_the_profile() -> None:
+    settings = local_settings()
+    assert settings["spark.sql.session.timeZone"] == "UTC"
+    assert settings["spark.sql.extensions"] == "io.delta.sql.DeltaSparkSessionExtension"
+    assert not any(key.startswith("#") for key in settings)
+
+
+def run_ingest(folder: Path, root: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "ingest"]
+    return subprocess.run(
+        [*command, "--set", f"storage.root={root}"],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def one_line(ended: subprocess.CompletedProcess[str]) -> str:
+    """The only line that a command wrote before it ended with 2."""
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr
+
+
+def test_ingest_says_in_one_line_that_java_is_too_old(tmp_path: Path, fake_java: Path) -> None:
+    answer(fake_java, 'openjdk version "11.0.2"')
+    assert one_line(run_ingest(tmp_path, str(tmp_path / "warehouse"))).startswith("Java: expected version 17 or newer")
+
+
+def test_ingest_says_in_one_line_that_the_delta_jar_cannot_be_had(tmp_path: Path) -> None:
+    # A home without any cached jar, and a network where nothing answers.
+    nowhere = " ".join(f"-D{scheme}.proxyHost=127.0.0.1 -D{scheme}.proxyPort=9" for scheme in ("http", "https"))
+    ended = run_ingest(tmp_path, str(tmp_path / "w"), JAVA_TOOL_OPTIONS=f"-Duser.home={tmp_path} {nowhere}")
+    text = one_line(ended)
+    assert text.startswith("session: expected Spark to start with io.delta:delta-spark_")
+    assert "not found" in text
+    assert "Maven Central" in text
+    assert (tmp_path / "w" / "_logs" / "spark.log").stat().st_size > 0
+
+
+@pytest.mark.parametrize("root", ["/proc/warehouse", "/dev/null/warehouse", "file"])
+def test_ingest_says_in_one_line_that_the_warehouse_cannot_be_written(tmp_path: Path, root: str) -> None:
+    (tmp_path / "file").touch()
+    text = one_line(run_ingest(tmp_path, root))
+    assert text.startswith(f"[storage] root: expected a folder that can be written, got {root} (")
+    assert "--set storage.root=" in text
+
+
+def test_ingest_says_in_one_line_that_a_folder_of_the_warehouse_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "tables").touch()
+    assert "[storage] root: expected a folder that can be written" in one_line(run_ingest(tmp_path, "w"))
