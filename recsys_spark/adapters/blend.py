@@ -1,0 +1,160 @@
+"""Who gets a list, what may not be in it, and the lists of all sources joined to one row per user.
+
+Owns: the policies (seen, dislikes, availability, activity) as Spark columns and joins.  Called by the step `blend`; the
+fusion itself is `adapters.blend_arrow` and `kernels.blend`.
+
+What many users share travels by broadcast: the lists for segments and for everybody, and the ids of the items that may
+be shown.  Both are collected on the driver, bounded by MAX_SHARED_BYTES and MAX_ID_BYTES; beyond a bound the step ends
+with an error that names the setting to change.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend_arrow import Settings, Shared, Shown, blender, shared_lists
+from recsys_spark.adapters.weights import has_role, known_events
+from recsys_spark.config import Candidates, Config
+from recsys_spark.errors import KernelError
+from recsys_spark.tables.catalog import CANDIDATES
+from recsys_spark.tables.spark import spark_type
+
+# Ten million ids of 25 bytes; every Python worker holds one copy.
+MAX_ID_BYTES = 256 << 20
+# Twenty million entries of shared lists; a worker holds 28 bytes for each.
+MAX_SHARED_BYTES = 256 << 20
+
+_ENTRY_BYTES = 12  # item_idx, rank and score
+
+_LISTS_SCHEMA = f"user_id string, items {spark_type(CANDIDATES).simpleString()}, n_by_source array<int>"
+
+
+def weight_of(source: str, weights: Mapping[str, float]) -> float:
+    """The weight of a list: its own, else its source's (`popular` for `popular/trending`), else 1."""
+    return weights.get(source, weights.get(source.partition("/")[0], 1.0))
+
+
+def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settings:
+    """The lists that there are, with their weights."""
+    names = sorted(row["source"] for row in source_candidates.select("source").distinct().collect())
+    weights = tuple(weight_of(name, candidates.source_weights) for name in names)
+    return Settings(tuple(names), weights, candidates.rrf_k, candidates.k)
+
+
+def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
+    """Users who get a list of their own: user_idx, user_id, segment, excluded (array<int>, ascending).
+
+    Active is who has an interaction within `active_within_days` before `cutoff`, 0 = ever.
+    """
+    hidden = F.when(is_hidden(candidates, cutoff), F.col("item_idx"))
+    users = (
+        inputs["interactions"]
+        .groupBy("user_idx")
+        .agg(F.sort_array(F.collect_list(hidden)).alias("excluded"), F.max("last_time").alias("last_time"))
+    )
+    if candidates.active_within_days:
+        users = users.where(F.col("last_time") >= F.lit(cutoff - timedelta(days=candidates.active_within_days)))
+    return (
+        users.join(inputs["user_index"].select("user_idx", "user_id"), on="user_idx", how="inner")
+        .join(inputs["user_features"].select("user_id", "segment"), on="user_id", how="left")
+        .select("user_idx", "user_id", "segment", "excluded")
+    )
+
+
+def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
+    """Whether the row of `interactions` keeps its item out of its user's list.
+
+    A dislike does until it expires, under every policy.  Any engagement makes an item seen, also one that was returned
+    (weight 0); a dislike alone does not, so that the item comes back when the dislike expires.
+    """
+    disliked = F.coalesce(F.col("excluded_until") > F.lit(cutoff), F.lit(False))
+    seen = (F.col("n_events") > 0) | F.col("excluded_until").isNull()
+    match candidates.seen:
+        case "keep":
+            return disliked
+        case "exclude":
+            return disliked | seen
+        case "repeat_after_days":
+            since = cutoff - timedelta(days=candidates.repeat_after_days)
+            return disliked | (seen & (F.col("last_time") > F.lit(since)))
+
+
+def own_lists(source_candidates: DataFrame) -> DataFrame:
+    """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first)."""
+    mine = source_candidates.where(F.col("user_idx").isNotNull()).select(
+        "user_idx",
+        # Two flat arrays: a struct per candidate is five times the bytes to shuffle and to hand to Python.
+        F.struct("source", F.col("items.item_idx").alias("item_idx"), F.col("items.score").alias("score")).alias("one"),
+    )
+    return mine.groupBy("user_idx").agg(F.sort_array(F.collect_list("one")).alias("own"))
+
+
+def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> Shown:
+    """The items that may be shown: anybody, known or not, engaged with them within `available_within_days` before
+    `cutoff`, or they were created then; with 0 every indexed item.
+
+    Raises KernelError if their ids have more than MAX_ID_BYTES.
+    """
+    shown = inputs["item_index"].select("item_idx", "item_id")
+    days = config.candidates.available_within_days
+    if days:
+        types = {name: kind for name, kind in config.events.types.items() if kind.weight > 0}
+        since = F.lit(cutoff - timedelta(days=days))
+        created = (F.col("created_at") >= since) & (F.col("created_at") < F.lit(cutoff))
+        engaged = known_events(inputs["events"], cutoff, days).where(has_role(types, "engage")).select("item_id")
+        available = engaged.unionByName(inputs["items"].where(created).select("item_id")).distinct()
+        shown = shown.join(available, on="item_id", how="left_semi").select("item_idx", "item_id")
+    shown = shown.persist()
+    size: Any = shown.agg(F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
+    _check_bytes("ids of items that may be shown", size["n_bytes"] or 0, MAX_ID_BYTES, "available_within_days")
+    table = shown.toArrow().sort_by("item_idx").combine_chunks()
+    return Shown(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
+
+
+def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -> Shared:
+    """The lists for segments and for everybody, ready to be broadcast.
+
+    Raises KernelError if they have more than MAX_SHARED_BYTES.
+    """
+    lists = source_candidates.where(F.col("user_idx").isNull()).select("source", "segment", "items")
+    size: Any = lists.agg(F.sum(F.size("items").cast("long") * _ENTRY_BYTES).alias("n_bytes")).first()
+    _check_bytes("lists for segments and everybody", size["n_bytes"] or 0, MAX_SHARED_BYTES, "max_items of a source")
+    return shared_lists(lists.toArrow(), settings, shown)
+
+
+def blend_lists(users: DataFrame, shared: Shared) -> DataFrame:
+    """user_id, items (as in `candidates`) and n_by_source (how many of the items each list of the settings proposed).
+
+    users: user_id, segment (null: none), excluded (array<int>, ascending), own (as in `own_lists`, null: none).
+    A user for whom nothing is left has a row without items.
+    """
+    sent = users.sparkSession.sparkContext.broadcast(shared)
+    rows = users.select("user_id", "segment", "excluded", "own")
+    return rows.mapInArrow(blender(sent), _LISTS_SCHEMA)
+
+
+def segments_without_users(shared: Shared, users: DataFrame) -> DataFrame:
+    """One row per segment that has a list, and one for everybody: the users of `fallback_candidates`.
+
+    In the form of `blend_lists`, nothing excluded; user_id holds the segment, null for everybody.
+    """
+    named = sorted({segment for segment in shared.segments if segment is not None})
+    rows = [(segment, segment) for segment in (None, *named)]
+    frame = users.sparkSession.createDataFrame(rows, "user_id string, segment string")
+    return frame.select(
+        "user_id",
+        "segment",
+        F.array().cast("array<int>").alias("excluded"),
+        F.lit(None).cast(users.schema["own"].dataType).alias("own"),
+    )
+
+
+def _check_bytes(what: str, n_bytes: int, bound: int, setting: str) -> None:
+    if n_bytes > bound:
+        raise KernelError(
+            f"blend: expected at most {bound} bytes of {what}, got {n_bytes}; lower {setting}, or raise the bound in "
+            "recsys_spark/adapters/blend.py together with the memory of the driver and the workers"
+        )

@@ -1,0 +1,129 @@
+"""What holds for every source in the folder: declared settings, known tables, lists of the form that blend needs."""
+
+import ast
+import random
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark import sources
+from recsys_spark.plan import step
+from recsys_spark.sources import SourceParams, check_params, discover, load
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from tests.engagement import (
+    TYPES_SET,
+    Event,
+    before,
+    make_context,
+    make_events,
+    make_items,
+    make_users,
+    run_steps,
+    settings,
+)
+
+every_source = pytest.mark.parametrize("name", discover())
+
+
+@pytest.fixture(scope="module")
+def log() -> list[Event]:
+    """Sixty days of thirty users and forty items, some events without a user."""
+    rng = random.Random(3)
+    users = [None, *[f"u{number}" for number in range(30)]]
+    return [
+        Event(
+            rng.choice(users),
+            f"i{int(40 * rng.random() ** 2):02d}",
+            rng.choice(["buy", "buy", "rate", "return", "show"]),
+            before(seconds=rng.randint(1, 60 * 86400)),
+            1.0,
+        )
+        for _ in range(800)
+    ]
+
+
+def _inputs(spark: SparkSession, config, events: DataFrame) -> tuple[dict[str, DataFrame], Context]:
+    context = make_context(spark, config)
+    users = make_users(spark, {f"u{number}": {"attributes": {"country": "FR"}} for number in range(30)})
+    tables = {"events": events, "items": make_items(spark, {}), "users": users}
+    return run_steps(tables, context), context
+
+
+def _settings(name: str, make_config):
+    return make_config(TYPES_SET, f'sources.enabled=["{name}"]', "segments.attribute=country")
+
+
+def _lists(name: str, spark: SparkSession, make_config, events: DataFrame) -> DataFrame:
+    config = _settings(name, make_config)
+    inputs, context = _inputs(spark, config, events)
+    source = load(name)
+    return source.generate({table: inputs[table] for table in source.READS}, check_params(config)[name], context)
+
+
+@every_source
+def test_source_declares_strict_settings_with_defaults_in_base_alone(name: str, make_config) -> None:
+    params = load(name).Params
+    assert issubclass(params, SourceParams)
+    assert all(field.is_required() for field in params.model_fields.values())
+    assert set(make_config().sources.params(name)) == set(params.model_fields)
+
+
+@every_source
+def test_source_reads_tables_that_the_plan_gives_it(name: str) -> None:
+    assert set(load(name).READS) <= set(step("retrieve").reads)
+
+
+@every_source
+def test_source_imports_nothing_heavy_before_it_generates(name: str) -> None:
+    tree = ast.parse((Path(sources.__path__[0]) / f"{name}.py").read_text(encoding="utf-8"))
+    tops = {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert not [
+        top
+        for top in tops
+        if top.startswith(("pyspark", "numpy", "recsys_spark.adapters", "recsys_spark.tables.spark"))
+    ]
+
+
+@every_source
+def test_source_makes_lists_of_contract_form(name: str, spark: SparkSession, make_config, log: list[Event]) -> None:
+    lists = _lists(name, spark, make_config, make_events(spark, log)).persist()
+    check_schema(lists, TABLES["source_candidates"], without=("run_id",))
+    check_rows(measure_rows(lists, TABLES["source_candidates"]), TABLES["source_candidates"], name)
+    assert lists.count() > 0
+    named = (F.col("source") == name) | F.col("source").startswith(f"{name}/")
+    one_scope = F.col("user_idx").isNull() | F.col("segment").isNull()
+    assert lists.where(~named | ~one_scope).count() == 0
+    assert lists.groupBy("source", "user_idx", "segment").count().where("count > 1").count() == 0
+    for row in lists.collect():
+        items = row["items"]
+        assert items
+        assert [item["rank"] for item in items] == list(range(1, len(items) + 1))
+        assert len({item["item_idx"] for item in items}) == len(items)
+        assert [(-item["score"], item["item_idx"]) for item in items] == sorted(
+            (-item["score"], item["item_idx"]) for item in items
+        )
+
+
+@every_source
+def test_source_makes_the_same_lists_whatever_the_partitioning(
+    name: str, spark: SparkSession, make_config, log: list[Event]
+) -> None:
+    answers = []
+    for partitions, events in ((3, log), (7, list(reversed(log)))):
+        with settings(spark, spark__sql__shuffle__partitions=partitions):
+            lists = _lists(name, spark, make_config, make_events(spark, events).repartition(partitions))
+            answers.append(
+                sorted(lists.collect(), key=lambda row: (row["source"], row["user_idx"] or -1, row["segment"] or ""))
+            )
+    assert answers[0] == answers[1]
+
+
+@every_source
+def test_source_survives_a_log_of_one_event(name: str, spark: SparkSession, make_config) -> None:
+    events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
+    rows = _lists(name, spark, make_config, events).collect()
+    assert {item["item_idx"] for row in rows for item in row["items"]} <= {0}

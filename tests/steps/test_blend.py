@@ -1,0 +1,163 @@
+"""The day's lists, from source lists of every scope, against a plain loop over users."""
+
+import random
+from collections import defaultdict
+
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.steps import blend, retrieve
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.tables.spark import spark_schema
+from tests.engagement import (
+    TYPES_SET,
+    Event,
+    before,
+    make_context,
+    make_events,
+    make_items,
+    make_users,
+    run_steps,
+    settings,
+)
+
+N_USERS, N_ITEMS = 25, 30
+SEGMENTS = ["FR", "IS", None]
+
+
+def frame(spark: SparkSession, table: str, rows: list[tuple]) -> DataFrame:
+    return spark.createDataFrame(rows, spark_schema(TABLES[table], without=("run_id",)))
+
+
+def random_list(rng: random.Random, length: int) -> list[int]:
+    return rng.sample(range(N_ITEMS), length)
+
+
+def random_day(rng: random.Random) -> dict[str, list]:
+    """Rows of the inputs of blend, and what they are made of."""
+    interactions = [
+        (user, item, 1.0, before(days=rng.choice([1, 40, 400])), 1, None)
+        for user in range(N_USERS)
+        for item in random_list(rng, rng.randint(0, 12))
+    ]
+    lists = [("top/global", None, None, random_list(rng, 25)), ("top/new", None, None, random_list(rng, 10))]
+    lists += [("top/near", None, segment, random_list(rng, 8)) for segment in ("FR", "IS")]
+    lists += [("als", user, None, random_list(rng, 9)) for user in range(0, N_USERS, 2)]
+    lists += [("knn", user, None, random_list(rng, 4)) for user in range(0, N_USERS, 3)]
+    shown = set(random_list(rng, 24))
+    return {"interactions": interactions, "lists": lists, "shown": sorted(shown)}
+
+
+def make_inputs(spark: SparkSession, day: dict[str, list]) -> dict[str, DataFrame]:
+    proposals = [
+        (*names, [Row(item_idx=item, rank=at + 1, score=50.0 - at) for at, item in enumerate(items)])
+        for *names, items in day["lists"]
+    ]
+    return {
+        "events": make_events(spark, [Event(None, f"i{item:02d}", "buy", before(days=3)) for item in day["shown"]]),
+        "items": make_items(spark, {}),
+        "source_candidates": frame(spark, "source_candidates", proposals),
+        "interactions": frame(spark, "interactions", day["interactions"]),
+        "user_index": frame(spark, "user_index", [(user, f"u{user:02d}") for user in range(N_USERS)]),
+        "item_index": frame(spark, "item_index", [(item, f"i{item:02d}") for item in range(N_ITEMS)]),
+        "user_features": frame(
+            spark, "user_features", [(f"u{user:02d}", SEGMENTS[user % 3], []) for user in range(N_USERS)]
+        ),
+    }
+
+
+def oracle(day: dict[str, list], user: int | None, segment: str | None, config: Config) -> list[tuple]:
+    """[(item_id, [(source, rank)])] of one user, or of a segment, by a loop over the lists."""
+    excluded = {item for row_user, item, *_ in day["interactions"] if row_user == user}
+    points: dict[int, int] = defaultdict(int)
+    reasons: dict[int, list] = defaultdict(list)
+    for source, of_user, of_segment, items in sorted(day["lists"], key=lambda row: row[0]):
+        is_mine = of_user == user if of_user is not None else of_segment in (None, segment)
+        if is_mine:
+            admissible = [item for item in items if item in day["shown"] and item not in excluded]
+            for rank, item in enumerate(admissible[: config.candidates.k], start=1):
+                weight = config.candidates.source_weights.get(source, 1.0)
+                points[item] += round(weight / (config.candidates.rrf_k + rank) * 2**40)
+                reasons[item].append((source, rank))
+    best = sorted(points, key=lambda item: (-points[item], item))[: config.candidates.k]
+    return [(f"i{item:02d}", reasons[item]) for item in best]
+
+
+def found(items: list[Row]) -> list[tuple]:
+    return [(item["item_id"], [(one["source"], one["rank"]) for one in item["sources"]]) for item in items]
+
+
+def run(spark: SparkSession, config: Config, inputs: dict[str, DataFrame]) -> tuple[dict[str, DataFrame], Context]:
+    context = make_context(spark, config)
+    return blend.run(inputs, context), context
+
+
+@pytest.fixture
+def config(make_config) -> Config:
+    return make_config(TYPES_SET, "candidates.k=7", "candidates.source_weights={als=2.0}")
+
+
+@pytest.mark.parametrize("partitions", [3, 7])
+def test_blend_matches_a_plain_loop_whatever_the_partitioning(
+    spark: SparkSession, config: Config, partitions: int
+) -> None:
+    day = random_day(random.Random(11))
+    inputs = {name: rows.repartition(partitions) for name, rows in make_inputs(spark, day).items()}
+    with settings(spark, spark__sql__shuffle__partitions=partitions):
+        outputs, context = run(spark, config, inputs)
+        lists = outputs["candidates"].collect()
+        fallback = outputs["fallback_candidates"].collect()
+    active = {user for user, _, _, last, *_ in day["interactions"] if last > before(days=365)}
+    assert {row["user_id"]: found(row["items"]) for row in lists} == {
+        f"u{user:02d}": oracle(day, user, SEGMENTS[user % 3], config) for user in active
+    }
+    assert {row["segment"]: found(row["items"]) for row in fallback} == {
+        segment: oracle(day, None, segment, config) for segment in SEGMENTS
+    }
+    assert {row["variant"] for row in lists} == {"main"}
+    figures, n_candidates = context.figures, sum(len(row["items"]) for row in lists)
+    assert figures["n_users"] == len(active)
+    assert figures["n_candidates"] == n_candidates
+    assert figures["n_shown"] == len(day["shown"])
+    assert figures["share_short"] == sum(len(row["items"]) < 7 for row in lists) / len(active)
+    proposed = [one["source"] for row in lists for item in row["items"] for one in item["sources"]]
+    for source in ("als", "knn", "top/global", "top/near", "top/new"):
+        assert figures[f"share:{source}"] == proposed.count(source) / n_candidates
+
+
+def test_blend_writes_rows_of_contract_form(spark: SparkSession, config: Config) -> None:
+    outputs, _ = run(spark, config, make_inputs(spark, random_day(random.Random(12))))
+    for name, output in outputs.items():
+        check_schema(output, TABLES[name], without=("run_id",))
+        check_rows(measure_rows(output, TABLES[name]), TABLES[name], name)
+
+
+def test_blend_gives_who_has_seen_everything_an_empty_list(spark: SparkSession, config: Config) -> None:
+    day = random_day(random.Random(13))
+    day["interactions"] = [(4, item, 1.0, before(days=1), 1, None) for item in range(N_ITEMS)]
+    outputs, context = run(spark, config, make_inputs(spark, day))
+    assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u04", [])]
+    assert context.figures["share_empty"] == context.figures["share_short"] == 1.0
+
+
+def test_blend_makes_the_fallback_for_everybody_without_any_list(spark: SparkSession, config: Config) -> None:
+    day = random_day(random.Random(14)) | {"lists": [], "interactions": []}
+    outputs, context = run(spark, config, make_inputs(spark, day))
+    assert outputs["candidates"].collect() == []
+    assert [(row["segment"], row["items"]) for row in outputs["fallback_candidates"].collect()] == [(None, [])]
+    assert context.figures["n_users"] == 0
+
+
+def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> None:
+    context = make_context(spark, make_config(TYPES_SET))
+    events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
+    tables = run_steps({"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}, context)
+    tables |= retrieve.run(tables, context)
+    outputs = blend.run(tables, context)
+    # The only user has bought the only item; whoever comes next is shown it.
+    assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u1", [])]
+    (row,) = outputs["fallback_candidates"].collect()
+    assert (row["segment"], [item["item_id"] for item in row["items"]]) == (None, ["i1"])
