@@ -6,6 +6,7 @@ Owns: `runs` and `run_steps`.  Called by the runner, publish and the commands th
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,9 @@ def steps_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
     return {row["step"]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}
 
 
+@cache
 def code_version() -> str:
-    """Version and hash of the product's own source: changed code makes a new run."""
+    """Version and hash of the product's own source as this process found it: changed code makes a new run."""
     digest = sha256()
     package = Path(__file__).resolve().parent
     for path in sorted(package.rglob("*.py")):

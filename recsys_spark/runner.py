@@ -129,6 +129,8 @@ def run_step(
         module = import_module(f"recsys_spark.steps.{step.name}")
         outputs = module.run(read_inputs(context, run, step), context)
         measured = stage_outputs(context, step, outputs)
+        # What a step kept for itself ends with it.
+        spark.catalog.clearCache()
     seconds = time.perf_counter() - clock
     record_step(
         config.root,

@@ -9,11 +9,19 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.tables.catalog import TABLES
+from recsys_spark.features import declared_tables
 from recsys_spark.tables.ledger import create_tables
 
 # The faster compiler alone shortens short jobs by a third; two attempts of a task, so that retries can be tested.
-TEST_SETTINGS = {"spark.master": "local[2,2]", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
+# Its own code cache of 48 MiB is full after two minutes of Spark, and then nothing is compiled any more.
+TEST_SETTINGS = {
+    "spark.master": "local[2,2]",
+    # A test's frames are small: each adaptive stage is a job of its own, a fifth of the time of a small day.
+    "spark.sql.adaptive.enabled": "false",
+    # Sorts spill early, so that what depends on rows staying in order in memory is found.
+    "spark.shuffle.spill.numElementsForceSpillThreshold": "2000",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
+}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +38,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 def root(tmp_path: Path) -> Path:
     """An empty warehouse with all tables created."""
     folder = tmp_path / "warehouse"
-    create_tables(folder, TABLES.values())
+    create_tables(folder, declared_tables().values())
     return folder
 
 
@@ -39,9 +47,19 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
     """Settings of the defaults with `section.key=value` texts laid over them, stored below tmp_path."""
 
     def make(*sets: str) -> Config:
-        base = (f"storage.root={tmp_path / 'warehouse'}",) + tuple(
-            f"landing.{feed}={tmp_path / 'landing' / feed}" for feed in ("events", "items", "users")
-        )
-        return load_config(sets=base + sets)
+        landing = [f"landing.{feed}={tmp_path / 'landing' / feed}" for feed in ("events", "items", "users")]
+        return load_config(sets=(f"storage.root={tmp_path / 'warehouse'}", *landing, *sets))
 
     return make
+
+
+@pytest.fixture
+def failpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Arms a failpoint that raises in this process; `none` disarms it."""
+
+    def arm(name: str) -> None:
+        monkeypatch.setenv("RECSYS_FAILPOINT", name)
+        monkeypatch.setenv("RECSYS_FAILPOINT_ACTION", "raise")
+        monkeypatch.setattr("recsys_spark.failpoint._passages", {})
+
+    return arm

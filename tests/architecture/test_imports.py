@@ -15,6 +15,7 @@ LAYERS = {
     "plan": 0,
     "failpoint": 0,
     "config_file": 0,
+    "setting_types": 0,
     "kernels": 1,
     "tables": 1,
     "adapters": 2,
@@ -33,7 +34,7 @@ def _layer(module: str) -> int:
 
 def _imports(path: Path, top_only: bool = False) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_only else [node for node in ast.walk(tree)]
+    nodes = tree.body if top_only else list(ast.walk(tree))
     names = []
     for node in nodes:
         if isinstance(node, ast.Import):

@@ -18,7 +18,8 @@ def test_every_command_that_it_names_exists() -> None:
     from recsys_spark.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    named = set(re.findall(r"recsys-spark ([a-z]+)", README)) - {"is", "does", "and"}
+    named = set(re.findall(r"(?:`|uv run )recsys-spark ([a-z]+)", README))
+    assert named
     assert named <= known
 
 

@@ -8,7 +8,7 @@ from recsys_spark.tables.contract import Column, run_table
 
 def test_column_is_found_by_name() -> None:
     assert EVENTS.column("value").nullable
-    with pytest.raises(KeyError, match="events.nothing"):
+    with pytest.raises(KeyError, match=r"events\.nothing"):
         EVENTS.column("nothing")
 
 

@@ -51,7 +51,12 @@ def test_stage_run_sorts_and_cuts_row_groups_for_lookup(spark: SparkSession, roo
     for number, row in enumerate(rows):
         row["user_id"] = f"u{number}"
         row["items"] = [
-            {"item_id": f"item-{n}-{number}", "rank": n, "score": 1.0, "sources": [{"source": "s", "rank": n, "score": 1.0}]}
+            {
+                "item_id": f"i-{n}-{number}",
+                "rank": n,
+                "score": 1.0,
+                "sources": [{"source": "s", "rank": n, "score": 1.0}],
+            }
             for n in range(100)
         ]
     frame = spark.createDataFrame(rows, spark_schema(CANDIDATE_LISTS, without=("run_id",)))
@@ -65,13 +70,8 @@ def test_stage_run_sorts_and_cuts_row_groups_for_lookup(spark: SparkSession, roo
 
 
 def test_stage_run_keeps_the_order_when_a_sort_spills(spark: SparkSession, root: Path) -> None:
-    forced = "spark.shuffle.spill.numElementsForceSpillThreshold"
-    before = spark.conf.get(forced)
-    spark.conf.set(forced, 2000)
-    try:
-        stage_run(_index_frame(spark, [f"u{(n * 7919) % 10_007}" for n in range(10_007)]), root, USER_INDEX, RUN)
-    finally:
-        spark.conf.set(forced, before)
+    # The session of the tests spills after 2000 rows.
+    stage_run(_index_frame(spark, [f"u{(n * 7919) % 10_007}" for n in range(10_007)]), root, USER_INDEX, RUN)
     for path in (root / "tables" / "user_index").rglob("*.parquet"):
         users = pq.ParquetFile(path).read(columns=["user_id"])["user_id"].to_pylist()
         assert users == sorted(users)

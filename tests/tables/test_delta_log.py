@@ -41,7 +41,8 @@ def test_runs_with_rows_lists_partitions(root: Path) -> None:
 def test_days_with_rows_are_ascending(root: Path) -> None:
     rows = random_table(EVENTS, 3, np.random.default_rng(1))
     days = pa.array([date(2025, 3, 2), date(2024, 12, 31), date(2025, 3, 2)])
-    write_deltalake(table_path(root, "events"), rows.set_column(rows.schema.get_field_index("ds"), "ds", days), mode="append")
+    dated = rows.set_column(rows.schema.get_field_index("ds"), "ds", days)
+    write_deltalake(table_path(root, "events"), dated, mode="append")
     assert days_with_rows(root, "events") == [date(2024, 12, 31), date(2025, 3, 2)]
 
 

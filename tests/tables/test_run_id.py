@@ -16,8 +16,16 @@ def test_make_run_id_says_day_attempt_and_fingerprint() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "20250131-001-9f2c81aa\n", " 20250131-001-9f2c81aa", "20250131-001-9F2C81AA", "20250131-001-9f2c81aa' OR '1'='1"]
-    + ["../20250131-001-9f2c81aa", "20250131-1-9f2c81aa", "٢٠٢٥٠١٣١-٠٠١-9f2c81aa"],
+    [
+        "",
+        "20250131-001-9f2c81aa\n",
+        " 20250131-001-9f2c81aa",
+        "20250131-001-9F2C81AA",
+        "20250131-001-9f2c81aa' OR '1'='1",
+        "../20250131-001-9f2c81aa",
+        "20250131-1-9f2c81aa",
+        "٢٠٢٥٠١٣١-٠٠١-9f2c81aa",
+    ],
 )
 def test_check_run_id_refuses_what_is_not_one(text: str) -> None:
     with pytest.raises(ArgumentError, match="run_id: expected YYYYMMDD-NNN"):

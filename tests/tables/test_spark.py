@@ -8,7 +8,8 @@ from recsys_spark.tables.spark import spark_schema, spark_type
 
 
 def test_spark_type_renders_nested_types() -> None:
-    rendered = spark_type(ListOf(StructOf((Column("a", "float", "a"), Column("b", MapOf("string"), "b", nullable=True)))))
+    fields = (Column("a", "float", "a"), Column("b", MapOf("string"), "b", nullable=True))
+    rendered = spark_type(ListOf(StructOf(fields)))
     assert rendered == T.ArrayType(
         T.StructType(
             [

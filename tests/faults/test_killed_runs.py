@@ -1,0 +1,128 @@
+"""Faults that need processes of their own: real kills at every step of a publish, two commands at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys_spark.config import Config
+from recsys_spark.plan import BUNDLE_TABLES
+from recsys_spark.publish import history
+from recsys_spark.reader import open_current
+from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop
+
+pytestmark = pytest.mark.slow
+
+# One passage each, in the order of the day: every process resumes what the one before left behind.
+FAILPOINTS = [
+    "ingest.after_plan",
+    "ingest.after_events",
+    "stage.after_user_index",
+    "run.after_features",
+    "stage.after_candidates",
+    "run.after_blend",
+    "run.after_audit",
+    "publish.before_commit",
+    "publish.after_commit",
+]
+
+
+def _settings(config: Config, folder: Path) -> Path:
+    path = folder / "recsys.toml"
+    path.write_text(
+        f'[storage]\nroot = "{config.root}"\n[landing]\nevents = "{config.landing.events}"\n'
+        f'items = "{config.landing.items}"\nusers = "{config.landing.users}"\n'
+        '[segments]\nattribute = "country"\n[candidates]\nk = 10\n'
+    )
+    return path
+
+
+def _command(settings: Path, failpoint: str = "", **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "run"]
+    return subprocess.Popen(
+        [*command, "--config", str(settings), "--json-logs"],
+        env=os.environ | {"RECSYS_FAILPOINT": failpoint} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Exit code and output; what the process started is ended with it."""
+    try:
+        output = process.communicate(timeout=180)[0].decode(errors="replace")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output
+
+
+class _Poller(threading.Thread):
+    """Opens the current bundle again and again and notes every mix that it sees."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(daemon=True)
+        self.root, self.polls, self.faults, self.seen, self.stopped = root, 0, [], set(), threading.Event()
+
+    def run(self) -> None:
+        while not self.stopped.wait(0.05):
+            try:
+                bundle = open_current(self.root)
+                runs = {
+                    run_id
+                    for name in BUNDLE_TABLES
+                    for run_id in bundle.read_table(name, columns=["run_id"])["run_id"].unique().to_pylist()
+                }
+                if runs != {bundle.run_id}:
+                    self.faults.append(f"{bundle.run_id} shows {runs}")
+                self.seen.add(bundle.run_id)
+            except Exception as err:
+                self.faults.append(repr(err))
+            self.polls += 1
+
+
+def test_kill_at_every_step_shows_readers_old_or_new_and_ends_with_one_publish(tmp_path: Path) -> None:
+    """Fault row 2."""
+    config = make_shop(tmp_path)
+    settings = _settings(config, tmp_path)
+    land_catalogue(config, FIRST_DAY)
+    land_days(config, FIRST_DAY, 4)
+    code, output = _end(_command(settings))
+    assert code == 0, output
+    first = open_current(config.root).run_id
+    land_days(config, FIRST_DAY + timedelta(days=4), 1)
+    poller = _Poller(config.root)
+    poller.start()
+    for failpoint in FAILPOINTS:
+        code, output = _end(_command(settings, failpoint))
+        assert code == -signal.SIGKILL, f"{failpoint} was not reached: {output}"
+        assert len(history(config.root)) == (2 if failpoint == "publish.after_commit" else 1)
+    code, output = _end(_command(settings))
+    assert code == 0, output
+    poller.stopped.set()
+    poller.join()
+    assert poller.faults == []
+    assert poller.polls >= 200
+    assert poller.seen == {first, open_current(config.root).run_id}
+    assert [row.kind for row in history(config.root)] == ["publish", "publish"]
+
+
+def test_two_runs_of_one_date_at_once_publish_once(tmp_path: Path) -> None:
+    """Fault row 8."""
+    config = make_shop(tmp_path)
+    settings = _settings(config, tmp_path)
+    for round_number in range(5):
+        land_days(config, FIRST_DAY + timedelta(days=round_number), 1)
+        both = [_command(settings), _command(settings)]
+        ended = [_end(process) for process in both]
+        assert sorted(code for code, _ in ended) == [0, 4], ended
+        assert "expected a free warehouse, got it held by `run`" in next(text for code, text in ended if code == 4)
+        assert len(history(config.root)) == round_number + 1
+    assert open_current(config.root).data_date == FIRST_DAY + timedelta(days=5)

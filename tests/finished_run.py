@@ -1,0 +1,23 @@
+"""A run that is staged and audited but not published, without Spark: what publish, rollback and gc start from."""
+
+from datetime import UTC, date, datetime
+
+from recsys_spark.config import Config
+from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
+from tests.warehouse import make_rows, stage_rows
+
+
+def stage_and_audit(config: Config, day: date, user_ids: list[str], audited_on: int) -> OpenRun:
+    """Opens the run of `day`, writes its bundle and records its steps; audited_on: the head that its audit saw."""
+    run, _ = find_or_open_run(config, day)
+    rows = make_rows(run.run_id, user_ids, {})
+    stage_rows(config.root, run.run_id, rows)
+    step = {"run_id": run.run_id, "started_at": datetime.now(UTC), "seconds": 1.0}
+    written = {
+        "n_rows": {name: len(table_rows) for name, table_rows in rows.items()},
+        "content_hashes": dict.fromkeys(rows, "c0ffee"),
+    }
+    record_step(config.root, step | written | {"step": "blend", "figures": {}})
+    audited = {"step": "audit", "n_rows": {}, "content_hashes": {}, "figures": {"publish_seq": float(audited_on)}}
+    record_step(config.root, step | audited)
+    return run

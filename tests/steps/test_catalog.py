@@ -1,0 +1,84 @@
+"""Snapshots become a history of changes that is right as of every day, in whatever order they are delivered."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.steps.catalog import date_of_path, ingest_catalogue
+from tests.event_files import RECEIVED_AT, jsonl
+from tests.ingest_world import drop, file_rows, make_world, rows_of
+
+ITEMS = [
+    {"item_id": "tea", "title": "Tea", "price": 3},
+    {"item_id": "mug", "title": "Mug", "price": 5, "colour": "red"},
+]
+
+
+def _at(day: int) -> datetime:
+    return datetime(2025, 1, day, tzinfo=UTC)
+
+
+def _history(config: Config, table: str = "items") -> dict[str, list[tuple[datetime, Any]]]:
+    """(valid_from, price) of every row by item, in order."""
+    found: dict[str, list[tuple[datetime, Any]]] = {}
+    for row in sorted(rows_of(config, table), key=lambda row: row["valid_from"]):
+        found.setdefault(row["item_id"], []).append((row["valid_from"], row["price"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "day"),
+    [
+        ("2025-01-05/items.jsonl", 5),
+        ("date=2025-01-06/part-0.parquet", 6),
+        ("items-2025-01-07T0300.csv", 7),
+        ("2025-13-01/2025-01-08.csv", 8),
+        ("items.csv", None),
+        ("12025-01-05.csv", None),
+    ],
+)
+def test_date_of_path_reads_the_first_date(path: str, day: int | None) -> None:
+    assert date_of_path(path) == (_at(day) if day else None)
+
+
+def test_ingest_catalogue_stores_changes_as_of_their_day_in_any_order(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path)
+    drop(config, "2025-01-05/items.jsonl", jsonl(ITEMS), "items")
+    drop(config, "2025-01-20/items.jsonl.gz", jsonl(ITEMS), "items")
+    drop(config, "2025-01-05/users.csv", b"user_id,country,created_at\nu1,France,2024-12-01\nu2,,\n,x,\n", "users")
+    first = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    assert _history(config) == {"tea": [(_at(5), 3.0)], "mug": [(_at(5), 5.0)]}
+    rows = file_rows(config, 1)
+    assert (rows["2025-01-05/items.jsonl"]["n_new"], rows["2025-01-20/items.jsonl.gz"]["n_duplicate"]) == (2, 2)
+    mug = next(row for row in rows_of(config, "items") if row["item_id"] == "mug")
+    assert (mug["title"], mug["attributes"], mug["tags"]) == ("Mug", {"colour": "red"}, None)
+    users = {row["user_id"]: row for row in rows_of(config, "users")}
+    assert users["u1"]["attributes"] == {"country": "France"}
+    assert users["u1"]["created_at"] == datetime(2024, 12, 1, tzinfo=UTC)
+    assert file_rows(config, 2)["2025-01-05/users.csv"]["n_quarantined"] == 1
+    assert first.warnings == ()
+
+    # A snapshot of the 10th comes late: dearer tea. The 20th had said 3 again, without a row of its own.
+    drop(config, "2025-01-10/items.jsonl", jsonl([ITEMS[0] | {"price": 4}, ITEMS[1]]), "items")
+    late = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    assert _history(config)["tea"] == [(_at(5), 3.0), (_at(10), 4.0), (_at(20), 3.0)]
+    assert _history(config)["mug"] == [(_at(5), 5.0)]
+    assert (late.total("n_new"), late.total("n_duplicate")) == (1, 1)
+    assert (late.batches[0].first_time, late.batches[0].last_time) == (_at(10), _at(20))
+
+
+def test_ingest_catalogue_dates_rows_without_a_date(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path, "items.columns.valid_from=since")
+    drop(config, "items.jsonl", jsonl([ITEMS[0], ITEMS[1] | {"since": "2025-01-03"}]), "items")
+    report = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    assert _history(config) == {"tea": [(datetime(1970, 1, 1, tzinfo=UTC), 3.0)], "mug": [(_at(3), 5.0)]}
+    assert "hold from 1970 on" in report.warnings[0]
+
+    drop(config, "items-new.jsonl", jsonl([ITEMS[0] | {"price": 9}]), "items")
+    report = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    assert _history(config)["tea"][-1] == (RECEIVED_AT, 9.0)
+    assert report.warnings == ()

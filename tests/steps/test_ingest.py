@@ -1,0 +1,67 @@
+"""Logs become events once each, in batches of bounded size, whatever their order."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.errors import GateRefused
+from recsys_spark.steps.ingest import ingest
+from tests.event_files import RECEIVED_AT, event, jsonl
+from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of, with_sets
+
+
+def test_ingest_divides_a_first_load_and_bounds_only_what_comes_later(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path, "ingest.max_files_per_batch=2", "ingest.late_days=7")
+    # Newest first: a bound that moved with the batches of one command would set the oldest aside.
+    for number in range(3):
+        time = f"2025-01-{30 - 14 * number:02d}T00:00:00Z"
+        drop(config, f"{number}.jsonl", jsonl(event(10 * number + one, event_time=time) for one in range(10)))
+    drop(config, "3.jsonl", jsonl([event(1, event_time="2025-01-30T00:00:00Z"), event(99)]))
+    shown: list[tuple[str, str]] = []
+    report = ingest(
+        spark, config, received_at=RECEIVED_AT, progress=lambda step, phase, figures: shown.append((step, phase))
+    )
+    assert [len(batch.files) for batch in report.batches] == [2, 2]
+    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (31, 1, 0)
+    assert shown == [("events 1", "start"), ("events 1", "done"), ("events 2", "start"), ("events 2", "done")]
+
+    old = jsonl(event(200 + number, event_time="2025-01-20T00:00:00Z") for number in range(5))
+    drop(config, "old.jsonl", old)
+    report = ingest(spark, config, received_at=RECEIVED_AT)
+    assert report.batches[0].reasons == {"too_late": 5}
+    drop(config, "old-again.jsonl", old + b"\n")
+    report = ingest(spark, config, history=True, received_at=RECEIVED_AT)
+    assert report.total("n_new") == 5
+    check_accounts(config)
+
+
+def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path, "events.columns.item_id=sku")
+    drop(config, "a.jsonl", jsonl(event(number) for number in range(5)))
+    report = ingest(spark, config, received_at=RECEIVED_AT)
+    assert file_rows(config)["a.jsonl"]["reason"] == "missing_column"
+    assert "1 of 1 files were set aside: a.jsonl (missing_column)" in report.warnings[0]
+    report = ingest(spark, with_sets(config), received_at=RECEIVED_AT)
+    assert report.total("n_new") == 5
+    assert batch_states(config)[-1] == (2, "done")
+
+
+def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path, "events.time_format=epoch_s")
+    drop(config, "2025/a.jsonl.gz", jsonl(event(number) for number in range(5)))
+    with pytest.raises(
+        GateRefused, match=r"events, batch 1: .*got 5 of 5 \(bad_time 5\), e\.g\. 2025/a\.jsonl\.gz line 1"
+    ):
+        ingest(spark, config, received_at=RECEIVED_AT)
+    assert rows_of(config, "events") == []
+    assert len(rows_of(config, "quarantine")) == 5
+
+
+def test_ingest_says_when_there_is_no_folder(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path)
+    Path(config.landing.events).rmdir()
+    report = ingest(spark, config, received_at=RECEIVED_AT + timedelta(days=1))
+    assert report.batches == ()
+    assert report.warnings[0].startswith("[landing] events: expected a folder, got none at ")

@@ -1,0 +1,49 @@
+"""The protocol is the same for all feeds: what is open goes first, whatever was asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.failpoint import FailpointReached
+from recsys_spark.steps.catalog import ingest_catalogue
+from recsys_spark.steps.ingest import ingest
+from tests.event_files import RECEIVED_AT, event, jsonl
+from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of
+
+
+def test_take_in_replays_an_open_batch_of_another_feed_before_its_own(
+    spark: SparkSession, tmp_path: Path, failpoint: Callable[[str], None]
+) -> None:
+    # Both feeds write to the same table of quarantine, in the order of batches: a later batch must not overtake.
+    config = make_world(tmp_path)
+    drop(config, "a.jsonl", jsonl([*(event(number) for number in range(20)), b"bad"]))
+    failpoint("ingest.after_events")
+    with pytest.raises(FailpointReached):
+        ingest(spark, config, received_at=RECEIVED_AT)
+    failpoint("none")
+    drop(config, "2025-01-01.jsonl", jsonl([{"item_id": "i1", "title": "Tea"}, {"item_id": None}]), "items")
+    report = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    assert [(batch.batch_seq, batch.kind, batch.replayed) for batch in report.batches] == [
+        (1, "events", True),
+        (2, "items", False),
+    ]
+    assert batch_states(config)[-2:] == [(2, "planned"), (2, "done")]
+    assert sorted((row["batch_seq"], row["reason"]) for row in rows_of(config, "quarantine")) == [
+        (1, "bad_json"),
+        (2, "bad_item_id"),
+    ]
+    check_accounts(config)
+
+
+def test_take_in_records_a_copy_that_comes_alone(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path)
+    data = jsonl(event(number) for number in range(5))
+    drop(config, "a.jsonl", data)
+    ingest(spark, config, received_at=RECEIVED_AT)
+    drop(config, "b.jsonl", data)
+    report = ingest(spark, config, received_at=RECEIVED_AT)
+    assert report.lines() == ["events batch 2: 1 files, 0 lines = 0 new + 0 anonymous + 0 duplicate + 0 quarantined"]
+    assert file_rows(config)["b.jsonl"]["state"] == "duplicate"
+    assert ingest(spark, config, received_at=RECEIVED_AT).batches == ()

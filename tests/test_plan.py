@@ -1,0 +1,29 @@
+"""The plan is data that holds together."""
+
+import pytest
+
+from recsys_spark.features import declared_tables
+from recsys_spark.plan import BUNDLE_TABLES, PINNED, PLAN, step
+
+
+def test_step_is_found_by_name() -> None:
+    assert step("blend").writes == ("candidates", "fallback_candidates")
+    with pytest.raises(KeyError):
+        step("nothing")
+
+
+def test_plan_reads_only_what_was_written_before() -> None:
+    written: set[str] = set()
+    for one in PLAN:
+        assert set(one.reads) <= written, one.name
+        written |= set(one.writes)
+
+
+def test_plan_writes_every_declared_table_but_the_run_ledgers() -> None:
+    written = {table for one in PLAN for table in one.writes}
+    assert written | {"run_steps"} == set(declared_tables())
+
+
+def test_bundle_tables_are_the_declared_ones() -> None:
+    assert set(BUNDLE_TABLES) == {table.name for table in declared_tables().values() if table.family == "bundle"}
+    assert {declared_tables()[name].family for name in PINNED} == {"events", "catalogue"}

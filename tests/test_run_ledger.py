@@ -1,0 +1,92 @@
+"""Which run of a date is the same run."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys_spark import run_ledger
+from recsys_spark.config import Config
+from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_step, steps_of
+from recsys_spark.tables.catalog import INGEST_BATCHES
+from recsys_spark.tables.ledger import append_rows
+
+DAY = date(2025, 2, 1)
+
+
+@pytest.fixture
+def config(root: Path, make_config: Callable[..., Config]) -> Config:
+    return make_config()
+
+
+def _batch(sequence: int, earliest: datetime | None) -> dict[str, Any]:
+    return {
+        "batch_seq": sequence,
+        "kind": "events",
+        "state": "done",
+        "received_at": datetime(2025, 3, 1, tzinfo=UTC),
+        "history": False,
+        "watermark": None,
+        "files": [],
+        "mapping": "{}",
+        "min_event_time": earliest,
+        "max_event_time": earliest,
+        "affected_dates": [],
+        "detail": None,
+        "recorded_at": datetime(2025, 3, 1, tzinfo=UTC),
+    }
+
+
+def test_find_or_open_run_takes_an_open_run_up_again(config: Config) -> None:
+    first, state = find_or_open_run(config, DAY)
+    again, state_again = find_or_open_run(config, DAY)
+    assert (state, state_again) == ("open", "open")
+    assert first == again
+    assert first.run_id.startswith("20250201-001-")
+
+
+@pytest.mark.parametrize(
+    ("earliest", "same"),
+    [(datetime(2025, 1, 31, 23, 59, tzinfo=UTC), False), (datetime(2025, 2, 1, tzinfo=UTC), True), (None, True)],
+    ids=["before", "at the date", "nothing new"],
+)
+def test_find_or_open_run_opens_a_new_run_only_for_input_before_the_date(
+    config: Config, earliest: datetime | None, same: bool
+) -> None:
+    first, _ = find_or_open_run(config, DAY)
+    append_rows(config.root, INGEST_BATCHES, [_batch(1, earliest)])
+    second, _ = find_or_open_run(config, DAY)
+    assert (second.run_id == first.run_id) is same
+    if not same:
+        assert second.run_id.startswith("20250201-002-")
+        assert {run["run_id"]: run["state"] for run in latest_runs(config.root)} == {
+            first.run_id: "abandoned",
+            second.run_id: "open",
+        }
+
+
+def test_find_or_open_run_opens_a_new_run_for_other_settings_or_code(
+    config: Config, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = find_or_open_run(config, DAY)
+    other, _ = find_or_open_run(make_config("candidates.k=3"), DAY)
+    monkeypatch.setattr(run_ledger, "code_version", lambda: "0.1.0+changed")
+    newer, _ = find_or_open_run(make_config("candidates.k=3"), DAY)
+    assert len({first.run_id, other.run_id, newer.run_id}) == 3
+
+
+def test_find_or_open_run_is_the_same_wherever_the_warehouse_is_and_however_long_bundles_live(
+    config: Config, make_config: Callable[..., Config]
+) -> None:
+    assert find_or_open_run(config, DAY)[0] == find_or_open_run(make_config("publish.grace_hours=72"), DAY)[0]
+
+
+def test_steps_of_takes_the_newest_row_of_a_step(config: Config) -> None:
+    run, _ = find_or_open_run(config, DAY)
+    row = {"run_id": run.run_id, "step": "index", "started_at": datetime.now(UTC), "n_rows": {}, "content_hashes": {}}
+    for seconds in (1.0, 2.0):
+        record_step(config.root, row | {"seconds": seconds, "figures": {"n": seconds}})
+    assert steps_of(config.root, run.run_id)["index"]["figures"] == {"n": 2.0}
+    assert find_or_open_run(config, DAY)[0].done == {"index"}
