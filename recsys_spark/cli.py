@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from recsys_spark.config import Config
-    from recsys_spark.runner import RunReport
+    from recsys_spark.runner import Observer, RunReport
 
 app = typer.Typer(
     help="From engagement logs to published recommendations, every day.",
@@ -68,7 +68,7 @@ def run(
     with _writing(config, "run") as spark, console.progress("run") as observe:
         from recsys_spark.runner import run_day
 
-        _ingest_all(spark, config, console, history)
+        _ingest_all(spark, config, console, history, observe)
         _tell(console, run_day(spark, config, day, observe))
 
 
@@ -83,8 +83,8 @@ def ingest(
     """Take in new event logs and catalogue snapshots, exactly once, without running a date."""
     config = _settings(profile, file, sets)
     console = Console(json_logs)
-    with _writing(config, "ingest") as spark:
-        _ingest_all(spark, config, console, history)
+    with _writing(config, "ingest") as spark, console.progress("ingest") as observe:
+        _ingest_all(spark, config, console, history, observe)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def step(
     console = Console(json_logs)
     with _writing(config, f"step {name}") as spark, console.progress(name) as observe:
         if name in ("ingest", "catalog"):
-            _ingest_one(spark, config, console, name, history=False)
+            _ingest_one(spark, config, console, name, False, observe)
             return
         from recsys_spark.runner import join_run, next_day
 
@@ -244,19 +244,21 @@ def _writing(config: "Config", command: str) -> "Iterator[SparkSession]":
             spark.stop()
 
 
-def _ingest_all(spark: "SparkSession", config: "Config", console: Console, history: bool) -> None:
+def _ingest_all(spark: "SparkSession", config: "Config", console: Console, history: bool, observe: "Observer") -> None:
     for name in ("catalog", "ingest"):
-        _ingest_one(spark, config, console, name, history)
+        _ingest_one(spark, config, console, name, history, observe)
 
 
-def _ingest_one(spark: "SparkSession", config: "Config", console: Console, name: str, history: bool) -> None:
+def _ingest_one(
+    spark: "SparkSession", config: "Config", console: Console, name: str, history: bool, observe: "Observer"
+) -> None:
     from recsys_spark.steps.catalog import ingest_catalogue
     from recsys_spark.steps.ingest import ingest
 
     if name == "catalog":
-        console.ingested(ingest_catalogue(spark, config))
+        console.ingested(ingest_catalogue(spark, config, progress=observe))
     else:
-        console.ingested(ingest(spark, config, history=history))
+        console.ingested(ingest(spark, config, history=history, progress=observe))
 
 
 def _tell(console: Console, report: "RunReport") -> None:

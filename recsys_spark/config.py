@@ -12,11 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from recsys_spark.setting_types import (
+    MAX_DAYS,
+    Days,
     FileFormat,
     Folder,
     Name,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveDays,
     PositiveFloat,
     PositiveInt,
     Ratio,
@@ -74,7 +77,7 @@ class EventType(Section):
     weight: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     value_transform: Literal["none", "log", "cap", "relative"] = "none"
     value_cap: PositiveFloat = 1e9
-    exclude_days: NonNegativeInt = 0
+    exclude_days: Days = 0
 
 
 class Events(Section):
@@ -159,7 +162,7 @@ class Users(Catalogue):
 class Ingest(Section):
     """Bounds of what is let in."""
 
-    late_days: PositiveInt
+    late_days: PositiveDays
     max_bad_row_ratio: Ratio
     max_bad_file_ratio: Ratio
     max_files_per_batch: PositiveInt
@@ -172,7 +175,7 @@ class Ingest(Section):
 class Interactions(Section):
     """How events become weights."""
 
-    window_days: NonNegativeInt
+    window_days: Days
     half_life_days: NonNegativeFloat
     max_events_per_user_day: PositiveInt
 
@@ -206,9 +209,9 @@ class Candidates(Section):
 
     k: PositiveInt
     seen: Literal["exclude", "keep", "repeat_after_days"]
-    repeat_after_days: PositiveInt
-    available_within_days: NonNegativeInt
-    active_within_days: NonNegativeInt
+    repeat_after_days: PositiveDays
+    available_within_days: Days
+    active_within_days: Days
     rrf_k: PositiveInt
     source_weights: dict[str, NonNegativeFloat]
 
@@ -226,7 +229,7 @@ class Audit(Section):
 class Publish(Section):
     """How long bundles live."""
 
-    grace_hours: Annotated[int, Field(ge=48)]
+    grace_hours: Annotated[int, Field(ge=48, le=24 * MAX_DAYS)]
     keep_published: PositiveInt
     keep_failed: NonNegativeInt
 

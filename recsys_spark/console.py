@@ -6,10 +6,10 @@ Owns: the console and its two voices.  Given by `cli` to everything that reports
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.console
 from rich.markup import escape
@@ -17,7 +17,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from recsys_spark.plan import PLAN
 
-Observer = Callable[[str, str, dict[str, float]], None]
+if TYPE_CHECKING:
+    from recsys_spark.runner import Observer
 
 
 class Console:
@@ -25,7 +26,7 @@ class Console:
 
     def __init__(self, json_logs: bool) -> None:
         self.json_logs = json_logs
-        self.rich = rich.console.Console(stderr=json_logs, highlight=False)
+        self.rich = rich.console.Console(stderr=json_logs, highlight=False, emoji=False)
         if json_logs:
             _log_as_json()
 
@@ -34,7 +35,7 @@ class Console:
         if self.json_logs:
             _write_json({"event": text, **fields})
         else:
-            self.rich.print(text)
+            self.rich.print(text, markup=False)  # column names and paths may look like markup
 
     def warn(self, text: str) -> None:
         """One line that a person should not miss."""
@@ -44,7 +45,7 @@ class Console:
             self.rich.print(f"[yellow]warning[/yellow] {escape(text)}")
 
     @contextmanager
-    def progress(self, command: str) -> Iterator[Observer]:
+    def progress(self, command: str) -> "Iterator[Observer]":
         """An observer that shows each step with its time and rows while the block runs."""
         if self.json_logs:
             yield lambda step, phase, figures: _write_json({"event": f"step {phase}", "step": step, **figures})

@@ -35,7 +35,8 @@ def show_user_of(bundle: Bundle, user_id: str, n: int, segment: str | None, cons
     titles = bundle.item_features([*recent, *(one.item_id for one in shown)])
     known = f"segment {features['segment'] or 'unknown'}" if features else "unknown to this run"
     origin = _ORIGINS[found.origin].format(segment=segment or (features or {}).get("segment"))
-    console.say(f"[bold]{escape(user_id)}[/bold]: {known}; {origin}; bundle {bundle.run_id} as of {bundle.data_date}")
+    bundle_text = f"bundle {bundle.run_id} as of {bundle.data_date}"
+    console.rich.print(f"[bold]{escape(user_id)}[/bold]: {escape(f'{known}; {origin}; {bundle_text}')}")
     if recent:
         console.rich.print(_recent_table(recent, titles))
     console.rich.print(_candidate_table(shown, titles, len(found.items)))
@@ -51,7 +52,7 @@ def _recent_table(recent: list[str], titles: dict[str, dict[str, Any]]) -> Table
 def _candidate_table(shown: tuple[Candidate, ...], titles: dict[str, dict[str, Any]], stored: int) -> Table:
     table = Table("rank", "item", "title", "score", "because of", title=f"Candidates ({len(shown)} of {stored})")
     for one in shown:
-        reasons = ", ".join(f"{source.source} #{source.rank}" for source in one.sources)
+        reasons = escape(", ".join(f"{source.source} #{source.rank}" for source in one.sources))
         table.add_row(str(one.rank), escape(one.item_id), _title(titles, one.item_id), f"{one.score:.4f}", reasons)
     return table
 

@@ -58,7 +58,7 @@ def write_settings(logs: Path, out: Path, console: Console) -> None:
         console.warn(one_line(note))
     _write(out, settings_text(_HEAD, sections, ["Look at these:", *notes] if notes else []))
     option = "" if out == Path("recsys.toml") else f" --config {out}"
-    console.say(f"wrote {escape(str(out))}; look it over, then: recsys-spark run{escape(option)}")
+    console.say(f"wrote {out}; look it over, then: recsys-spark run{option}")
 
 
 def _propose(logs: Path, feed: Feed, files: FeedFiles) -> Proposal:
@@ -116,7 +116,8 @@ def _load(text: str) -> Config:
 
 def _guess_table(feed: Feed, files: FeedFiles, proposal: Proposal, sections: Mapping[str, Sequence[Setting]]) -> Table:
     """What is guessed, and why."""
-    table = Table("setting", "guess", "evidence", title=f"{feed}: {name_files(files.paths)}", title_justify="left")
+    title = escape(f"{feed}: {name_files(files.paths)}")
+    table = Table("setting", "guess", "evidence", title=title, title_justify="left")
     for ours, found in proposal.columns.items():
         sure = "" if found.sure else "not sure: "
         table.add_row(ours, escape(one_line(found.name)), escape(one_line(sure + found.why)))

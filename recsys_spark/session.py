@@ -18,7 +18,6 @@ from pyspark.sql import SparkSession
 from recsys_spark.config_file import conf_folder
 from recsys_spark.errors import EnvironmentFault
 
-DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _OLDEST_JAVA = 17
 _JAVA_TIMEOUT_S = 30  # a cold JVM on a busy machine answers in two
 
@@ -35,17 +34,18 @@ def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = N
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return builder.getOrCreate()
     check_java()
-    for key, value in (local_settings() | (extra or {})).items():
+    settings = local_settings() | (extra or {})
+    for key, value in settings.items():
         builder = builder.config(key, value)
-    builder = builder.config("spark.jars.packages", DELTA_PACKAGE)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _stderr_to(log_file):
             return builder.getOrCreate()
     except Exception as err:
         raise EnvironmentFault(
-            f"session: expected Spark to start with {DELTA_PACKAGE}, got {_cause(err, log_file)}; check that Maven "
-            f"Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in {log_file}"
+            f"session: expected Spark to start with {settings['spark.jars.packages']}, got {_cause(err, log_file)}; "
+            "check that Maven Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in "
+            f"{log_file}"
         ) from err
 
 

@@ -6,6 +6,7 @@ Owns: that view.  Called by `cli`.
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
@@ -40,16 +41,18 @@ def _runs(root: Path, runs: list[dict[str, Any]]) -> Table:
     for run in runs:
         steps = steps_of(root, run["run_id"]).values()
         seconds = sum(step["seconds"] for step in steps)
-        table.add_row(run["run_id"], str(run["data_date"]), run["state"], str(len(steps)), f"{seconds:.1f}")
+        table.add_row(
+            escape(run["run_id"]), str(run["data_date"]), escape(run["state"]), str(len(steps)), f"{seconds:.1f}"
+        )
     return table
 
 
 def _steps(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
-    table = Table("step", "seconds", "rows", "figures", title=f"Steps of {run_id}")
+    table = Table("step", "seconds", "rows", "figures", title=escape(f"Steps of {run_id}"))
     for name, step in steps.items():
         rows = ", ".join(f"{table_name} {count:,}" for table_name, count in step["n_rows"].items())
         figures = ", ".join(f"{figure} {value:g}" for figure, value in step["figures"].items())
-        table.add_row(name, f"{step['seconds']:.1f}", rows, figures)
+        table.add_row(escape(name), f"{step['seconds']:.1f}", escape(rows), escape(figures))
     return table
 
 
@@ -58,7 +61,8 @@ def _gates(root: Path, run_id: str) -> Table:
     newest = {row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run_id}
     for gate in newest.values():
         figure = "" if gate["figure"] is None else f"{gate['figure']:g}"
-        table.add_row(gate["gate"], gate["outcome"], figure, gate["bound"], gate["detail"] or "")
+        texts = [escape(gate[name] or "") for name in ("gate", "outcome", "bound", "detail")]
+        table.add_row(*texts[:2], figure, *texts[2:])
     return table
 
 
@@ -76,5 +80,6 @@ def _batches(root: Path) -> Table:
             f"{sum(row[name] for row in mine):,}"
             for name in ("lines_in", "n_new", "n_anonymous", "n_duplicate", "n_quarantined")
         ]
-        table.add_row(str(sequence), states[sequence]["kind"], states[sequence]["state"], str(len(mine)), *sums)
+        kind, state = (escape(states[sequence][name]) for name in ("kind", "state"))
+        table.add_row(str(sequence), kind, state, str(len(mine)), *sums)
     return table

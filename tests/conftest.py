@@ -1,6 +1,5 @@
 """One Spark session for a whole test run; a warehouse and settings for each test."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +27,6 @@ TEST_SETTINGS = {
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from recsys_spark.session import open_session
 
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "recsys-spark" / "numba"))
     session = open_session("tests", tmp_path_factory.mktemp("logs") / "spark.log", extra=TEST_SETTINGS)
     yield session
     session.stop()

@@ -1,9 +1,13 @@
 """Arguments in, exit code out: usage, settings, days, and the words of a refusal."""
 
+import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -110,3 +114,43 @@ def test_day_may_be_tomorrow_and_no_later() -> None:
     # Two days later, so that the test holds over midnight.
     with pytest.raises(ArgumentError, match="cannot have happened yet"):
         cli._day((tomorrow + timedelta(days=2)).isoformat())
+
+
+@pytest.mark.parametrize(
+    ("command", "batches"),
+    [
+        (["run"], ["items 1", "events 2"]),
+        (["ingest"], ["items 1", "events 2"]),
+        (["step", "catalog"], ["items 1"]),
+        (["step", "ingest"], ["events 2"]),
+    ],
+)
+@pytest.mark.parametrize("json_logs", [True, False])
+def test_every_command_that_takes_in_shows_each_batch(
+    command: list[str],
+    batches: list[str],
+    json_logs: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = SimpleNamespace(lines=list, warnings=[], run_id="r", data_date="2025-01-31", outcome="open")
+
+    def take_in(name: str, options: dict[str, Any]) -> SimpleNamespace:
+        options["progress"](name, "start", {})
+        options["progress"](name, "done", {"rows:n_new": 3.0})
+        return report
+
+    monkeypatch.setattr(cli, "_writing", lambda *_: nullcontext())
+    monkeypatch.setattr("recsys_spark.console._log_as_json", lambda: None)
+    monkeypatch.setattr("recsys_spark.steps.catalog.ingest_catalogue", lambda *_, **given: take_in("items 1", given))
+    monkeypatch.setattr("recsys_spark.steps.ingest.ingest", lambda *_, **given: take_in("events 2", given))
+    monkeypatch.setattr("recsys_spark.runner.run_day", lambda *_: report)
+    assert cli.main([*command, *(["--json-logs"] if json_logs else [])]) == 0
+    said = capsys.readouterr().out
+    if not json_logs:
+        assert all(f"{name} " in said for name in batches)
+        return
+    steps = [line for line in map(json.loads, said.splitlines()) if line["event"].startswith("step ")]
+    told = [(line["event"], line["step"]) for line in steps]
+    assert told == [(f"step {phase}", name) for name in batches for phase in ("start", "done")]
+    assert all(line["rows:n_new"] == 3.0 for line in steps if line["event"] == "step done")

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,12 @@ from recsys_spark.console import Console
 def test_console_warning_keeps_what_looks_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
     Console(json_logs=False).warn("conf/base.toml [events] timezone: [red]")
     assert "[events] timezone: [red]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["[/foo]", "length [cm]", "[red]", ":cat:"])
+def test_console_says_a_column_name_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Console(json_logs=False).ingested(SimpleNamespace(lines=lambda: [f"not read: {name}"], warnings=[name]))
+    assert capsys.readouterr().out == f"not read: {name}\nwarning {name}\n"
 
 
 @pytest.fixture

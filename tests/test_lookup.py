@@ -11,7 +11,7 @@ from tests.warehouse import RUN_A, publish_bundle
 
 @pytest.fixture
 def show(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    publish_bundle(tmp_path, RUN_A, ["ann", "[bold]"], {"bob": "UK"})
+    publish_bundle(tmp_path, RUN_A, ["ann", "[bold]"], {"bob": "UK", "eve": "[/x]"})
     console = Console(json_logs=False)
     console.rich.width = 200
 
@@ -39,3 +39,8 @@ def test_show_user_says_when_the_list_is_the_segments_or_everybodys(show) -> Non
 
 def test_show_user_prints_an_id_that_looks_like_markup_as_it_is(show) -> None:
     assert "[bold]: " in show("[bold]")
+
+
+def test_show_user_prints_a_segment_and_a_source_that_look_like_markup_as_they_are(show) -> None:
+    assert "the list of segment [/x]" in show("eve")
+    assert "s0/[bold] #1" in show("[bold]")

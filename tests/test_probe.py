@@ -345,7 +345,8 @@ def test_write_settings_writes_names_of_any_kind(probed: Callable[[], tuple[Conf
     rows = rows_of(**{odd: users(600), "item_id": items(600), "ts": [t.isoformat() for t in times(600)]})
     rows = [row | {"event": "Käufe #1" if at % 2 else "view\tit"} for at, row in enumerate(rows)]
     write_jsonl(Path("logs/[red] 'a'.jsonl"), rows)
-    config, _ = probed()
+    config, said = probed()
+    assert "events: [red] 'a'.jsonl" in said
     assert config.events.columns.user_id == odd
     assert sorted(raw for kind in config.events.types.values() for raw in kind.raw) == ["Käufe #1", "view\tit"]
     assert len(parses(config, rows)) == 600

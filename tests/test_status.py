@@ -1,7 +1,7 @@
 """What the operator sees, without Spark."""
 
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ from recsys_spark.config import Config
 from recsys_spark.console import Console
 from recsys_spark.publish import commit
 from recsys_spark.status import show_status
+from recsys_spark.tables.catalog import AUDITS
+from recsys_spark.tables.ledger import append_rows
 from tests.finished_run import stage_and_audit
 
 
@@ -36,3 +38,14 @@ def test_show_status_names_the_current_run_and_its_steps(
     shown = capsys.readouterr().out
     assert f"current: {run.run_id} as of 2025-01-31" in shown
     assert "candidates 1" in shown
+
+
+def test_show_status_prints_a_gate_detail_that_looks_like_markup_as_it_is(
+    root: Path, make_config: Callable[..., Config], console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stage_and_audit(make_config(), date(2025, 1, 31), ["a"], audited_on=0)
+    gate = {"run_id": run.run_id, "gate": "[cap]", "outcome": "failed", "bound": "[/b]", "detail": "item '[/red]'"}
+    append_rows(root, AUDITS, [gate | {"figure": 0.5, "recorded_at": datetime.now(UTC)}])
+    show_status(root, console)
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("[cap]", "[/b]", "item '[/red]'"))

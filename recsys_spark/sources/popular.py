@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from recsys_spark.setting_types import NonNegativeFloat, PositiveFloat, PositiveInt
+from recsys_spark.setting_types import HalfLifeDays, NonNegativeFloat, PositiveDays, PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ _TREND_HALF_LIVES = 4
 class Params(SourceParams):
     """Settings of `[sources.popular]`; their meaning and defaults stand in conf/base.toml."""
 
-    window_days: PositiveInt
-    trend_half_life_days: PositiveFloat
+    window_days: PositiveDays
+    trend_half_life_days: HalfLifeDays
     anonymous_weight: NonNegativeFloat
     lists: Annotated[list[ListName], Field(min_length=1)]
     min_segment_users: PositiveInt

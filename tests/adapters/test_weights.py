@@ -20,6 +20,7 @@ from recsys_spark.adapters.weights import (
     needs_length,
 )
 from recsys_spark.config import EventType
+from recsys_spark.setting_types import MAX_DAYS
 from tests.engagement import CUTOFF, TYPES, Event, before, make_events, settings
 
 NAN, INF = float("nan"), float("inf")
@@ -113,13 +114,13 @@ def test_has_role_knows_only_configured_types(spark: SparkSession) -> None:
 
 
 def test_excluded_until_adds_the_days_of_the_type(spark: SparkSession) -> None:
-    types = TYPES | {"bury": EventType(role="dislike", exclude_days=10_000_000)}
+    types = TYPES | {"bury": EventType(role="dislike", exclude_days=MAX_DAYS)}
     events = make_events(spark, [Event("u", name, name, before(days=2)) for name in ("hide", "block", "bury", "buy")])
     rows = events.select("item_id", excluded_until(types).cast("double").alias("until")).collect()
     assert {row.item_id: row.until for row in rows} == {
         "hide": before(days=2 - 30).timestamp(),
         "block": FOREVER.timestamp(),
-        "bury": FOREVER.timestamp(),
+        "bury": before(days=2 - MAX_DAYS).timestamp(),
         "buy": None,
     }
 

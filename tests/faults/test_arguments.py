@@ -37,6 +37,15 @@ BAD_CONFIGS = [
     ("[events]\ntypes = {}\n", "[events] types", "expected "),
     ('[sources]\nenabled = ["populer"]\n', "[sources] enabled", "did you mean 'popular'?"),
     ("[sources.popular]\nwindow = 3\n", "[sources.popular] window", "did you mean 'window_days'?"),
+    ("[interactions]\nwindow_days = 36501\n", "[interactions] window_days", "give 36500 or less"),
+    ("[candidates]\nactive_within_days = 4000000\n", "[candidates] active_within_days", "give 36500 or less"),
+    ("[candidates]\navailable_within_days = 4000000\n", "[candidates] available_within_days", "give 36500 or less"),
+    ("[candidates]\nrepeat_after_days = 4000000\n", "[candidates] repeat_after_days", "give 36500 or less"),
+    ("[ingest]\nlate_days = 4000000\n", "[ingest] late_days", "give 36500 or less"),
+    ("[events.types.view]\nexclude_days = 4000000\n", "[events.types.view] exclude_days", "give 36500 or less"),
+    ("[publish]\ngrace_hours = 876001\n", "[publish] grace_hours", "give 876000 or less"),
+    ("[sources.popular]\nwindow_days = 4000000\n", "[sources.popular] window_days", "give 36500 or less"),
+    ("[sources.popular]\ntrend_half_life_days = 1e9\n", "trend_half_life_days", "give 36500.0 or less"),
     ("[candidates\nk = 5\n", "own.toml", "expected TOML"),
 ]
 

@@ -1,0 +1,45 @@
+"""The jobs as spark-submit runs them: one step of the open run of a date each."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys_spark.run_ledger import latest_runs, steps_of
+from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
+
+ROOT = Path(__file__).parents[1]
+DAY = FIRST_DAY + timedelta(days=2)
+
+
+def _submit(step: str, settings: Path) -> subprocess.CompletedProcess[str]:
+    spark_submit = Path(sys.executable).parent / "spark-submit"
+    properties = ROOT / "conf" / "spark" / "local.conf"
+    date = [] if step == "ingest" else ["--date", str(DAY)]
+    return subprocess.run(
+        [spark_submit, "--properties-file", properties, ROOT / "jobs" / f"{step}.py", "--config", settings, *date],
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_jobs_join_the_open_run_and_keep_the_exit_codes(tmp_path: Path) -> None:
+    config = make_shop(tmp_path)
+    settings = write_settings(config, tmp_path)
+    land_days(config, FIRST_DAY, 2)
+    for step in ("ingest", "index", "interactions"):
+        ended = _submit(step, settings)
+        assert ended.returncode == 0, ended.stderr
+    runs = latest_runs(config.root)
+    assert [run["data_date"] for run in runs] == [DAY]
+    assert set(steps_of(config.root, runs[0]["run_id"])) == {"index", "interactions"}
+    out_of_order = _submit("blend", settings)
+    assert out_of_order.returncode == 2
+    assert "step blend: expected features, retrieve to be done" in out_of_order.stderr
