@@ -4,13 +4,14 @@ Owns: the verdicts in `audits` and the refusal.  Called by the runner as the ste
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from recsys_spark.errors import GateRefused
 from recsys_spark.features import declared_tables
 from recsys_spark.gates import Gate, run_gates
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import BUNDLE_TABLES, step
-from recsys_spark.publish import head
+from recsys_spark.publish import head, history
 from recsys_spark.run_ledger import OpenRun, latest_runs, record_state, steps_of
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import AUDITS
@@ -26,8 +27,7 @@ def audit(context: Context, run: OpenRun) -> None:
     current = head(root)
     gates = _storage_gates(context, run)
     if all(gate.outcome == "passed" for gate in gates):
-        previous = {table.name: table.n_rows for table in current.tables} if current else {}
-        gates += run_gates(read_inputs(context, run, step("audit")), context, previous.get("candidates"))
+        gates += run_gates(read_inputs(context, run, step("audit")), context, _lists_before(root, run))
     recorded_at = datetime.now(UTC)
     rows = [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates]
     append_rows(root, AUDITS, rows)
@@ -43,6 +43,12 @@ def audit(context: Context, run: OpenRun) -> None:
     context.figures["publish_seq"] = current.publish_seq if current else 0
     context.figures["n_gates_passed"] = sum(gate.outcome == "passed" for gate in gates)
     context.figures["n_gates_skipped"] = sum(gate.outcome == "skipped" for gate in gates)
+
+
+def _lists_before(root: Path, run: OpenRun) -> int | None:
+    """Lists in the newest bundle of an earlier date: a backfill is not held against what came after it."""
+    rows = [row for row in history(root) if row.run_id == run.base_run_id]
+    return next((table.n_rows for row in rows for table in row.tables if table.name == "candidates"), None)
 
 
 def _storage_gates(context: Context, run: OpenRun) -> list[Gate]:

@@ -33,7 +33,7 @@ class Gate:
 def run_gates(inputs: dict[str, DataFrame], context: Context, previous_lists: int | None) -> list[Gate]:
     """The verdicts on the staged candidates.
 
-    previous_lists: lists in the bundle that is current, None on a first day.
+    previous_lists: lists in the newest bundle of an earlier date, None if there is none.
     """
     gates: list[Callable[[], list[Gate]]] = [
         lambda: _list_form(inputs, context),
@@ -116,7 +116,7 @@ def _volume(inputs: dict[str, DataFrame], context: Context, previous_lists: int 
     audit = context.config.audit
     bound = f"{audit.min_volume_ratio} to {audit.max_volume_ratio} times the last bundle"
     if not previous_lists:
-        return Gate("volume", "skipped", None, bound, "no bundle to compare with")
+        return Gate("volume", "skipped", None, bound, "no bundle of an earlier date")
     n_lists = inputs["candidates"].count()
     ratio = n_lists / previous_lists
     within = audit.min_volume_ratio <= ratio <= audit.max_volume_ratio

@@ -5,13 +5,13 @@ dropped by one entry of the Delta log.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.features import declared_tables
-from recsys_spark.run_ledger import latest_runs
+from recsys_spark.run_ledger import latest_runs, record_state
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
@@ -41,24 +41,28 @@ def collect(config: Config, now: datetime) -> Collected:
     for table in run_tables:
         for run_id in sorted(stored[table.name] - kept):
             delete_run(root, table, run_id)
-    unused_before = now - timedelta(hours=config.publish.grace_hours)
-    hours = max(0, int((datetime.now(UTC) - unused_before) / timedelta(hours=1)))
-    n_files = sum(vacuum(root, table, hours) for table in run_tables)
+    for row in latest_runs(root):
+        if row["state"] == "open" and row["run_id"] in gone:
+            # Its steps are recorded as done, but their rows are gone: nobody may resume it.
+            record_state(root, row, "abandoned")
+    n_files = sum(vacuum(root, table, config.publish.grace_hours) for table in run_tables)
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 
 
 def runs_to_keep(config: Config, now: datetime) -> set[str]:
-    """The current run, the newest published and failed ones as configured, open runs, and those within their grace."""
+    """The current run, the newest published and unfinished ones as configured, and those within their grace."""
     root = config.root
     published = sorted(read_rows(root, PUBLISHES), key=lambda row: row["publish_seq"])
     kept = {row["run_id"] for row in published[-1:]}
     kept |= _within_grace(published, now)
     kept |= set(_newest([row["run_id"] for row in published], config.publish.keep_published))
     runs = latest_runs(root)
-    kept |= {row["run_id"] for row in runs if row["state"] == "open"}
+    grace = timedelta(hours=config.publish.grace_hours)
+    worked_on = {row["run_id"] for row in runs if row["state"] == "open" and now - row["recorded_at"] < grace}
     kept |= set(_newest([row["run_id"] for row in runs if row["state"] == "backfilled"], config.publish.keep_published))
-    failed = [row["run_id"] for row in runs if row["state"] in ("refused", "abandoned")]
-    return kept | set(_newest(failed, config.publish.keep_failed))
+    unfinished = [row["run_id"] for row in runs if row["state"] in ("open", "refused", "abandoned")]
+    left = [run_id for run_id in unfinished if run_id not in worked_on]
+    return kept | worked_on | set(_newest(left, config.publish.keep_failed))
 
 
 def _within_grace(published: list[dict[str, Any]], now: datetime) -> set[str]:

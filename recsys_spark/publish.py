@@ -17,9 +17,10 @@ from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.run_ledger import OpenRun, latest_runs, record_state, steps_of
 from recsys_spark.tables.arrow import schema_hash
 from recsys_spark.tables.catalog import PUBLISHES
-from recsys_spark.tables.delta_log import count_rows, last_version
+from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.head import PublishRow, check_history, seal_row
-from recsys_spark.tables.ledger import append_rows, read_rows
+from recsys_spark.tables.ledger import append_rows, read_rows, table_path
+from recsys_spark.tables.run_files import list_run
 
 _log = logging.getLogger(__name__)
 
@@ -74,12 +75,14 @@ def rollback_to(config: Config, run_id: str) -> int:
     run = completed[run_id]
     tables = [dict(table) for table in earlier.as_row()["tables"]] if earlier else _tables(root, run_id)
     for table in tables:
-        stored = count_rows(root, table["name"], run_id)
-        if stored != table["n_rows"]:
+        stored = list_run(Path(table_path(root, table["name"])), table["name"], run_id, None)
+        if stored.n_rows != table["n_rows"]:
             raise DamagedError(
-                f"{table['name']} run_id={run_id}: expected {table['n_rows']} rows, got {stored}; "
+                f"{table['name']} run_id={run_id}: expected {table['n_rows']} rows, got {stored.n_rows}; "
                 "the run was collected or damaged: choose another one"
             )
+        for file in stored.files:
+            stored.checked_path(file)
     fields = _fields(config, run, rows[-1].publish_seq) | {"kind": "rollback", "tables": tables}
     _append(root, seal_row(fields), version)
     return rows[-1].publish_seq + 1

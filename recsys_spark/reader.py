@@ -67,7 +67,8 @@ class Candidates:
 def open_current(root: str | Path) -> "Bundle":
     """The bundle that is current in the warehouse `root`, checked: every table holds the rows that were published.
 
-    Raises NothingPublished before the first publish, and DamagedError if `publishes` or a table is not whole.
+    Raises NothingPublished before the first publish, and DamagedError if `publishes` or a table is not whole: a file
+    that is lost or cut is found here, one that was altered when it is read.
     """
     started = perf_counter()
     folder = Path(root).absolute()
@@ -96,6 +97,8 @@ def _open_run(root: Path, published: PublishedTable, run_id: str) -> RunFiles:
             f"{where}: expected {published.n_rows} rows as published, found {run.n_rows}; "
             "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
         )
+    for file in run.files:
+        run.checked_path(file)
     return run
 
 

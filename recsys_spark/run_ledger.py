@@ -23,11 +23,16 @@ from recsys_spark.tables.run_id import make_run_id
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run that is being worked on.  pins: Delta version per input table; done: steps it has completed."""
+    """A run that is being worked on.
+
+    pins: Delta version per input table.  base_run_id: the newest publish with an earlier data_date.  done: its
+    completed steps.
+    """
 
     run_id: str
     data_date: date
     pins: dict[str, int]
+    base_run_id: str | None
     seed: int
     config_hash: str
     code_version: str
@@ -37,8 +42,8 @@ class OpenRun:
 def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
     """The run of `day` for today's inputs, configuration and code, and its state.
 
-    state: `open` (new or resumed), or `published` / `backfilled` when the same run was completed before.  An open run
-    of the day whose inputs, configuration or code have changed is abandoned; its rows stay until gc.
+    state: `open` (new or resumed), or `published` / `backfilled` when the last completed run of the day is the same.
+    An open run of the day whose inputs, configuration or code have changed is abandoned; its rows stay until gc.
     """
     root = config.root
     runs = [row for row in latest_runs(root) if row["data_date"] == day]
@@ -50,7 +55,10 @@ def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
             # Killed between the commit, which decides, and this record of it.
             record_state(root, row, "published")
             row["state"] = "published"
-        if row["fingerprint"] == fingerprint and row["state"] in ("open", "published", "backfilled"):
+    completed = [row for row in runs if row["state"] in ("published", "backfilled")]
+    # Only the last completed run counts as the same: settings that were changed and changed back make a new one.
+    for row in (*completed[-1:], *(row for row in runs if row["state"] == "open")):
+        if row["fingerprint"] == fingerprint:
             return _as_open_run(root, row), row["state"]
     for row in runs:
         if row["state"] == "open":
@@ -123,6 +131,7 @@ def _as_open_run(root: Path, row: dict[str, Any]) -> OpenRun:
         run_id=row["run_id"],
         data_date=row["data_date"],
         pins=dict(row["pins"]),
+        base_run_id=row["base_run_id"],
         seed=row["seed"],
         config_hash=row["config_hash"],
         code_version=row["code_version"],

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
 from recsys_spark.config import Config, derive_seed
-from recsys_spark.errors import ArgumentError, DamagedError, GateRefused
+from recsys_spark.errors import ArgumentError, ContractError, GateRefused
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
 from recsys_spark.inputs import read_inputs
@@ -156,7 +156,7 @@ def stage_outputs(context: Context, step: Step, outputs: dict[str, DataFrame]) -
     """Stages what a step returned, reads it back and checks every row; what it measured, per table."""
     tables = declared_tables()
     if set(outputs) != set(step.writes):
-        raise DamagedError(
+        raise ContractError(
             f"step {step.name}: expected the tables {sorted(step.writes)}, got {sorted(outputs)}; correct the step"
         )
     root, measured = context.config.root, {}

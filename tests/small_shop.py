@@ -29,6 +29,17 @@ def make_shop(folder: Path, *sets: str) -> Config:
     return config
 
 
+def write_settings(config: Config, folder: Path) -> Path:
+    """A settings file for commands that run in a process of their own."""
+    path = folder / "recsys.toml"
+    path.write_text(
+        f'[storage]\nroot = "{config.root}"\n[landing]\nevents = "{config.landing.events}"\n'
+        f'items = "{config.landing.items}"\nusers = "{config.landing.users}"\n'
+        '[segments]\nattribute = "country"\n[candidates]\nk = 10\n'
+    )
+    return path
+
+
 def events_of(day: date, n_events: int = 60) -> list[dict[str, Any]]:
     """The events of a day, a tenth of them without a user."""
     rng = np.random.default_rng(day.toordinal())

@@ -1,5 +1,6 @@
 """What gc keeps, and for how long."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.config import Config
+from recsys_spark.errors import BundleExpired
 from recsys_spark.gc import collect, runs_to_keep
+from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.publish import commit
-from recsys_spark.run_ledger import latest_runs, record_state
+from recsys_spark.reader import open_current
+from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.tables.delta_log import runs_with_rows
 from tests.finished_run import stage_and_audit
 
@@ -35,15 +39,39 @@ def test_collect_keeps_everything_within_its_grace(config: Config) -> None:
     assert runs_with_rows(config.root, "candidates") == set(runs)
 
 
+def _age_log(config: Config, hours: int) -> None:
+    """Makes every removal in the logs of the bundle's tables older."""
+    for name in BUNDLE_TABLES:
+        for path in (config.root / "tables" / name / "_delta_log").glob("*.json"):
+            aged = re.sub(
+                r'"deletionTimestamp":(\d+)',
+                lambda found: f'"deletionTimestamp":{int(found[1]) - hours * 3_600_000}',
+                path.read_text(),
+            )
+            path.write_text(aged)
+
+
 def test_collect_removes_rows_after_one_grace_and_files_after_another(config: Config) -> None:
-    """Fault row 44, the writer's half: a reader that holds the bundle has two graces."""
-    first, second, third = _publish_days(config, 3)
+    """Fault row 44: a reader that holds the bundle reads on for two graces, then is told to refresh."""
+    first = _publish_days(config, 1)[0]
+    held, fresh = open_current(config.root), open_current(config.root)
+    expected = held.candidates("a")
+    second = stage_and_audit(config, date(2025, 1, 2), ["a"], audited_on=1)
+    commit(config, second, audited_on=1)
     report = collect(config, datetime.now(UTC) + timedelta(hours=49))
-    assert report.runs == (first, second)
-    assert runs_with_rows(config.root, "candidates") == {third}
+    assert report.runs == (first,)
+    assert report.n_files == 0
+    assert runs_with_rows(config.root, "candidates") == {second.run_id}
+    assert held.candidates("a") == expected
+    _age_log(config, 49)
+    assert collect(config, datetime.now(UTC)).n_files == len(BUNDLE_TABLES)
+    for bundle in (held, fresh):
+        with pytest.raises(BundleExpired, match="refresh"):
+            bundle.candidates("a")
+    assert held.refresh().run_id == second.run_id
 
 
-def test_collect_keeps_the_newest_failed_run_and_every_open_one(config: Config) -> None:
+def test_collect_keeps_the_newest_unfinished_run_and_an_open_one_within_the_grace(config: Config) -> None:
     current = _publish_days(config, 1)[0]
     failed = []
     for day in (5, 6):
@@ -51,9 +79,19 @@ def test_collect_keeps_the_newest_failed_run_and_every_open_one(config: Config) 
         failed.append(run.run_id)
         record_state(config.root, latest_runs(config.root)[-1], "refused")
     opened = stage_and_audit(config, date(2025, 1, 7), ["a"], audited_on=1).run_id
+    assert runs_to_keep(config, datetime.now(UTC)) == {current, failed[1], opened}
     later = datetime.now(UTC) + timedelta(days=30)
-    assert runs_to_keep(config, later) == {current, failed[1], opened}
-    assert collect(config, later).runs == (failed[0],)
+    assert runs_to_keep(config, later) == {current, opened}  # by then it counts as unfinished, and is the newest
+    assert collect(config, later).runs == tuple(failed)
+
+
+def test_collect_leaves_no_run_open_whose_rows_it_deleted(config: Config) -> None:
+    _publish_days(config, 1)
+    left = stage_and_audit(config, date(2025, 1, 7), ["a"], audited_on=1).run_id
+    stage_and_audit(config, date(2025, 1, 8), ["a"], audited_on=1)
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).runs == (left,)
+    assert {run["run_id"]: run["state"] for run in latest_runs(config.root)}[left] == "abandoned"
+    assert find_or_open_run(config, date(2025, 1, 7))[0].run_id != left
 
 
 def test_collect_never_removes_the_current_run(config: Config) -> None:

@@ -121,6 +121,17 @@ def test_rollback_refuses_a_run_that_was_never_completed(config: Config) -> None
         rollback_to(config, unfinished.run_id)
 
 
+def test_rollback_refuses_a_run_whose_files_are_gone(config: Config) -> None:
+    first = stage_and_audit(config, DAY, ["a", "b"], audited_on=0)
+    commit(config, first, audited_on=0)
+    second = stage_and_audit(config, NEXT, ["a"], audited_on=1)
+    commit(config, second, audited_on=1)
+    next((config.root / "tables" / "candidates" / f"run_id={first.run_id}").glob("*.parquet")).unlink()
+    with pytest.raises(DamagedError, match=f"candidates run_id={first.run_id} .*: expected a file, got none"):
+        rollback_to(config, first.run_id)
+    assert head(config.root).run_id == second.run_id
+
+
 def test_rollback_refuses_a_run_whose_rows_are_gone(config: Config) -> None:
     first = stage_and_audit(config, DAY, ["a", "b"], audited_on=0)
     commit(config, first, audited_on=0)

@@ -9,7 +9,7 @@ import pytest
 
 from recsys_spark import run_ledger
 from recsys_spark.config import Config
-from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_step, steps_of
+from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state, record_step, steps_of
 from recsys_spark.tables.catalog import INGEST_BATCHES
 from recsys_spark.tables.ledger import append_rows
 
@@ -81,6 +81,22 @@ def test_find_or_open_run_is_the_same_wherever_the_warehouse_is_and_however_long
     config: Config, make_config: Callable[..., Config]
 ) -> None:
     assert find_or_open_run(config, DAY)[0] == find_or_open_run(make_config("publish.grace_hours=72"), DAY)[0]
+
+
+def test_find_or_open_run_opens_a_new_run_when_a_setting_is_changed_back(
+    config: Config, make_config: Callable[..., Config]
+) -> None:
+    other = make_config("candidates.k=3")
+    runs = []
+    for settings in (config, other):
+        run, state = find_or_open_run(settings, DAY)
+        assert state == "open"
+        record_state(config.root, latest_runs(config.root)[-1], "published")
+        runs.append(run.run_id)
+    assert find_or_open_run(other, DAY)[1] == "published"
+    again, state = find_or_open_run(config, DAY)
+    assert state == "open"
+    assert again.run_id not in runs
 
 
 def test_steps_of_takes_the_newest_row_of_a_step(config: Config) -> None:

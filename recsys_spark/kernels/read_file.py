@@ -79,7 +79,7 @@ def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch
     """Batches of `landed_schema`; the last holds the file's FileSummary as JSON in `detail`.
 
     A file that changes while it is parsed is found by its hash afterwards: the summary then says `mutated`, and the
-    rows that were emitted before are void.
+    rows that were emitted before are void.  So they are if the file fails in a way that no rule foresees: `unreadable`.
     """
     try:
         layout = layout_of(planned.path, reading.wanted_format)
@@ -89,6 +89,11 @@ def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch
             check_unchanged(file, planned)
     except FileFault as fault:
         summary = FileSummary(planned.index, "quarantined", fault.reason, fault.detail)
+    except (OSError, MemoryError):
+        # A full disk, a lost mount or too little memory says nothing of the file: the task fails and is tried again.
+        raise
+    except Exception as err:
+        summary = FileSummary(planned.index, "quarantined", "unreadable", _named(err))
     yield _batch(reading, planned.index, SUMMARY, [(0,)], [(None, summary.to_json(), None, None)])
 
 
@@ -103,9 +108,7 @@ def _parse_file(
     for line, fields, raw in _records(file, layout, reading, tally):
         tally.count(fields)
         try:
-            if isinstance(fields, RowFault):
-                raise fields
-            parsed.append((line, *parse(fields)))
+            parsed.append((line, *_parse_record(parse, fields)))
             n_bytes += len(raw) if type(raw) is bytes else 0
         except RowFault as fault:
             tally.refuse(line, fault)
@@ -116,6 +119,24 @@ def _parse_file(
             n_bytes = 0
     yield from _flush(reading, planned.index, parsed, refused, tally)
     return tally.summary(planned.index)
+
+
+def _parse_record(parse: Parse, fields: Fields | RowFault) -> tuple[Any, ...]:
+    """The values of a record; raises RowFault, `unreadable` for what no rule of the parser foresees."""
+    if isinstance(fields, RowFault):
+        raise fields
+    try:
+        return parse(fields)
+    except (RowFault, MemoryError):
+        raise
+    except Exception as err:
+        # An open batch is replayed before any other: a line that kills its task would stop every later ingest.
+        raise RowFault("unreadable", _named(err)) from err
+
+
+def _named(err: Exception) -> str:
+    """Type and text of an error as short ASCII: it may quote bytes that no ledger holds."""
+    return f"expected a value that can be read, got {type(err).__name__}: {str(err)[:200]!a}"
 
 
 def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: "Tally") -> Iterator[Record]:

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_spark.kernels.decode import FileFault
+
 RAW_BYTES = 4096
 MAX_COLUMNS = 1000
 MAX_DEPTH = 32
@@ -164,13 +166,20 @@ class CsvReader:
     """
 
     def __init__(self, lines: Iterable[Line], required: str) -> None:
-        """required: a column that the header must have; the delimiter is the one that makes it appear."""
+        """required: a column that the header must have; the delimiter is the one that makes it appear.
+
+        Raises FileFault `corrupt` if the first line cannot be a header.
+        """
         self._lines = iter(lines)
         self._taken: list[Line] = []
         text = next(self._texts(), "")
-        rows = {mark: next(csv.reader([text], delimiter=mark), []) for mark in _DELIMITERS}
-        self._delimiter = next((mark for mark in _DELIMITERS if required in rows[mark]), ",")
-        self.header: list[str] = rows[self._delimiter]
+        rows = {mark: _cells(text, mark) for mark in _DELIMITERS}
+        self._delimiter = next((mark for mark in _DELIMITERS if required in (rows[mark] or [])), ",")
+        header = rows[self._delimiter]
+        if header is None:
+            limit = csv.field_size_limit()
+            raise FileFault("corrupt", f"expected a CSV header of names up to {limit} characters, got a longer one")
+        self.header: list[str] = header
 
     def _texts(self) -> Iterator[str]:
         for number, line in self._lines:
@@ -213,6 +222,14 @@ class CsvReader:
 
     def _span(self) -> str:
         return f"{self._taken[0][0]} to {self._taken[-1][0]}"
+
+
+def _cells(text: str, mark: str) -> list[str] | None:
+    """Cells of a first line; None if the csv module refuses it, as it may under a delimiter that is not the file's."""
+    try:
+        return next(csv.reader([text], delimiter=mark), [])
+    except csv.Error:
+        return None
 
 
 def read_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:

@@ -3,7 +3,6 @@
 Owns: the formats that `time_format` names.  Called by `parse_event` and `parse_catalogue`.
 """
 
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -79,8 +78,9 @@ def _aware_us(moment: datetime, zone: Any) -> int:
 
 
 def _scaled(value: int | float, factor: int) -> int:
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value}")
+    # Before any arithmetic: a product may overflow, and a long integer has no float.  NaN fails the comparison too.
+    if not -_LAST_US <= value <= _LAST_US:
+        raise ValueError("expected a finite number of the years 1 to 9999; is time_format in the right unit?")
     return _in_range(value * factor if type(value) is int else round(value * factor))
 
 

@@ -5,11 +5,12 @@ Owns: the rules of ids, texts and numbers.  Called by `parse_event` and `parse_c
 
 import json
 import math
+from datetime import timedelta
 from typing import Any
 
-from recsys_spark.kernels.records import RowFault
+from recsys_spark.kernels.records import RowFault, Unreadable
+from recsys_spark.tables.catalog import ID_MAX_BYTES
 
-ID_MAX_BYTES = 256
 _MAX_INT32 = 2**31 - 1
 
 
@@ -45,7 +46,10 @@ def is_blank(value: Any) -> bool:
 
 
 def text_of(value: Any, column: str) -> str:
-    """Text of any scalar, nested values as JSON.  Raises RowFault `bad_<column>` if it is not valid Unicode."""
+    """Text of any scalar, nested values as JSON.
+
+    Raises RowFault `bad_<column>` if it is not valid Unicode, or a native value that Python cannot hold.
+    """
     if type(value) is str:
         if not value.isascii():
             _encoded(value, column)
@@ -56,12 +60,24 @@ def text_of(value: Any, column: str) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
     try:
-        return json.dumps(value, sort_keys=True)
+        if value is None or isinstance(value, dict | list | tuple):
+            return json.dumps(value, sort_keys=True, default=_native_text)
+        return _native_text(value)
     except (TypeError, ValueError) as err:
-        raise _fault(column, "a value that JSON can hold", value) from err
+        raise _fault(column, "a value that text can hold", value) from err
+
+
+def _native_text(value: Any) -> str:
+    """Text of a native value of Parquet that JSON does not know; raises TypeError or ValueError if it has none."""
+    if isinstance(value, Unreadable):
+        raise TypeError("expected a value that Python can hold")
+    if isinstance(value, bytes):
+        return value.decode()
+    # A duration of nanoseconds is one of pandas, whose isoformat is another notation than that of a timedelta.
+    if hasattr(value, "isoformat") and not isinstance(value, timedelta):
+        return str(value.isoformat())
+    return str(value)
 
 
 def number(value: Any, column: str, as_text: bool) -> float:

@@ -19,7 +19,7 @@ from recsys_spark.kernels.read_file import Reading
 from recsys_spark.kernels.timestamps import to_datetime, to_us
 from recsys_spark.steps.accounting import BatchReport, FileAccount, IngestReport
 from recsys_spark.steps.batch import Batch, has_earlier
-from recsys_spark.steps.catalog import CATALOGUE_FEEDS
+from recsys_spark.steps.catalogue_feed import CATALOGUE_FEEDS
 from recsys_spark.steps.take_in import Feed, Intake, Observer, Request, Stored, ignore_progress, take_in
 from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import EVENTS

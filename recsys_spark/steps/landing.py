@@ -78,16 +78,22 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, int, int, int]]:
 
 
 def sort_listed(
-    folder: Path, listed: Iterable[Listed], ledger: list[dict[str, Any]], mapping_hash: str, n_threads: int
+    folder: Path,
+    listed: Iterable[Listed],
+    ledger: list[dict[str, Any]],
+    mapping_hash: str,
+    n_threads: int,
+    reread: frozenset[str] = frozenset(),
 ) -> Sorted:
     """Which of the listed files are new, by content.
 
     ledger: rows of `ingest_files` of this feed.  Content is settled once it was ingested, or was set aside under the
-    same mapping and suffix: a renamed file may be read as another format.  A file whose path, size and time of change
-    are recorded with settled content is not hashed again: landed logs are not rewritten in place, and if one was within
-    the same nanosecond and size, it is missed, never doubled.
+    same mapping and suffix: a renamed file may be read as another format.  reread: hashes of mappings under which
+    ingested content with refused lines is not settled (see `reread.reread_mappings`).  A file whose path, size and time
+    of change are recorded with settled content is not hashed again: landed logs are not rewritten in place, and if one
+    was within the same nanosecond and size, it is missed, never doubled.
     """
-    known = _Known(ledger, mapping_hash)
+    known = _Known(ledger, mapping_hash, reread)
     unsure = [
         one
         for one in listed
@@ -115,7 +121,7 @@ def sort_listed(
 class _Known:
     """What the ledger knows: content that is settled, content by path, and the hash of what lay where."""
 
-    def __init__(self, ledger: list[dict[str, Any]], mapping_hash: str) -> None:
+    def __init__(self, ledger: list[dict[str, Any]], mapping_hash: str, reread: frozenset[str]) -> None:
         self.recorded: set[tuple[str, str]] = set()
         self.hashes: dict[tuple[str, int, int], str] = {}
         self._ingested: set[str] = set()
@@ -125,13 +131,14 @@ class _Known:
             self.recorded.add((path, sha256))
             self.hashes[(path, row["bytes"], row["mtime_ns"])] = sha256
             if row["state"] == "ingested":
-                self._ingested.add(sha256)
+                if not (row["n_quarantined"] and row["mapping_hash"] in reread):
+                    self._ingested.add(sha256)
             # A file that was changing says nothing of the content that it was planned with.
             elif row["state"] == "quarantined" and row["mapping_hash"] == mapping_hash and row["reason"] != "mutated":
                 self._set_aside.add((sha256, _suffix(path)))
 
     def settles(self, path: str, sha256: str) -> bool:
-        """Whether the content was ingested, or would be set aside again under this name."""
+        """Whether the content was ingested for good, or would be set aside again under this name."""
         return sha256 in self._ingested or (sha256, _suffix(path)) in self._set_aside
 
 

@@ -40,6 +40,7 @@ from recsys_spark.steps.batch import (
     record_refused,
 )
 from recsys_spark.steps.landing import list_landing, sort_listed
+from recsys_spark.steps.reread import reread_mappings
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES, QUARANTINE
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.delta import append_once, read_table
@@ -133,7 +134,8 @@ def _plan(intake: Intake, kind: str, request: Request) -> tuple[list[Batch], tup
     ledger = [row for row in read_rows(intake.root, INGEST_FILES) if row["kind"] == kind]
     mapping = make_mapping(intake.config, kind, folder)
     threads = intake.spark.sparkContext.defaultParallelism
-    found = sort_listed(folder, listing.files, ledger, hash_mapping(mapping), threads)
+    reread = reread_mappings(intake.root, kind, mapping, request.history)
+    found = sort_listed(folder, listing.files, ledger, hash_mapping(mapping), threads, reread)
     batches = _divide(intake, request, kind, mapping, found.new) if found.new or found.copies else []
     if batches:
         record_plans(intake.root, batches)
@@ -243,7 +245,7 @@ def _append_quarantine(intake: Intake, batch: Batch, landed: Landed) -> None:
 
 
 def _warn_of_files(batch: Batch, accounts: Sequence[FileAccount]) -> list[str]:
-    """One warning if any file was set aside whole, and one of columns that the mapping does not name."""
+    """One warning if any file was set aside whole; columns without a mapping are in the report's own lines."""
     bad = [one for one in accounts if one.state == "quarantined"]
     warnings = []
     if bad:

@@ -9,13 +9,13 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
-from recsys_spark.config import Config
-from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.publish import history
 from recsys_spark.reader import open_current
-from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop
+from recsys_spark.tables.delta_log import last_version, runs_with_rows
+from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings
 
 pytestmark = pytest.mark.slow
 
@@ -31,16 +31,6 @@ FAILPOINTS = [
     "publish.before_commit",
     "publish.after_commit",
 ]
-
-
-def _settings(config: Config, folder: Path) -> Path:
-    path = folder / "recsys.toml"
-    path.write_text(
-        f'[storage]\nroot = "{config.root}"\n[landing]\nevents = "{config.landing.events}"\n'
-        f'items = "{config.landing.items}"\nusers = "{config.landing.users}"\n'
-        '[segments]\nattribute = "country"\n[candidates]\nk = 10\n'
-    )
-    return path
 
 
 def _command(settings: Path, failpoint: str = "", **environment: str) -> subprocess.Popen[bytes]:
@@ -69,20 +59,22 @@ class _Poller(threading.Thread):
 
     def __init__(self, root: Path) -> None:
         super().__init__(daemon=True)
-        self.root, self.polls, self.faults, self.seen, self.stopped = root, 0, [], set(), threading.Event()
+        self.root, self.polls, self.stopped = root, 0, threading.Event()
+        self.faults: list[str] = []
+        self.seen: dict[str, object] = {}
 
     def run(self) -> None:
         while not self.stopped.wait(0.05):
             try:
                 bundle = open_current(self.root)
-                runs = {
-                    run_id
-                    for name in BUNDLE_TABLES
-                    for run_id in bundle.read_table(name, columns=["run_id"])["run_id"].unique().to_pylist()
-                }
-                if runs != {bundle.run_id}:
-                    self.faults.append(f"{bundle.run_id} shows {runs}")
-                self.seen.add(bundle.run_id)
+                # Each day adds events and makes lists anew, so tables of two runs never show the figures of one.
+                shown = (
+                    str(bundle.read_table("candidates", ["generated_at"])["generated_at"].unique()),
+                    pc.sum(bundle.read_table("user_features", ["n_events"])["n_events"]).as_py(),
+                    pc.sum(bundle.read_table("item_features", ["n_events"])["n_events"]).as_py(),
+                )
+                if self.seen.setdefault(bundle.run_id, shown) != shown:
+                    self.faults.append(f"{bundle.run_id} shows {shown} after {self.seen[bundle.run_id]}")
             except Exception as err:
                 self.faults.append(repr(err))
             self.polls += 1
@@ -91,7 +83,7 @@ class _Poller(threading.Thread):
 def test_kill_at_every_step_shows_readers_old_or_new_and_ends_with_one_publish(tmp_path: Path) -> None:
     """Fault row 2."""
     config = make_shop(tmp_path)
-    settings = _settings(config, tmp_path)
+    settings = write_settings(config, tmp_path)
     land_catalogue(config, FIRST_DAY)
     land_days(config, FIRST_DAY, 4)
     code, output = _end(_command(settings))
@@ -110,14 +102,15 @@ def test_kill_at_every_step_shows_readers_old_or_new_and_ends_with_one_publish(t
     poller.join()
     assert poller.faults == []
     assert poller.polls >= 200
-    assert poller.seen == {first, open_current(config.root).run_id}
+    assert set(poller.seen) == {first, open_current(config.root).run_id}
+    assert len(set(poller.seen.values())) == 2
     assert [row.kind for row in history(config.root)] == ["publish", "publish"]
 
 
 def test_two_runs_of_one_date_at_once_publish_once(tmp_path: Path) -> None:
     """Fault row 8."""
     config = make_shop(tmp_path)
-    settings = _settings(config, tmp_path)
+    settings = write_settings(config, tmp_path)
     for round_number in range(5):
         land_days(config, FIRST_DAY + timedelta(days=round_number), 1)
         both = [_command(settings), _command(settings)]
@@ -125,4 +118,7 @@ def test_two_runs_of_one_date_at_once_publish_once(tmp_path: Path) -> None:
         assert sorted(code for code, _ in ended) == [0, 4], ended
         assert "expected a free warehouse, got it held by `run`" in next(text for code, text in ended if code == 4)
         assert len(history(config.root)) == round_number + 1
+        assert len(runs_with_rows(config.root, "candidates")) == round_number + 1
+        # One commit a round on top of the one that created the table.
+        assert last_version(config.root, "candidates") == round_number + 1
     assert open_current(config.root).data_date == FIRST_DAY + timedelta(days=5)

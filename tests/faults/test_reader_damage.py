@@ -123,10 +123,13 @@ def test_lookup_refuses_a_file_that_is_lost_cut_or_overwritten(warehouse: Path, 
     stored = _newest_file(warehouse, name, RUN_B)
     content = stored.read_bytes()
     for damaged in (None, content[:-5], content[: len(content) // 2], b"", b"x" * len(content)):
+        bundle = open_current(warehouse)
         stored.unlink()
         if damaged is not None:
             stored.write_bytes(damaged)
-        bundle = open_current(warehouse)
+        if damaged is None or len(damaged) != len(content):
+            with pytest.raises(DamagedError, match=f"{name} run_id={RUN_B}"):
+                open_current(warehouse)
         with pytest.raises(DamagedError, match=f"{name} run_id={RUN_B}"):
             bundle.candidates("u03") if name == "candidates" else bundle.user_features("u03")
         with pytest.raises(DamagedError, match=f"{name} run_id={RUN_B}"):

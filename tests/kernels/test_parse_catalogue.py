@@ -1,6 +1,7 @@
 """A row of a snapshot becomes a catalogue row; everything unmapped is kept as an attribute."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -45,6 +46,11 @@ def test_catalogue_parser_reads_a_user() -> None:
     row = dict(zip(catalogue_columns("user_id"), parsed, strict=True))
     assert (row["user_id"], row["attributes"]) == ("u", [("country", "France")])
     assert "title" not in row
+
+
+def test_catalogue_parser_keeps_unmapped_native_columns() -> None:
+    row = _item({"item_id": "a", "cost": Decimal("9.90"), "seen": [date(2025, 1, 2)]})
+    assert row["attributes"] == [("cost", "9.90"), ("seen", '["2025-01-02"]')]
 
 
 @pytest.mark.parametrize("text", ["Drama|War", "Drama, War", ["Drama", "War"], ["Drama", "", "War", None]])

@@ -1,9 +1,11 @@
 """Any format gives the same rows; a file gives all of its rows or none; nothing is emitted before it is proven."""
 
 import csv
+import errno
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.decode import Limits
-from recsys_spark.kernels.read_file import landed_schema, read_file
+from recsys_spark.kernels.read_file import Reading, landed_schema, read_file
 from tests.event_files import LIMITS, event, event_reading, jsonl, planned, read_through, write_file
 
 PLACE = {"line", "file_index", "status"}
@@ -149,6 +151,72 @@ def test_read_file_hands_rows_on_in_bounded_batches(tmp_path: Path) -> None:
     sizes = [batch.num_rows for batch in read_file(planned(path), event_reading(tmp_path))]
     assert sum(sizes) == 400 + 1
     assert max(sizes) <= (16 << 20) // 90_000 + 1
+
+
+_SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(10**300, 10**400), st.floats(), st.text(max_size=5),
+    st.sampled_from(["buy", "2025-01-02", 1e305, -1e308, "\ud800", [], {}, [1e305], 1_736_942_400]),
+)  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.sampled_from(["iso", "epoch_s", "epoch_ms", "epoch_us", "%Y-%m-%d"]),
+    st.sampled_from(["user_id", "item_id", "event_type", "event_time", "event_id", "value", "position", "propensity"]),
+    _SCALARS,
+)
+def test_read_file_refuses_any_scalar_by_a_named_rule(tmp_path: Path, time_format: str, name: str, value: Any) -> None:
+    sets = [f"events.time_format={time_format}", "events.columns.event_id=event_id", "events.columns.value=value"]
+    sets += ["events.columns.position=position", "events.columns.propensity=propensity"]
+    path = write_file(tmp_path / "a.jsonl", jsonl([event(1) | {name: value}, event(2)]))
+    read = read_through(path, event_reading(tmp_path, *sets))
+    assert (read.summary.state, read.summary.n_parsed + read.summary.n_quarantined) == ("read", 2)
+    assert "unreadable" not in read.reasons
+
+
+def test_read_file_refuses_a_line_that_its_parser_cannot_survive(tmp_path: Path) -> None:
+    real = event_reading(tmp_path)
+
+    def make_parse(*given: Any) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+        parse = real.make_parse(*given)
+
+        def fragile(fields: dict[str, Any]) -> tuple[Any, ...]:
+            if fields["item_id"] == "bad":
+                raise OverflowError("too large \ud800")
+            return parse(fields)
+
+        return fragile
+
+    path = write_file(tmp_path / "a.jsonl", jsonl([event(1), event(2, item_id="bad"), event(3)]))
+    read = read_through(path, replace(real, make_parse=make_parse))
+    assert ([row["line"] for row in read.rows], read.reasons) == ([1, 3], ["unreadable"])
+    assert "OverflowError: 'too large" in read.refused[0]["detail"]
+
+
+def _break_parsing(reading: Reading, error: Exception) -> Reading:
+    def make_parse(*given: Any) -> Any:
+        raise error
+
+    return replace(reading, make_parse=make_parse)
+
+
+def test_read_file_sets_a_file_aside_that_fails_in_an_unforeseen_way(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.jsonl", jsonl([event(1)]))
+    summary = read_through(path, _break_parsing(event_reading(tmp_path), csv.Error("odd"))).summary
+    assert (summary.state, summary.reason) == ("quarantined", "unreadable")
+    assert "odd" in str(summary.detail)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_read_file_does_not_blame_a_file_for_the_machine(tmp_path: Path, error: Exception) -> None:
+    path = write_file(tmp_path / "a.jsonl", jsonl([event(1)]))
+    with pytest.raises(type(error)):
+        list(read_file(planned(path), _break_parsing(event_reading(tmp_path), error)))
+
+
+def test_read_file_sets_a_csv_file_with_a_giant_first_cell_aside(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.csv", b"x" * 140_000 + b"\n1\n")
+    assert read_through(path, event_reading(tmp_path)).summary.reason == "corrupt"
 
 
 def test_landed_schema_lets_every_parsed_column_be_null(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from datetime import datetime
 from hashlib import sha256
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_spark.kernels.decode import FileFault
 from recsys_spark.kernels.records import (
     CsvReader,
     Raw,
@@ -134,6 +136,17 @@ def test_csv_reader_says_which_lines_an_open_quote_swallowed() -> None:
     (_, fault, _), *_ = _csv(b'user,item\nu8,"open\nu9,i9\n')
     assert isinstance(fault, RowFault)
     assert "lines 2 to 3" in fault.detail
+
+
+def test_csv_reader_sets_a_file_aside_whose_first_line_is_no_header() -> None:
+    with pytest.raises(FileFault, match="corrupt: expected a CSV header"):
+        CsvReader(split_lines([b"x" * 131_073 + b"\n1\n"], 200_000), "item")
+
+
+def test_csv_reader_reads_a_long_header_that_only_its_own_delimiter_divides() -> None:
+    names = ["item", *(f"column{number}" for number in range(15_000))]
+    reader = CsvReader(split_lines(["\t".join(names).encode()], 200_000), "item")
+    assert reader.header == names
 
 
 def test_read_rows_marks_times_that_python_cannot_hold() -> None:

@@ -56,6 +56,10 @@ def test_time_reader_reads_a_native_date_as_its_midnight_in_the_zone() -> None:
         ("epoch_s", float("nan")),
         ("epoch_s", 1_736_942_400_000),  # milliseconds read as seconds: the year 57011
         ("epoch_ms", 10**30),
+        ("epoch_s", 10**400),
+        ("epoch_us", -(10**400)),
+        ("epoch_s", 1e305),
+        ("epoch_ms", float("-inf")),
         ("%d/%m/%Y", "2025-01-15"),
         ("iso", "0001-01-01T00:00:00+12:00"),
         ("iso", {"time": 1}),

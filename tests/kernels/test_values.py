@@ -1,6 +1,6 @@
 """Single values: ids byte for byte, numbers finite, texts valid Unicode, and nothing else."""
 
-from datetime import date
+from datetime import date, time, timedelta
 from decimal import Decimal
 
 import pytest
@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.records import RowFault, Unreadable
-from recsys_spark.kernels.values import ID_MAX_BYTES, identifier, is_blank, number, position, shown, text_of
+from recsys_spark.kernels.values import identifier, is_blank, number, position, shown, text_of
+from recsys_spark.tables.catalog import ID_MAX_BYTES
 
 
 @given(
@@ -86,6 +87,20 @@ def test_text_of_writes_any_value() -> None:
         "a", "1", "2.5", "true", "2025-01-02", '{"a": null, "b": [1]}', "x",
     ]  # fmt: skip
     for value in ("\udfff", b"\xff", Unreadable()):
+        with pytest.raises(RowFault, match="bad_attributes"):
+            text_of(value, "attributes")
+
+
+def test_text_of_writes_native_values_of_parquet() -> None:
+    values = [
+        Decimal("2.50"), timedelta(hours=1), time(3, 4), [date(2025, 1, 2), None], {"cost": Decimal("1.5")},
+        [("ü", b"x"), (None, timedelta(seconds=1))],
+    ]  # fmt: skip
+    assert [text_of(value, "attributes") for value in values] == [
+        "2.50", "1:00:00", "03:04:00", '["2025-01-02", null]', '{"cost": "1.5"}',
+        '[["\\u00fc", "x"], [null, "0:00:01"]]',
+    ]  # fmt: skip
+    for value in ([Unreadable()], {"a": b"\xff"}):
         with pytest.raises(RowFault, match="bad_attributes"):
             text_of(value, "attributes")
 

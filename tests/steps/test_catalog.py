@@ -1,5 +1,6 @@
 """Snapshots become a history of changes that is right as of every day, in whatever order they are delivered."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.steps.catalog import date_of_path, ingest_catalogue
+from recsys_spark.failpoint import FailpointReached
+from recsys_spark.steps.catalog import ingest_catalogue
 from tests.event_files import RECEIVED_AT, jsonl
-from tests.ingest_world import drop, file_rows, make_world, rows_of
+from tests.ingest_world import batch_states, drop, file_rows, make_world, rows_of
 
 ITEMS = [
     {"item_id": "tea", "title": "Tea", "price": 3},
@@ -28,21 +30,6 @@ def _history(config: Config, table: str = "items") -> dict[str, list[tuple[datet
     for row in sorted(rows_of(config, table), key=lambda row: row["valid_from"]):
         found.setdefault(row["item_id"], []).append((row["valid_from"], row["price"]))
     return found
-
-
-@pytest.mark.parametrize(
-    ("path", "day"),
-    [
-        ("2025-01-05/items.jsonl", 5),
-        ("date=2025-01-06/part-0.parquet", 6),
-        ("items-2025-01-07T0300.csv", 7),
-        ("2025-13-01/2025-01-08.csv", 8),
-        ("items.csv", None),
-        ("12025-01-05.csv", None),
-    ],
-)
-def test_date_of_path_reads_the_first_date(path: str, day: int | None) -> None:
-    assert date_of_path(path) == (_at(day) if day else None)
 
 
 def test_ingest_catalogue_stores_changes_as_of_their_day_in_any_order(spark: SparkSession, tmp_path: Path) -> None:
@@ -82,3 +69,25 @@ def test_ingest_catalogue_dates_rows_without_a_date(spark: SparkSession, tmp_pat
     report = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
     assert _history(config)["tea"][-1] == (RECEIVED_AT, 9.0)
     assert report.warnings == ()
+
+
+@pytest.mark.parametrize("others", [[], ["2025-01-06/items.jsonl"]])
+def test_ingest_catalogue_goes_on_when_a_stored_snapshot_was_overwritten_before_the_replay(
+    spark: SparkSession, tmp_path: Path, failpoint: Callable[[str], None], others: list[str]
+) -> None:
+    config = make_world(tmp_path)
+    drop(config, "2025-01-05/items.jsonl", jsonl(ITEMS), "items")
+    for path in others:
+        drop(config, path, jsonl([ITEMS[0], {"item_id": "jug", "price": 7}]), "items")
+    failpoint("ingest.after_events")
+    with pytest.raises(FailpointReached):
+        ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    failpoint("none")
+    drop(config, "2025-01-05/items.jsonl", jsonl([ITEMS[0] | {"price": 4}]), "items")
+    report = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    assert [(batch.batch_seq, batch.replayed) for batch in report.batches] == [(1, True), (2, False)]
+    assert report.batches[0].total("n_new") == 2 + len(others)
+    assert (report.batches[0].first_time, report.batches[0].last_time) == (_at(5), _at(6 if others else 5))
+    assert f"expected the {2 + len(others)} rows that were stored before a crash" in report.warnings[0]
+    assert file_rows(config, 1)["2025-01-05/items.jsonl"]["reason"] == "changed_after_storing"
+    assert batch_states(config)[-1] == (2, "done")

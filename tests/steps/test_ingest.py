@@ -31,7 +31,7 @@ def test_ingest_divides_a_first_load_and_bounds_only_what_comes_later(spark: Spa
     drop(config, "old.jsonl", old)
     report = ingest(spark, config, received_at=RECEIVED_AT)
     assert report.batches[0].reasons == {"too_late": 5}
-    drop(config, "old-again.jsonl", old + b"\n")
+    assert ingest(spark, config, received_at=RECEIVED_AT).batches == ()
     report = ingest(spark, config, history=True, received_at=RECEIVED_AT)
     assert report.total("n_new") == 5
     check_accounts(config)
@@ -46,6 +46,18 @@ def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSess
     report = ingest(spark, with_sets(config), received_at=RECEIVED_AT)
     assert report.total("n_new") == 5
     assert batch_states(config)[-1] == (2, "done")
+
+
+def test_ingest_takes_the_refused_lines_in_once_their_type_is_declared(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_world(tmp_path)
+    drop(config, "a.jsonl", jsonl([*(event(number) for number in range(5)), event(5, event_type="gift")]))
+    assert ingest(spark, config, received_at=RECEIVED_AT).batches[0].reasons == {"unknown_type": 1}
+    assert ingest(spark, config, received_at=RECEIVED_AT).batches == ()
+    wider = with_sets(config, 'events.types={gift={raw=["gift"]}}')
+    report = ingest(spark, wider, received_at=RECEIVED_AT)
+    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (1, 5, 0)
+    assert ingest(spark, wider, received_at=RECEIVED_AT).batches == ()
+    check_accounts(config)
 
 
 def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def _row(path: Path, folder: Path, **fields: Any) -> dict[str, Any]:
         "state": "ingested",
         "reason": None,
         "mapping_hash": "m",
+        "n_quarantined": 0,
     } | fields
 
 
@@ -144,6 +145,23 @@ def test_sort_listed_tries_again_only_what_may_come_out_differently(
 ) -> None:
     ledger = [_row(_write(tmp_path, "a"), tmp_path, **fields)]
     assert _sort(tmp_path, ledger) == (["a"] if tried else [], [])
+
+
+@pytest.mark.parametrize(
+    ("n_quarantined", "mapping_hash", "tried"),
+    [(0, "older", False), (2, "older", True), (2, "foreign", False), (2, "m", False)],
+)
+def test_sort_listed_tries_a_file_with_refused_lines_again_under_settings_that_may_let_them_in(
+    tmp_path: Path, n_quarantined: int, mapping_hash: str, tried: bool
+) -> None:
+    path = _write(tmp_path, "a")
+    ledger = [_row(path, tmp_path, n_quarantined=n_quarantined, mapping_hash=mapping_hash)]
+    listed = list_landing(tmp_path).files
+    found = sort_listed(tmp_path, listed, ledger, "m", 2, frozenset({"older"}))
+    assert [one.path for one in found.new] == (["a"] if tried else [])
+    # Once it was read under the settings of now, it is settled whatever was refused.
+    ledger.append(_row(path, tmp_path, n_quarantined=n_quarantined))
+    assert sort_listed(tmp_path, listed, ledger, "m", 2, frozenset({"older"})).new == ()
 
 
 def test_sort_listed_tries_content_again_when_only_a_copy_of_it_was_recorded(tmp_path: Path) -> None:

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from deltalake import write_deltalake
 
-from recsys_spark.errors import ArgumentError
 from recsys_spark.tables.arrow import random_table
 from recsys_spark.tables.catalog import EVENTS, USER_INDEX
-from recsys_spark.tables.delta_log import count_rows, days_with_rows, last_version, runs_with_rows
+from recsys_spark.tables.delta_log import days_with_rows, last_version, runs_with_rows
 from recsys_spark.tables.ledger import table_path
 
 RUN = "20250131-001-9f2c81aa"
@@ -21,15 +19,6 @@ def _write_run(root: Path, run_id: str, n_rows: int) -> None:
     rows = random_table(USER_INDEX, n_rows, np.random.default_rng(1)).drop(["run_id"])
     rows = rows.append_column("run_id", pa.array([run_id] * n_rows))
     write_deltalake(table_path(root, "user_index"), rows, mode="append")
-
-
-def test_count_rows_is_of_one_run(root: Path) -> None:
-    _write_run(root, RUN, 7)
-    _write_run(root, RUN.replace("-001-", "-002-"), 5)
-    assert count_rows(root, "user_index", RUN) == 7
-    assert count_rows(root, "user_index", RUN.replace("-001-", "-003-")) == 0
-    with pytest.raises(ArgumentError):
-        count_rows(root, "user_index", "x")
 
 
 def test_runs_with_rows_lists_partitions(root: Path) -> None:
