@@ -29,7 +29,7 @@ def warehouse_lock(root: Path, command: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "unknown"
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "a command that has just started"
             raise LockedError(
                 f"{path}: expected a free warehouse, got it held by {holder}; wait until that command has ended"
             ) from err
