@@ -1,0 +1,73 @@
+"""A sparse matrix as three arrays, row by row.
+
+Owns: the type that kernels exchange, how it is made of pairs, and its transpose.  Called by the kernels of item-item CF
+and of sparse scores, and by the adapters that hand them blocks of rows.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+
+class Csr(NamedTuple):
+    """Compressed sparse rows; a named tuple, because compiled functions take one as it is.
+
+    indptr: int64 (n_rows + 1,).  indices: int32 (n,), ascending and unique in a row, below n_cols.
+    values: float32 (n,).
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    n_cols: int
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, empty ones too."""
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of entries of every row, int64 (n_rows,)."""
+        return np.diff(self.indptr)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Row of every entry, int64 (n,)."""
+        return np.repeat(np.arange(self.n_rows), self.lengths)
+
+
+def csr_of_pairs(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n_rows: int, n_cols: int) -> Csr:
+    """The matrix with `values` at (rows, cols), which are unique pairs in any order."""
+    order = np.lexsort((cols, rows))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
+    return Csr(indptr, cols[order].astype(np.int32), values[order].astype(np.float32), n_cols)
+
+
+def transposed(matrix: Csr, first: int = 0, end: int | None = None) -> Csr:
+    """Columns `first` to `end` (exclusive; None: all) of `matrix` as rows, (end - first, n_rows)."""
+    indptr, indices, values = _transpose(matrix, first, matrix.n_cols if end is None else end)
+    return Csr(indptr, indices, values, matrix.n_rows)
+
+
+@njit(cache=True, nogil=True)
+def _transpose(matrix: Csr, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n_cols = end - first
+    indptr = np.zeros(n_cols + 1, np.int64)
+    for index in matrix.indices:
+        if first <= index < end:
+            indptr[index - first + 1] += 1
+    for col in range(n_cols):
+        indptr[col + 1] += indptr[col]
+    indices = np.empty(indptr[n_cols], np.int32)
+    values = np.empty(indptr[n_cols], np.float32)
+    free = indptr[:-1].copy()  # where the next entry of a column goes
+    for row in range(len(matrix.indptr) - 1):
+        for entry in range(matrix.indptr[row], matrix.indptr[row + 1]):
+            col = matrix.indices[entry] - first
+            if 0 <= col < n_cols:
+                indices[free[col]] = row
+                values[free[col]] = matrix.values[entry]
+                free[col] += 1
+    return indptr, indices, values

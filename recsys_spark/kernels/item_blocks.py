@@ -1,0 +1,37 @@
+"""Cuts the items into blocks of equal work that each fit into a task's memory.
+
+Owns: the plan of the distributed row products.  Called by `adapters.item_cf` on the driver, with one number per item.
+"""
+
+import numpy as np
+
+_ENTRY_BYTES = 8  # of a user's row: an index and a value
+_SUM_BYTES = 16  # of a co-occurrence that waits for more users: index, sum and count
+
+
+def item_blocks(products: np.ndarray, n_entries: int, n_blocks: int, block_bytes: int) -> list[range]:
+    """Ranges of items, in their order, all items once: about `n_blocks` of equal work, more if they would not fit.
+
+    products: int64 (n_items,), products that the row of each item is made of: the lengths of its users' rows, summed.
+    n_entries: entries of the whole matrix.
+    A block fits if the rows of its users are surely at most `block_bytes`, and so are read at once; or else if all the
+    sums that it can come to are, while its users pass by in chunks.  An item that fits neither way has a block alone.
+    """
+    n_items = len(products)
+    rows = np.minimum(products, n_entries) * _ENTRY_BYTES
+    sums = np.minimum(products, n_items) * _SUM_BYTES
+    target = max(1.0, products.sum() / max(1, n_blocks))
+    blocks: list[range] = []
+    first, work, row_bytes, sum_bytes = 0, 0, 0, 0
+    for item in range(n_items):
+        fits = (
+            min(row_bytes + rows[item], n_entries * _ENTRY_BYTES) <= block_bytes
+            or sum_bytes + sums[item] <= block_bytes
+        )
+        # A block ends where one more item would take it further from the target than it is.
+        too_much = work and work + products[item] / 2 > target
+        if item > first and (too_much or not fits):
+            blocks.append(range(first, item))
+            first, work, row_bytes, sum_bytes = item, 0, 0, 0
+        work, row_bytes, sum_bytes = work + products[item], row_bytes + rows[item], sum_bytes + sums[item]
+    return [*blocks, range(first, n_items)] if n_items else []

@@ -1,0 +1,65 @@
+"""A user's best items by what is near to what they have: a sum of similarity rows, without what may not be shown.
+
+Owns: the sum and its top K.  Called by `adapters.neighbor_scores` for item-item CF (near to the user's items) and for
+user-user CF (what near users have).
+
+score_uj = sum over keys i of a_ui * s_ij, with `normalize` divided by the sum of s_ij over the same keys: the mean
+of a, weighted by similarity.  That mean is for ratings, where a says how much an item was liked.  On implicit weights
+it drops what matters: how many of the user's items point to j, and how nearly.
+"""
+
+import numpy as np
+from numba import njit
+
+from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
+
+
+def score_neighbors(history: Csr, neighbors: Ranked, hidden: Csr, k: int, normalize: bool) -> Ranked:
+    """The k best items of every user, scores above 0.
+
+    history: (n_users, n_keys), values a_ui; one that decay has left at 0 does not count.  neighbors: row i holds the
+    s_ij > 0 of key i.  hidden: (n_users, n_items), the items that a user is not shown; its values do not matter.
+    """
+    lengths, indices, scores = _score(history, neighbors, hidden, k, normalize)
+    return ranked_of_rows(lengths, indices, scores)
+
+
+@njit(cache=True, nogil=True)
+def _score(
+    history: Csr, neighbors: Ranked, hidden: Csr, k: int, normalize: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n_users, n_items = len(history.indptr) - 1, hidden.n_cols
+    sums, near = np.zeros(n_items), np.zeros(n_items if normalize else 0)  # all 0 between users
+    touched = np.empty(n_items, np.int32)
+    lengths = np.zeros(n_users, np.int64)
+    indices, scores = np.empty((n_users, k), np.int32), np.empty((n_users, k), np.float32)
+    for user in range(n_users):
+        n_touched = 0
+        for entry in range(history.indptr[user], history.indptr[user + 1]):
+            key, weight = history.indices[entry], np.float64(history.values[entry])
+            if not weight > 0.0:  # decayed to nothing: it would list its items again and again, past the end
+                continue
+            for place in range(neighbors.indptr[key], neighbors.indptr[key + 1]):
+                item = neighbors.indices[place]
+                if sums[item] == 0.0:
+                    touched[n_touched] = item
+                    n_touched += 1
+                sums[item] += weight * neighbors.scores[place]
+                if normalize:
+                    near[item] += neighbors.scores[place]
+        for entry in range(hidden.indptr[user], hidden.indptr[user + 1]):
+            sums[hidden.indices[entry]] = 0.0
+        size = 0
+        for place in range(n_touched):
+            item = touched[place]
+            if sums[item] > 0.0:
+                score = np.float32(sums[item] / near[item] if normalize else sums[item])
+                if score > 0.0:  # what float32 cannot hold is no score
+                    size = offer(indices[user], scores[user], size, item, score)
+            sums[item] = 0.0
+            if normalize:
+                near[item] = 0.0
+        sort_best_first(indices[user], scores[user], size)
+        lengths[user] = size
+    return lengths, indices, scores

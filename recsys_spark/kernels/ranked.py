@@ -1,0 +1,75 @@
+"""Ranked lists, and the heap by which compiled loops keep the best of what they meet.
+
+Owns: the order of candidates: score first, higher is better, ties by the smaller index.  Called by the kernels of
+item-item CF and of its scores.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+
+class Ranked(NamedTuple):
+    """Lists, best first, ties by the smaller index: indptr int64 (n + 1,), indices int32, scores float32."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    scores: np.ndarray
+
+
+def ranked_of_rows(lengths: np.ndarray, indices: np.ndarray, scores: np.ndarray) -> Ranked:
+    """The lists at the left of the rows of `indices` and `scores`, (n, k), with `lengths` (n,) entries."""
+    filled = np.arange(indices.shape[1]) < lengths[:, None]  # (n, k)
+    return Ranked(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), indices[filled], scores[filled])
+
+
+def ranked_among(lists: Ranked, wanted: np.ndarray) -> Ranked:
+    """`lists` without the indices for which `wanted`, bool (n_indices,), is false."""
+    kept = wanted[lists.indices]
+    before = np.concatenate([[0], np.cumsum(kept)])  # entries kept before each
+    return Ranked(before[lists.indptr].astype(np.int64), lists.indices[kept], lists.scores[kept])
+
+
+@njit(cache=True, nogil=True)
+def _is_worse(score: np.float32, index: int, other_score: np.float32, other_index: int) -> bool:
+    return bool(score < other_score or (score == other_score and index > other_index))
+
+
+@njit(cache=True, nogil=True)
+def offer(indices: np.ndarray, scores: np.ndarray, size: int, index: int, score: np.float32) -> int:
+    """Puts (index, score) into a heap of `size` if it is among the best; the size after that."""
+    if size < len(indices):
+        at = size
+        while at > 0 and _is_worse(score, index, scores[(at - 1) // 2], indices[(at - 1) // 2]):
+            indices[at], scores[at] = indices[(at - 1) // 2], scores[(at - 1) // 2]
+            at = (at - 1) // 2
+        indices[at], scores[at] = index, score
+        return size + 1
+    if not _is_worse(score, index, scores[0], indices[0]):
+        _sink(indices, scores, size, index, score)
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _sink(indices: np.ndarray, scores: np.ndarray, size: int, index: int, score: np.float32) -> None:
+    """Replaces the root of a heap of `size` by (index, score)."""
+    at = 0
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        if child + 1 < size and _is_worse(scores[child + 1], indices[child + 1], scores[child], indices[child]):
+            child += 1
+        if not _is_worse(scores[child], indices[child], score, index):
+            break
+        indices[at], scores[at] = indices[child], scores[child]
+        at = child
+    indices[at], scores[at] = index, score
+
+
+@njit(cache=True, nogil=True)
+def sort_best_first(indices: np.ndarray, scores: np.ndarray, size: int) -> None:
+    """Turns a heap of `size` into a list, best first."""
+    for last in range(size - 1, 0, -1):
+        index, score = indices[last], scores[last]
+        indices[last], scores[last] = indices[0], scores[0]
+        _sink(indices, scores, last, index, score)

@@ -1,0 +1,50 @@
+"""Ranked lists, and the heap that keeps the best."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_spark.kernels.ranked import offer, ranked_among, ranked_of_rows, sort_best_first
+from tests.item_cf_oracle import lists_of, ranked_of
+
+# Few scores, so that many are equal.
+OFFERS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from([1.0, 2.0, 3.0])), unique_by=lambda one: one[0])
+
+
+def best(offers: list[tuple[int, float]], room: int) -> list[tuple[int, float]]:
+    indices, scores, size = np.empty(room, np.int32), np.empty(room, np.float32), 0
+    for index, score in offers:
+        size = offer(indices, scores, size, index, np.float32(score))
+    sort_best_first(indices, scores, size)
+    return list(zip(indices[:size].tolist(), scores[:size].tolist(), strict=True))
+
+
+@given(OFFERS, st.integers(1, 12))
+@settings(deadline=None)  # the first example compiles
+def test_offer_keeps_the_best_by_score_then_smaller_index(offers: list[tuple[int, float]], room: int) -> None:
+    assert best(offers, room) == sorted(offers, key=lambda one: (-one[1], one[0]))[:room]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_offer_breaks_ties_by_smaller_index_in_every_order(order: tuple[int, ...]) -> None:
+    assert best([(index, 1.0) for index in order], 2) == [(0, 1.0), (1, 1.0)]
+
+
+def test_sort_best_first_of_nothing_is_nothing() -> None:
+    assert best([], 3) == []
+
+
+def test_ranked_of_rows_takes_the_left_of_each_row() -> None:
+    indices = np.array([[4, 9], [9, 9], [5, 6]], np.int32)
+    scores = np.array([[2.0, np.nan], [np.nan, np.nan], [3.0, 1.0]], np.float32)
+    lists = ranked_of_rows(np.array([1, 0, 2]), indices, scores)
+    assert lists_of(lists) == [[(4, 2.0)], [], [(5, 3.0), (6, 1.0)]]
+
+
+def test_ranked_among_takes_out_what_is_not_wanted() -> None:
+    lists = ranked_of([[(3, 5.0), (0, 4.0), (1, 4.0)], [], [(0, 1.0)], [(1, 2.0)]])
+    wanted = np.array([False, True, False, True])
+    assert lists_of(ranked_among(lists, wanted)) == [[(3, 5.0), (1, 4.0)], [], [], [(1, 2.0)]]
