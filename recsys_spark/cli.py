@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recsys_spark.arguments import parse_day
 from recsys_spark.config_file import load_config
 from recsys_spark.console import Console
 from recsys_spark.errors import EXIT_DONE, ArgumentError, NothingPublished, RecsysError
@@ -63,7 +64,7 @@ def run(
 ) -> None:
     """Ingest what is new, then run and publish one date (by default the day after the last event)."""
     config = _settings(profile, file, sets)
-    day = _day(date_text)
+    day = parse_day(date_text)
     console = Console(json_logs)
     with _writing(config, "run") as spark, console.progress("run") as observe:
         from recsys_spark.runner import run_day
@@ -103,7 +104,7 @@ def step(
         names = ", ".join(one.name for one in PLAN)
         raise ArgumentError(f"step: expected one of {names}, got {name[:80]!r}; correct the name")
     config = _settings(profile, file, sets)
-    day = _day(date_text)
+    day = parse_day(date_text)
     console = Console(json_logs)
     with _writing(config, f"step {name}") as spark, console.progress(name) as observe:
         if name in ("ingest", "catalog"):
@@ -135,6 +136,21 @@ def lookup(
     from recsys_spark.lookup import show_user
 
     show_user(_settings(profile, file, sets).root, user, n, segment, Console(json_logs=False))
+
+
+@app.command()
+def related(
+    item: Annotated[str, typer.Argument(help="Item id as it is in the logs.")],
+    user: Annotated[str | None, typer.Option("--user", help="User whose recent items set the order.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Items to show.")] = 20,
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Show the items nearest to an item, with titles; with --user in the order of that user."""
+    from recsys_spark.lookup import show_related
+
+    show_related(_settings(profile, file, sets).root, item, user, n, Console(json_logs=False))
 
 
 @app.command()
@@ -208,23 +224,6 @@ def _published(config: "Config") -> "Config":
             f"{config.root}: expected a warehouse, got none; run `recsys-spark run`, or check [storage] root"
         )
     return config
-
-
-def _day(text: str | None) -> date | None:
-    """The day that `text` names; raises ArgumentError unless it is a real YYYY-MM-DD of today or before."""
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-        raise ArgumentError(f"--date: expected YYYY-MM-DD, got {text[:80]!r}; for example 2026-01-31")
-    try:
-        day = date.fromisoformat(text)
-    except ValueError as err:
-        raise ArgumentError(f"--date: expected a day of the calendar, got {text} ({err}); correct it") from err
-    # Events of today are in before tomorrow 00:00, so tomorrow is the last day that a run can be as of.
-    last = datetime.now(UTC).date() + timedelta(days=1)
-    if day > last:
-        raise ArgumentError(f"--date: expected a day up to {last}, got {text}; its events cannot have happened yet")
-    return day
 
 
 @contextmanager

@@ -190,6 +190,25 @@ class Features(Section):
     """Settings of the feature tables."""
 
     recent_items: PositiveInt
+    max_categories: PositiveInt
+
+
+class SimilaritySettings(Section):
+    """What near means, and what finding it may take; the formulas stand in `recsys_spark.kernels.item_cf`."""
+
+    similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta"]
+    alpha: NonNegativeFloat
+    beta: NonNegativeFloat
+    shrinkage: NonNegativeFloat
+    min_co_occurrence: PositiveInt
+    num_neighbors: PositiveInt
+    block_bytes: Annotated[int, Field(ge=1 << 20)]
+
+
+class ItemCf(SimilaritySettings):
+    """How related items are found."""
+
+    max_items_per_user: PositiveInt
 
 
 class Sources(BaseModel):
@@ -247,6 +266,7 @@ class Config(Section):
     interactions: Interactions
     segments: Segments
     features: Features
+    item_cf: ItemCf
     sources: Sources
     candidates: Candidates
     audit: Audit

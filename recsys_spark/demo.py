@@ -32,7 +32,7 @@ from recsys_spark.kernels.holdout import (
     popular_items,
 )
 from recsys_spark.lock import warehouse_lock
-from recsys_spark.lookup import show_user_of
+from recsys_spark.lookup import show_related_of, show_user_of
 from recsys_spark.peak_memory import PeakMemory
 from recsys_spark.reader import Bundle, open_current
 from recsys_spark.tables.delta_log import last_version
@@ -50,6 +50,9 @@ K = 20  # list length of the figures
 # A customer who comes often, one from abroad, and one who was last seen more than a year before the date.
 SHOWN_USERS = ("13199", "12569", "12777")
 SHOWN_CANDIDATES = 10
+
+# The item that most customers bought, and how many related items are shown beside it.
+SHOWN_ITEM, SHOWN_RELATED = "85123A", 5
 
 # The faster compiler alone: a demo is too short to earn back what the optimising one costs.  Its own code cache of
 # 48 MiB is full after two minutes of Spark, and then nothing is compiled any more.
@@ -168,9 +171,11 @@ def play(demo: Demo) -> None:
     with demo.scene("4  The same date again"):
         _run_again(demo)
     bundle = open_current(demo.config.root)
-    with demo.scene("5  Three customers"):
+    with demo.scene("5  Three customers, and what goes with an item"):
         for user_id in SHOWN_USERS:
             show_user_of(bundle, user_id, SHOWN_CANDIDATES, None, demo.console)
+        for user in (None, SHOWN_USERS[0]):
+            show_related_of(bundle, SHOWN_ITEM, user, SHOWN_RELATED, demo.console)
     with demo.scene(f"6  {WINDOW_DAYS} days later"):
         _drop(demo, RUN_DAY, RUN_DAY + timedelta(days=WINDOW_DAYS))
         _take_in(demo)
@@ -279,6 +284,7 @@ def _show_next(console: Console, settings: Path, root: Path) -> None:
     console.rich.rule("[bold]Where to go next")
     for command in (
         f"lookup {SHOWN_USERS[0]} --config {settings}",
+        f"related {SHOWN_ITEM} --user {SHOWN_USERS[0]} --config {settings}",
         f"status --config {settings}",
         f"run --config {settings}",
         "init FOLDER_WITH_YOUR_LOGS",

@@ -1,6 +1,6 @@
-"""`recsys-spark lookup USER`: a user's recent items and published list, with titles and reasons; no Spark.
+"""What the current bundle holds for a user (`recsys-spark lookup`) or beside an item (`related`); no Spark.
 
-Owns: that view of the reader.  Called by `cli` and by the demo.
+Owns: these views of the reader.  Called by `cli` and by the demo.
 """
 
 from pathlib import Path
@@ -40,6 +40,24 @@ def show_user_of(bundle: Bundle, user_id: str, n: int, segment: str | None, cons
     if recent:
         console.rich.print(_recent_table(recent, titles))
     console.rich.print(_candidate_table(shown, titles, len(found.items)))
+
+
+def show_related(root: Path, item_id: str, user_id: str | None, n: int, console: Console) -> None:
+    """Prints the `n` items nearest to `item_id` in the current bundle, in the order of `user_id` if one is given."""
+    show_related_of(open_current(root), item_id, user_id, n, console)
+
+
+def show_related_of(bundle: Bundle, item_id: str, user_id: str | None, n: int, console: Console) -> None:
+    """Prints the `n` items nearest to `item_id` in `bundle`."""
+    found = bundle.related(item_id, user_id, n)
+    titles = bundle.item_features([item_id, *(one.item_id for one in found)])
+    known = _title(titles, item_id) or ("no title" if item_id in titles else "unknown to this run")
+    whose = f", for {escape(user_id)}" if user_id else ""
+    console.rich.print(f"[bold]{escape(item_id)}[/bold]: {known}; bundle {bundle.run_id} as of {bundle.data_date}")
+    table = Table("rank", "item", "title", "score", title=f"Related items{whose} ({len(found)})")
+    for one in found:
+        table.add_row(str(one.rank), escape(one.item_id), _title(titles, one.item_id), f"{one.score:.4f}")
+    console.rich.print(table)
 
 
 def _recent_table(recent: list[str], titles: dict[str, dict[str, Any]]) -> Table:

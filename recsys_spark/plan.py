@@ -23,10 +23,15 @@ PLAN: tuple[Step, ...] = (
     Step("interactions", ("events", "items", "user_index", "item_index"), ("interactions", "exposures")),
     Step(
         "features",
-        ("events", "items", "users", "user_index", "item_index", "interactions"),
+        ("events", "items", "users", "user_index", "item_index", "interactions", "exposures"),
         ("user_features", "item_features"),
     ),
-    Step("retrieve", ("events", "item_index", "user_index", "interactions", "user_features"), ("source_candidates",)),
+    Step("item_cf", ("events", "items", "item_index", "interactions"), ("item_neighbors",)),
+    Step(
+        "retrieve",
+        ("events", "items", "item_index", "user_index", "interactions", "user_features", "item_neighbors"),
+        ("source_candidates",),
+    ),
     Step(
         "blend",
         ("events", "items", "source_candidates", "interactions", "user_index", "item_index", "user_features"),
@@ -39,7 +44,15 @@ PLAN: tuple[Step, ...] = (
 # Read at the Delta version that was pinned when the run was opened, cut at its date.
 PINNED = ("events", "items", "users")
 
-BUNDLE_TABLES = ("user_index", "item_index", "user_features", "item_features", "candidates", "fallback_candidates")
+BUNDLE_TABLES = (
+    "user_index",
+    "item_index",
+    "user_features",
+    "item_features",
+    "item_neighbors",
+    "candidates",
+    "fallback_candidates",
+)
 
 
 def step(name: str) -> Step:

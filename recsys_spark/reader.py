@@ -23,13 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
+from recsys_spark.related import HISTORY_ITEMS, Related, for_user, nearest
 from recsys_spark.row_lookup import RowLookup
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.head import PublishedTable, PublishRow, inside
 from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_head
 from recsys_spark.tables.run_files import RunFiles, list_run
 
-__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Source", "open_current"]
+__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Source", "open_current"]
 
 _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
 
@@ -163,6 +164,24 @@ class Bundle:
                 return _candidates(user_id, self._fallbacks[wanted], origin)
         return Candidates(user_id, (), "global", self.published_at)
 
+    def related(self, item_id: str, user_id: str | None = None, k: int = 50) -> tuple[Related, ...]:
+        """The `k` items nearest to `item_id` that may be shown, best first; () for an item without any.
+
+        user_id: what the user had lately is left out, and what is also near to it comes first (see `related.for_user`).
+        """
+        _check_ids("related", [item_id] if user_id is None else [item_id, user_id])
+        if k < 1:
+            raise ArgumentError(f"related: expected k of at least 1, got {k}; ask for as many items as you show")
+        lookup = self._lookup("item_neighbors")
+        row = lookup.find(item_id, columns=("neighbors",))
+        if row is None:
+            return ()
+        known = None if user_id is None else self._lookup("user_features").find(user_id, columns=("recent_items",))
+        if known is None:
+            return nearest(row, k)
+        recent = known["recent_items"][0].as_py()
+        return for_user(row, recent, lookup.find_many(recent[:HISTORY_ITEMS], ("item_id", "neighbors")), k)
+
     def user_features(self, user_id: str) -> dict[str, Any] | None:
         """Every feature of a user by column name, `recent_items` newest first; None for a user whom the run ignores."""
         _check_ids("user_features", [user_id])
@@ -202,7 +221,8 @@ class Bundle:
     def _run(self, name: str) -> RunFiles:
         if name not in self._tables:
             raise ArgumentError(
-                f"bundle {self.run_id}: expected one of {sorted(self._tables)}, got {name!r}; name a table"
+                f"bundle {self.run_id}: expected one of {sorted(self._tables)}, got {name!r}; a table that is newer "
+                "than the bundle is in the next one"
             )
         return self._tables[name]
 

@@ -157,45 +157,133 @@ def oracle_interactions(
     return answer
 
 
-def oracle_activity(user_id: str, events: Iterable[Event], config: Config) -> dict[str, Any]:
-    """Every feature of the group `activity`, by one pass over the events each."""
+COUNTED_DAYS = (1, 7, 28, 90)
+
+
+def oracle_user(
+    user_id: str, events: Iterable[Event], config: Config, catalogue: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Every feature of a user, by one pass over the events each."""
+    events = list(events)
     mine = [event for event in _engaged(events, config) if event.user_id == user_id]
-    recent = [event for event in mine if event.event_time >= before(days=28)]
     values = [max(one.value, 0.0) for one in mine if one.value is not None and math.isfinite(one.value)]
     items = {event.item_id for event in mine}
     newest = {item: max(event.event_time for event in mine if event.item_id == item) for item in items}
     order = sorted(newest, key=lambda item: (-newest[item].timestamp(), item.encode()))
+    shown = [one for one in _shown(events, config) if one.user_id == user_id]
     return {
         "recent_items": order[: config.features.recent_items],
         "n_items": len(newest),
-        "n_items_28d": len({event.item_id for event in recent}),
+        **{f"n_items_{days}d": len({one.item_id for one in _of_last(days, mine)}) for days in COUNTED_DAYS},
         "n_active_days": len({event.event_time.date() for event in mine}),
         "mean_value": sum(values) / len(values) if values else None,
-        **_counts_and_ages(mine, recent),
+        **_counts_and_ages(mine),
+        **_oracle_taste(user_id, items, events, config, catalogue),
+        **_oracle_conversion(shown, mine, events, config),
     }
 
 
-def oracle_popularity(item_id: str, events: Iterable[Event], config: Config) -> dict[str, Any]:
-    """Every feature of the group `popularity`, by one pass over the events each."""
-    mine = [event for event in _engaged(events, config) if event.item_id == item_id]
-    recent = [event for event in mine if event.event_time >= before(days=28)]
+def oracle_item(
+    item_id: str, events: Iterable[Event], config: Config, catalogue: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Every feature of an item, by one pass over the events each.  catalogue: a row of every indexed item."""
+    events = list(events)
+    engaged = _engaged(events, config)
+    mine = [event for event in engaged if event.item_id == item_id]
+    active = {event.user_id for event in _of_last(28, engaged)} - {None}
+    n_users = {days: len({one.user_id for one in _of_last(days, mine)} - {None}) for days in COUNTED_DAYS}
+    n_week, n_weeks = len(_of_last(7, mine)), len(_of_last(35, mine)) - len(_of_last(7, mine))
+    created = catalogue.get(item_id, {}).get("created_at")
+    known = [(CUTOFF - created) / timedelta(days=1)] if created and created < CUTOFF else []
+    ages = _counts_and_ages(mine)
     return {
-        "n_anonymous_28d": sum(event.user_id is None for event in recent),
+        "n_anonymous_28d": sum(event.user_id is None for event in _of_last(28, mine)),
         "n_users": len({event.user_id for event in mine} - {None}),
-        "n_users_28d": len({event.user_id for event in recent} - {None}),
-        **_counts_and_ages(mine, recent),
+        **{f"n_users_{days}d": n_users[days] for days in COUNTED_DAYS},
+        "popularity_28d": n_users[28] / len(active) if active else None,
+        "trend_7d": (n_week + 1) / (n_weeks / 4 + 1) if mine else None,
+        "age_days": known[0] if known else ages["days_since_first"],
+        "price": oracle_price(catalogue.get(item_id, {})),
+        "price_level": oracle_price_level(item_id, catalogue),
+        **ages,
+        **_oracle_conversion([one for one in _shown(events, config) if one.item_id == item_id], mine, events, config),
     }
 
 
-def _counts_and_ages(mine: list[Event], recent: list[Event]) -> dict[str, Any]:
+def oracle_price(row: Mapping[str, Any]) -> float | None:
+    """The price of a row of the catalogue, None if it is none."""
+    price = row.get("price")
+    return price if price is not None and 0 <= price <= 1e12 else None
+
+
+def oracle_price_level(item_id: str, catalogue: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Mean over the priced items of the category: 1 for a cheaper one, a half for one of the same price, else 0."""
+    own, category = oracle_price(catalogue.get(item_id, {})), catalogue.get(item_id, {}).get("category")
+    if own is None:
+        return None
+    peers = [oracle_price(row) for row in catalogue.values() if row.get("category") == category]
+    scores = [(price < own) + (price == own) / 2 for price in peers if price is not None]
+    return sum(scores) / len(scores)
+
+
+def _oracle_taste(
+    user_id: str, items: set[str], events: list[Event], config: Config, catalogue: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    pairs = oracle_interactions(events, config, {})
+    weights = {item: pairs[user_id, item][0] for item in items}
+    prices = [price for item in items if (price := oracle_price(catalogue.get(item, {}))) is not None]
+    levels = {item: level for item in items if (level := oracle_price_level(item, catalogue)) is not None}
+    n_level = sum(weights[item] for item in levels)
+    totals: dict[str, float] = {}
+    for item in items:
+        category = catalogue.get(item, {}).get("category")
+        if category is not None and weights[item] > 0:
+            totals[category] = totals.get(category, 0.0) + weights[item]
+    ordered = sorted(totals, key=lambda name: (-round(totals[name], 6), name))
+    shares = [(name, totals[name] / sum(totals.values())) for name in ordered]
+    return {
+        "mean_price": sum(prices) / len(prices) if prices else None,
+        "price_level": sum(weights[item] * levels[item] for item in levels) / n_level if n_level > 0 else None,
+        "category_affinities": shares[: config.features.max_categories],
+    }
+
+
+def _oracle_conversion(shown: list[Event], engaged: list[Event], events: list[Event], config: Config) -> dict[str, Any]:
+    kept = {pair for pair, (weight, *_) in oracle_interactions(events, config, {}).items() if weight > 1e-9}
+    first: dict[tuple[str | None, str], datetime] = {}
+    for event in shown:
+        pair = (event.user_id, event.item_id)
+        first[pair] = min(first.get(pair, event.event_time), event.event_time)
+    converted = {
+        pair for pair, time in first.items()
+        if pair in kept and any((one.user_id, one.item_id) == pair and one.event_time >= time for one in engaged)
+    }  # fmt: skip
+    return {"n_exposures_28d": len(shown), "conversion_28d": len(converted) / len(first) if first else None}
+
+
+def _counts_and_ages(mine: list[Event]) -> dict[str, Any]:
     ages = [(CUTOFF - event.event_time) / timedelta(days=1) for event in mine]
+    n_negative = sum(TYPES[event.event_type].weight < 0 for event in mine)
+    n_positive = sum(TYPES[event.event_type].weight > 0 for event in mine)
     return {
         "n_events": len(mine),
-        "n_events_28d": len(recent),
-        "n_negative_events": sum(TYPES[event.event_type].weight < 0 for event in mine),
+        **{f"n_events_{days}d": len(_of_last(days, mine)) for days in COUNTED_DAYS},
+        "n_negative_events": n_negative,
+        "return_rate": n_negative / n_positive if n_positive else None,
         "days_since_first": max(ages, default=None),
         "days_since_last": min(ages, default=None),
     }
+
+
+def _of_last(days: int, events: Iterable[Event]) -> list[Event]:
+    return [event for event in events if event.event_time >= before(days=days)]
+
+
+def _shown(events: Iterable[Event], config: Config) -> list[Event]:
+    """Showings of the last 28 days to known users."""
+    days = min(28, config.interactions.window_days or 28)
+    shown = [one for one in events if _role(one) == "impression" and one.user_id is not None]
+    return [one for one in _of_last(days, shown) if one.event_time < CUTOFF]
 
 
 def _engaged(events: Iterable[Event], config: Config) -> list[Event]:

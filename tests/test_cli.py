@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,19 +100,6 @@ def test_console_script_is_main() -> None:
     ended = subprocess.run([script, "status", "--set", "nonsense"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("--set: expected section.key=value, got 'nonsense'")
-
-
-@pytest.mark.parametrize("text", ["2024-02-29", "1999-12-31"])
-def test_day_reads_a_day_of_the_calendar(text: str) -> None:
-    assert cli._day(text) == date.fromisoformat(text)
-
-
-def test_day_may_be_tomorrow_and_no_later() -> None:
-    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    assert cli._day(tomorrow.isoformat()) == tomorrow
-    # Two days later, so that the test holds over midnight.
-    with pytest.raises(ArgumentError, match="cannot have happened yet"):
-        cli._day((tomorrow + timedelta(days=2)).isoformat())
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from recsys_spark.tables.spark import spark_schema
 from tests.test_row_lookup import UNICODE_IDS
 from tests.warehouse import (
     GENERATED_AT,
+    NEIGHBORS,
     RUN_A,
     RUN_B,
     append_publish,
@@ -276,3 +277,39 @@ def test_bundle_reads_what_spark_staged_byte_for_byte(root: Path, spark: SparkSe
         assert found.items[0].sources[0].source == f"s0/{user_id}"
     assert set(bundle.read_table("candidates", ["user_id"])["user_id"].to_pylist()) == set(UNICODE_IDS)
     assert bundle.read_table("candidates")["generated_at"].unique().to_pylist() == [GENERATED_AT]
+
+
+def test_related_gives_the_stored_list_best_first(bundle: Bundle) -> None:
+    found = bundle.related("i1")
+    assert [(one.item_id, one.rank, one.score) for one in found] == [
+        (item_id, rank, score) for rank, (item_id, score) in enumerate(NEIGHBORS["i1"], 1)
+    ]
+    assert bundle.related("i1", k=2) == found[:2]
+
+
+def test_related_of_an_item_without_a_list_is_empty(bundle: Bundle) -> None:
+    assert bundle.related("i3") == ()
+    assert bundle.related("nobody sells this") == ()
+
+
+def test_related_for_a_user_puts_what_is_near_to_their_items_first(bundle: Bundle) -> None:
+    # Recent items are i2 and i1: i2 is left out, and i4 is near to i2 (0.5) and to i1 (0.25), more than i3 (0.5).
+    found = bundle.related("i1", user_id="u03")
+    assert [one.item_id for one in found] == ["i3", "i4", "i5"]
+    assert [one.score for one in found] == pytest.approx(
+        [0.5 * (1 + 0.5 / 0.75), 0.25 * (1 + 0.75 / 0.75), 0.125 * (1 + 0.125 / 0.75)]
+    )
+
+
+def test_related_for_a_user_whom_the_run_ignores_is_the_stored_list(bundle: Bundle) -> None:
+    assert bundle.related("i1", user_id="stranger") == bundle.related("i1")
+
+
+def test_related_refuses_an_id_that_is_no_text(bundle: Bundle) -> None:
+    with pytest.raises(ArgumentError, match="related: expected ids as text, got int"):
+        bundle.related("i1", user_id=7)  # type: ignore[arg-type]
+
+
+def test_related_refuses_a_list_of_nothing(bundle: Bundle) -> None:
+    with pytest.raises(ArgumentError, match="related: expected k of at least 1, got 0"):
+        bundle.related("i1", k=0)

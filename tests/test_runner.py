@@ -119,7 +119,7 @@ def test_run_day_resumes_where_the_ledger_ends(
     failpoint("none")
     report = run_day(spark, changed, DAY)
     assert report.outcome == "published"
-    assert list(report.seconds) == ["retrieve", "blend", "audit", "publish"]
+    assert list(report.seconds) == ["item_cf", "retrieve", "blend", "audit", "publish"]
     assert len({run["run_id"] for run in latest_runs(shop.root) if run["run_id"] == report.run_id}) == 1
 
 

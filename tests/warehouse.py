@@ -37,6 +37,26 @@ def make_items(run: str, user_id: str, k: int = 3) -> list[dict[str, Any]]:
     ]
 
 
+# Lists of related items by item: (item, similarity).
+NEIGHBORS = {
+    "i1": [("i2", 0.75), ("i3", 0.5), ("i4", 0.25), ("i5", 0.125)],
+    "i2": [("i4", 0.5), ("i1", 0.25)],
+    "i9": [("i1", 0.5)],
+}
+
+
+def make_neighbors() -> list[dict[str, Any]]:
+    """Rows of `item_neighbors` with the lists of NEIGHBORS."""
+    return [
+        {
+            "item_id": item_id,
+            "item_idx": at,
+            "neighbors": [{"item_id": one, "item_idx": 0, "score": score} for one, score in listed],
+        }
+        for at, (item_id, listed) in enumerate(sorted(NEIGHBORS.items()))
+    ]
+
+
 def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None]) -> dict[str, list[dict[str, Any]]]:
     """Rows of every bundle table: lists for `user_ids`, features for these and for the users in `segments`."""
     item_ids = [f"i{rank}" for rank in range(1, 21)]
@@ -48,6 +68,7 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
             {"user_id": one, "segment": segments.get(one), "recent_items": ["i2", "i1"]} for one in known
         ],
         "item_features": [{"item_id": one, "title": f"Title {one} of {run}"} for one in sorted(item_ids)],
+        "item_neighbors": make_neighbors(),
         "candidates": [
             {"user_id": one, "variant": "main", "items": make_items(run, one), "generated_at": GENERATED_AT}
             for one in sorted(user_ids)
@@ -78,13 +99,13 @@ def _filled_schema(name: str) -> pa.Schema:
 
 
 def _filled(schema: pa.Schema, row: Mapping[str, Any]) -> dict[str, Any]:
-    """`row` with a zero for every further column that may not be null: features come and go with their groups."""
+    """`row` with a zero, or an empty list, for every further column that may not be null: features come and go."""
+    missing = [field for field in schema if not field.nullable and field.name not in row]
+    empty = {field.name: [] for field in missing if pa.types.is_list(field.type)}
     zeros = {
-        field.name: pa.scalar(0).cast(field.type).as_py()
-        for field in schema
-        if not field.nullable and field.name not in row and pa.types.is_primitive(field.type)
+        field.name: pa.scalar(0).cast(field.type).as_py() for field in missing if pa.types.is_primitive(field.type)
     }
-    return zeros | dict(row)
+    return empty | zeros | dict(row)
 
 
 def append_publish(root: Path, run: str, n_rows: Mapping[str, int], kind: str = "publish", **fields: Any) -> int:

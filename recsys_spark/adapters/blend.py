@@ -12,18 +12,17 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend_arrow import Settings, Shared, Shown, blender, shared_lists
+from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
 from recsys_spark.config import Candidates, Config
-from recsys_spark.errors import KernelError
 from recsys_spark.tables.catalog import CANDIDATES
 from recsys_spark.tables.spark import spark_type
 
-# Ten million ids of 25 bytes; every Python worker holds one copy.
-MAX_ID_BYTES = 256 << 20
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.
 MAX_SHARED_BYTES = 256 << 20
 
@@ -92,11 +91,9 @@ def own_lists(source_candidates: DataFrame) -> DataFrame:
     return mine.groupBy("user_idx").agg(F.sort_array(F.collect_list("one")).alias("own"))
 
 
-def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> Shown:
-    """The items that may be shown: anybody, known or not, engaged with them within `available_within_days` before
-    `cutoff`, or they were created then; with 0 every indexed item.
-
-    Raises KernelError if their ids have more than MAX_ID_BYTES.
+def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
+    """The items that may be shown, (item_idx, item_id): anybody, known or not, engaged with them within
+    `available_within_days` before `cutoff`, or they were created then; with 0 every indexed item.
     """
     shown = inputs["item_index"].select("item_idx", "item_id")
     days = config.candidates.available_within_days
@@ -107,9 +104,22 @@ def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime)
         engaged = known_events(inputs["events"], cutoff, days).where(has_role(types, "engage")).select("item_id")
         available = engaged.unionByName(inputs["items"].where(created).select("item_id")).distinct()
         shown = shown.join(available, on="item_id", how="left_semi").select("item_idx", "item_id")
-    shown = shown.persist()
+    return shown
+
+
+def fit_shown_idx(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> np.ndarray:
+    """item_idx of the items that may be shown, on the driver, int32; KernelError if they are beyond MAX_ID_BYTES."""
+    shown = shown_items(inputs, config, cutoff).select("item_idx").persist()
+    check_bytes("blend", "items that may be shown", shown.count() * 4, MAX_ID_BYTES, "available_within_days")
+    found: np.ndarray = shown.toArrow()["item_idx"].to_numpy()
+    return found
+
+
+def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> Shown:
+    """The items that may be shown, on the driver.  Raises KernelError if their ids have more than MAX_ID_BYTES."""
+    shown = shown_items(inputs, config, cutoff).persist()
     size: Any = shown.agg(F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
-    _check_bytes("ids of items that may be shown", size["n_bytes"] or 0, MAX_ID_BYTES, "available_within_days")
+    check_bytes("blend", "ids of items that may be shown", size["n_bytes"] or 0, MAX_ID_BYTES, "available_within_days")
     table = shown.toArrow().sort_by("item_idx").combine_chunks()
     return Shown(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
 
@@ -121,7 +131,9 @@ def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -
     """
     lists = source_candidates.where(F.col("user_idx").isNull()).select("source", "segment", "items")
     size: Any = lists.agg(F.sum(F.size("items").cast("long") * _ENTRY_BYTES).alias("n_bytes")).first()
-    _check_bytes("lists for segments and everybody", size["n_bytes"] or 0, MAX_SHARED_BYTES, "max_items of a source")
+    check_bytes(
+        "blend", "lists for segments and everybody", size["n_bytes"] or 0, MAX_SHARED_BYTES, "max_items of a source"
+    )
     return shared_lists(lists.toArrow(), settings, shown)
 
 
@@ -150,11 +162,3 @@ def segments_without_users(shared: Shared, users: DataFrame) -> DataFrame:
         F.array().cast("array<int>").alias("excluded"),
         F.lit(None).cast(users.schema["own"].dataType).alias("own"),
     )
-
-
-def _check_bytes(what: str, n_bytes: int, bound: int, setting: str) -> None:
-    if n_bytes > bound:
-        raise KernelError(
-            f"blend: expected at most {bound} bytes of {what}, got {n_bytes}; lower {setting}, or raise the bound in "
-            "recsys_spark/adapters/blend.py together with the memory of the driver and the workers"
-        )

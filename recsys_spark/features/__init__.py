@@ -17,25 +17,32 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 from recsys_spark.config import Config
 from recsys_spark.errors import ContractError
 from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.contract import Column, Scalar, Table
+from recsys_spark.tables.contract import Column, ListOf, Table, Type
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 FeatureTable = Literal["user_features", "item_features"]
 
+# Days before the date that are counted: one, whole weeks, in which every weekday counts the same, and a quarter.
+COUNTED_DAYS = (1, 7, 28, 90)
+RECENT_DAYS = 28
+
+INDEX = "index"  # the rows of a feature that is an expression over the index and the group's other features
+
 
 @dataclass(frozen=True)
 class Feature:
     """One feature: its column, and the aggregate that computes it.
 
-    over: name of the rows that it aggregates, one of those that the group's `compute` prepares.
-    aggregate: SQL aggregate expression over the columns of those rows.
-    null_when: when the value is null; "": never, an id without rows then has 0.
+    over: name of the rows that it aggregates, one of those that the group's `compute` prepares; INDEX: the one row of
+    the id that `compute` is given, with the group's features over other rows beside it.
+    aggregate: SQL aggregate expression over the columns of those rows; over INDEX a plain expression.
+    null_when: when the value is null; "": never, an id without rows then has 0, or an empty list.
     """
 
     name: str
-    type: Scalar
+    type: Type
     doc: str
     over: str
     aggregate: str
@@ -73,10 +80,13 @@ class GroupModule(Protocol):
 
     GROUP: Group
 
-    def compute(self, inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
-        """The group's features as of `cutoff`: the id, then the features, one row per id of the index.
+    def compute(
+        self, index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime
+    ) -> "DataFrame":
+        """`index` with the group's features as of `cutoff` beside its columns.
 
-        inputs: the tables that the plan gives to the step `features`.
+        index: one row per indexed id: the id, its idx, for items what the catalogue says of it (null: nothing), and
+        further columns that a group passes on.  inputs: the tables that the plan gives to the step `features`.
         """
 
 
@@ -113,27 +123,42 @@ def extended_table(table: Table, groups: Mapping[str, Group]) -> Table:
     return replace(table, columns=(*table.columns[:-1], *added, table.columns[-1])) if added else table
 
 
-def aggregate_group(index: "DataFrame", id_column: str, group: Group, rows: Mapping[str, Rows]) -> "DataFrame":
-    """The features of `group` for every id of `index`: id_column, then the features in their order.
+def window_text(n_days: int) -> str:
+    """How the documentation of a feature names its window."""
+    return "on the UTC day before the date" if n_days == 1 else f"in the {n_days} UTC days before the date"
 
-    rows: by the name that the features call them.  An id without rows gets nulls, or zeros by the feature's null rule.
+
+def aggregate_group(index: "DataFrame", group: Group, rows: Mapping[str, Rows]) -> "DataFrame":
+    """`index` with the features of `group` for each of its ids; a feature takes the place of a column of its name.
+
+    rows: by the name that the features call them.  An id without rows gets nulls, zeros or empty lists by the
+    feature's null rule.
     """
     from pyspark.sql import functions as F
 
+    columns, features = index.columns, index
+    for name, source in rows.items():
+        aggregates = [F.expr(_typed(feature)) for feature in group.features if feature.over == name]
+        features = features.join(source.frame.groupBy(source.key).agg(*aggregates), on=source.key, how="left")
+    aggregated = [feature for feature in group.features if feature.over != INDEX]
+    features = features.selectExpr(*columns, *[_filled(feature) for feature in aggregated])
+    names = {feature.name for feature in group.features}
+    return features.selectExpr(
+        *[column for column in columns if column not in names],
+        *[_typed(feature) if feature.over == INDEX else feature.name for feature in group.features],
+    )
+
+
+def _typed(feature: Feature) -> str:
+    """SQL of the feature in its declared type."""
     from recsys_spark.tables.spark import spark_type
 
-    features = index
-    for name, source in rows.items():
-        aggregates = [
-            F.expr(feature.aggregate).cast(spark_type(feature.type)).alias(feature.name)
-            for feature in group.features
-            if feature.over == name
-        ]
-        features = features.join(source.frame.groupBy(source.key).agg(*aggregates), on=source.key, how="left")
-    return features.select(
-        id_column,
-        *[
-            F.col(feature.name) if feature.null_when else F.coalesce(feature.name, F.lit(0)).alias(feature.name)
-            for feature in group.features
-        ],
-    )
+    # By its name a list type says nothing about null elements, which no cast may rule out.
+    return f"CAST({feature.aggregate} AS {spark_type(feature.type).simpleString()}) AS {feature.name}"
+
+
+def _filled(feature: Feature) -> str:
+    """SQL of the feature's column, with what stands for no rows if it is never null."""
+    if feature.null_when:
+        return feature.name
+    return f"coalesce({feature.name}, {'array()' if isinstance(feature.type, ListOf) else '0'}) AS {feature.name}"

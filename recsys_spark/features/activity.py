@@ -8,25 +8,40 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config import Config
-from recsys_spark.features import Feature, Group, Rows, aggregate_group
+from recsys_spark.features import COUNTED_DAYS, Feature, Group, Rows, aggregate_group, window_text
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _NEVER = "no engagement in the window"
+_EVENTS = tuple(
+    Feature(
+        f"n_events_{n_days}d",
+        "long",
+        f"engagement events {window_text(n_days)}",
+        "days",
+        f"sum(n_events) FILTER (WHERE days_ago <= {n_days})",
+        check=f"n_events_{n_days}d <= n_events",
+    )
+    for n_days in COUNTED_DAYS
+)
+_ITEMS = tuple(
+    Feature(
+        f"n_items_{n_days}d",
+        "long",
+        f"different items engaged with {window_text(n_days)}",
+        "items",
+        f"count_if(days_ago <= {n_days})",
+        check=f"n_items_{n_days}d <= n_items",
+    )
+    for n_days in COUNTED_DAYS
+)
 
 GROUP = Group(
     table="user_features",
     features=(
         Feature("n_events", "long", "engagement events", "days", "sum(n_events)", check="n_events >= 0"),
-        Feature(
-            "n_events_28d",
-            "long",
-            "engagement events in the last 28 days",
-            "days",
-            "sum(n_events) FILTER (WHERE is_recent)",
-            check="n_events_28d <= n_events",
-        ),
+        *_EVENTS,
         Feature(
             "n_negative_events",
             "long",
@@ -35,16 +50,19 @@ GROUP = Group(
             "sum(n_negative)",
             check="n_negative_events <= n_events",
         ),
+        Feature(
+            "return_rate",
+            "double",
+            "events with a weight below zero / events with a weight above zero",
+            "days",
+            "CAST(sum(n_negative) AS DOUBLE) / nullif(sum(n_positive), 0)",
+            unit="ratio",
+            null_when="no event with a weight above zero in the window",
+            check="return_rate >= 0",
+        ),
         Feature("n_active_days", "long", "days with engagement", "days", "count(*)", check="n_active_days <= n_events"),
         Feature("n_items", "long", "different items engaged with", "items", "count(*)", check="n_items <= n_events"),
-        Feature(
-            "n_items_28d",
-            "long",
-            "different items engaged with in the last 28 days",
-            "items",
-            "count_if(is_recent)",
-            check="n_items_28d <= n_items",
-        ),
+        *_ITEMS,
         Feature(
             "days_since_first",
             "double",
@@ -78,12 +96,12 @@ GROUP = Group(
 )
 
 
-def compute(inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
-    """The group's features of every indexed user as of `cutoff`: user_id, then the features."""
+def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
+    """`index` with the group's features of every user as of `cutoff`."""
     from pyspark.sql import functions as F
 
     from recsys_spark.adapters.engagement import engaged_pairs, engagement_days
 
     days = engagement_days(inputs["events"].where(F.col("user_id").isNotNull()), "user_id", config, cutoff)
     rows = {"days": Rows(days, "user_id"), "items": Rows(engaged_pairs(inputs["interactions"], cutoff), "user_idx")}
-    return aggregate_group(inputs["user_index"], "user_id", GROUP, rows)
+    return aggregate_group(index, GROUP, rows)

@@ -6,16 +6,20 @@ Owns: the plan of the distributed row products.  Called by `adapters.item_cf` on
 import numpy as np
 
 _ENTRY_BYTES = 8  # of a user's row: an index and a value
+_LISTED_BYTES = 8  # of a place in a list: an index and a score
 _SUM_BYTES = 16  # of a co-occurrence that waits for more users: index, sum and count
 
 
-def item_blocks(products: np.ndarray, n_entries: int, n_blocks: int, block_bytes: int) -> list[range]:
+def item_blocks(
+    products: np.ndarray, n_entries: int, num_neighbors: int, n_blocks: int, block_bytes: int
+) -> list[range]:
     """Ranges of items, in their order, all items once: about `n_blocks` of equal work, more if they would not fit.
 
     products: int64 (n_items,), products that the row of each item is made of: the lengths of its users' rows, summed.
     n_entries: entries of the whole matrix.
-    A block fits if the rows of its users are surely at most `block_bytes`, and so are read at once; or else if all the
-    sums that it can come to are, while its users pass by in chunks.  An item that fits neither way has a block alone.
+    A block fits if its lists are at most `block_bytes`, and either the rows of its users surely are, and so are read at
+    once, or all the sums that it can come to are, while its users pass by in chunks.  An item that fits neither way has
+    a block alone.
     """
     n_items = len(products)
     rows = np.minimum(products, n_entries) * _ENTRY_BYTES
@@ -24,10 +28,9 @@ def item_blocks(products: np.ndarray, n_entries: int, n_blocks: int, block_bytes
     blocks: list[range] = []
     first, work, row_bytes, sum_bytes = 0, 0, 0, 0
     for item in range(n_items):
-        fits = (
-            min(row_bytes + rows[item], n_entries * _ENTRY_BYTES) <= block_bytes
-            or sum_bytes + sums[item] <= block_bytes
-        )
+        read_at_once = min(row_bytes + rows[item], n_entries * _ENTRY_BYTES) <= block_bytes
+        lists_fit = (item + 1 - first) * num_neighbors * _LISTED_BYTES <= block_bytes
+        fits = lists_fit and (read_at_once or sum_bytes + sums[item] <= block_bytes)
         # A block ends where one more item would take it further from the target than it is.
         too_much = work and work + products[item] / 2 > target
         if item > first and (too_much or not fits):

@@ -12,7 +12,11 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
+from recsys_spark.kernels.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+
+# Lists of a block of users are made in slices of this size, whatever K.
+_LISTS_BYTES = 64 << 20
+_LISTED_BYTES = 8  # an index and a score
 
 
 def score_neighbors(history: Csr, neighbors: Ranked, hidden: Csr, k: int, normalize: bool) -> Ranked:
@@ -21,8 +25,20 @@ def score_neighbors(history: Csr, neighbors: Ranked, hidden: Csr, k: int, normal
     history: (n_users, n_keys), values a_ui; one that decay has left at 0 does not count.  neighbors: row i holds the
     s_ij > 0 of key i.  hidden: (n_users, n_items), the items that a user is not shown; its values do not matter.
     """
-    lengths, indices, scores = _score(history, neighbors, hidden, k, normalize)
-    return ranked_of_rows(lengths, indices, scores)
+    k = min(k, hidden.n_cols)
+    at_once = max(1, _LISTS_BYTES // (_LISTED_BYTES * max(1, k)))
+    parts = [
+        _score(_rows(history, first, first + at_once), neighbors, _rows(hidden, first, first + at_once), k, normalize)
+        for first in range(0, max(1, history.n_rows), at_once)
+    ]
+    return joined([ranked_of_rows(*part) for part in parts])
+
+
+def _rows(matrix: Csr, first: int, end: int) -> Csr:
+    """Rows `first` to `end` (exclusive), as far as there are any."""
+    indptr = matrix.indptr[first : end + 1]
+    entries = slice(indptr[0], indptr[-1])
+    return Csr(indptr - indptr[0], matrix.indices[entries], matrix.values[entries], matrix.n_cols)
 
 
 @njit(cache=True, nogil=True)

@@ -24,11 +24,14 @@ def ranked_of_rows(lengths: np.ndarray, indices: np.ndarray, scores: np.ndarray)
     return Ranked(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), indices[filled], scores[filled])
 
 
-def ranked_among(lists: Ranked, wanted: np.ndarray) -> Ranked:
-    """`lists` without the indices for which `wanted`, bool (n_indices,), is false."""
-    kept = wanted[lists.indices]
-    before = np.concatenate([[0], np.cumsum(kept)])  # entries kept before each
-    return Ranked(before[lists.indptr].astype(np.int64), lists.indices[kept], lists.scores[kept])
+def joined(parts: list[Ranked]) -> Ranked:
+    """The lists of all parts, one part after the other."""
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    return Ranked(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([part.indices for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
 
 
 @njit(cache=True, nogil=True)

@@ -58,7 +58,8 @@ class SourceModule(Protocol):
 
         inputs: the tables of READS, as of the date.  `source` is the source's own name, or `name/list` where it makes
         several.  A list names an item once, ties break by the smaller item_idx, and nothing depends on partitioning.
-        What a user has seen, and what is not available, is left in: `blend` keeps it out.
+        A list for many leaves in what one user has seen, and what is not available: `blend` keeps it out.  A list for
+        one user that is cut leaves it out, by the same policies (`adapters.blend`), or it would be full of it.
         """
 
 

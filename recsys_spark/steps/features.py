@@ -15,20 +15,20 @@ from recsys_spark.steps.context import Context
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """`user_features` and `item_features`, with the columns that the groups add."""
     return {
-        "user_features": _with_groups(_users(inputs, context), "user_features", "user_id", inputs, context),
-        "item_features": _with_groups(_items(inputs), "item_features", "item_id", inputs, context),
+        "user_features": _with_groups(_users(inputs, context), "user_features", inputs, context),
+        "item_features": _with_groups(_items(inputs), "item_features", inputs, context),
     }
 
 
 def _users(inputs: dict[str, DataFrame], context: Context) -> DataFrame:
-    """user_id, segment and recent_items of every indexed user."""
+    """user_idx, user_id, segment and recent_items of every indexed user."""
     config = context.config
     recent = _recent_items(inputs, config.features.recent_items, context)
     return (
         inputs["user_index"]
         .join(_segments(inputs["users"], config.segments.attribute), on="user_id", how="left")
         .join(recent, on="user_idx", how="left")
-        .select("user_id", "segment", F.coalesce("recent_items", F.array().cast("array<string>")).alias("recent_items"))
+        .withColumn("recent_items", F.coalesce("recent_items", F.array().cast("array<string>")))
     )
 
 
@@ -57,17 +57,14 @@ def _recent_items(inputs: dict[str, DataFrame], n_items: int, context: Context) 
 
 
 def _items(inputs: dict[str, DataFrame]) -> DataFrame:
-    """item_id, title and category of every indexed item."""
-    catalogue = inputs["items"].select("item_id", "title", "category")
-    return inputs["item_index"].join(catalogue, on="item_id", how="left").select("item_id", "title", "category")
+    """item_idx, item_id, and title, category, price and created_at of the catalogue, of every indexed item."""
+    catalogue = inputs["items"].select("item_id", "title", "category", "price", "created_at")
+    return inputs["item_index"].join(catalogue, on="item_id", how="left")
 
 
-def _with_groups(
-    base: DataFrame, table: FeatureTable, id_column: str, inputs: dict[str, DataFrame], context: Context
-) -> DataFrame:
+def _with_groups(base: DataFrame, table: FeatureTable, inputs: dict[str, DataFrame], context: Context) -> DataFrame:
     """`base` with the features of every group of `table`, in contract order."""
     for module in group_modules().values():
         if module.GROUP.table == table:
-            group = module.compute(inputs, context.config, context.cutoff)
-            base = base.join(group, on=id_column, how="left")
+            base = module.compute(base, inputs, context.config, context.cutoff)
     return base.select(*[name for name in declared_tables()[table].names if name != "run_id"])

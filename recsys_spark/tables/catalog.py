@@ -251,7 +251,8 @@ EXPOSURES = run_table(
 USER_FEATURES = run_table(
     "user_features",
     "bundle",
-    "Features of every indexed user as of the date; the feature groups add their columns",
+    "Features of every indexed user as of the date, looking back no further than interactions.window_days; the feature "
+    "groups add their columns",
     (
         _user_id(),
         Column("segment", "string", "segment of the user (see [segments]); null: none known", nullable=True),
@@ -265,11 +266,36 @@ USER_FEATURES = run_table(
 ITEM_FEATURES = run_table(
     "item_features",
     "bundle",
-    "Features of every indexed item as of the date; the feature groups add their columns",
+    "Features of every indexed item as of the date, looking back no further than interactions.window_days; the feature "
+    "groups add their columns",
     (
         _item_id(),
         Column("title", "string", "title in the catalogue as of the date", nullable=True),
         Column("category", "string", "category in the catalogue as of the date", nullable=True),
+    ),
+    key=("item_id",),
+    sort_by=("item_id",),
+    row_group_bytes=_LOOKUP_ROW_GROUP_BYTES,
+)
+
+NEIGHBORS = ListOf(
+    StructOf(
+        (
+            Column("item_id", "string", "external item id"),
+            Column("item_idx", "int", "dense index of the item"),
+            Column("score", "float", "similarity as in [item_cf], higher is nearer"),
+        )
+    )
+)
+
+ITEM_NEIGHBORS = run_table(
+    "item_neighbors",
+    "bundle",
+    "Related items: of every item the nearest that may be shown, by who engaged with both; without any there is no row",
+    (
+        _item_id(),
+        _ITEM_IDX,
+        Column("neighbors", NEIGHBORS, "nearest items, best first, ties by the smaller item_idx"),
     ),
     key=("item_id",),
     sort_by=("item_id",),
@@ -418,6 +444,7 @@ TABLES: dict[str, Table] = {
         EXPOSURES,
         USER_FEATURES,
         ITEM_FEATURES,
+        ITEM_NEIGHBORS,
         SOURCE_CANDIDATES,
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,

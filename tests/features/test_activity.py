@@ -29,21 +29,30 @@ def _inputs(spark: SparkSession) -> dict:
 
 
 def test_compute_gives_every_user_a_row(spark: SparkSession, make_config) -> None:
-    frame = activity.compute(_inputs(spark), make_config(TYPES_SET), CUTOFF)
+    inputs = _inputs(spark)
+    frame = activity.compute(inputs["user_index"], inputs, make_config(TYPES_SET), CUTOFF)
     rows = {row.user_id: row.asDict() for row in frame.collect()}
-    assert frame.columns == ["user_id", *[feature.name for feature in activity.GROUP.features]]
+    assert frame.columns == ["user_idx", "user_id", *[feature.name for feature in activity.GROUP.features]]
     assert rows["ann"] == {
+        "user_idx": 0,
         "user_id": "ann",
         "n_events": 4,
+        "n_events_1d": 0,
+        "n_events_7d": 1,
         "n_events_28d": 3,
+        "n_events_90d": 4,
         "n_negative_events": 1,
+        "return_rate": 1 / 3,
         "n_active_days": 3,
         "n_items": 3,
+        "n_items_1d": 0,
+        "n_items_7d": 1,
         "n_items_28d": 2,
+        "n_items_90d": 3,
         "days_since_first": 29.0,
         "days_since_last": 1.5,
         "mean_value": (4.0 + 5.0) / 2,
     }
     zeros = {name: 0 for name in rows["ann"] if name.startswith("n_")}
-    nulls = dict.fromkeys(("days_since_first", "days_since_last", "mean_value"))
-    assert rows["bob"] == {"user_id": "bob", **zeros, **nulls}
+    nulls = dict.fromkeys(("days_since_first", "days_since_last", "mean_value", "return_rate"))
+    assert rows["bob"] == {"user_idx": 1, "user_id": "bob", **zeros, **nulls}

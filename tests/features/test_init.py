@@ -1,10 +1,21 @@
 """A feature is one entry: its column, its contract and its documentation follow."""
 
 import pytest
+from pyspark.sql import SparkSession
 
 from recsys_spark.errors import ContractError
-from recsys_spark.features import Feature, Group, declared_tables, extended_table, group_modules
+from recsys_spark.features import (
+    INDEX,
+    Feature,
+    Group,
+    Rows,
+    aggregate_group,
+    declared_tables,
+    extended_table,
+    group_modules,
+)
 from recsys_spark.tables.catalog import ITEM_FEATURES, TABLES, USER_FEATURES
+from recsys_spark.tables.contract import ListOf
 
 VISITS = Feature("n_visits", "long", "visits", "days", "sum(n_visits)", check="n_visits >= 0")
 GAP = Feature("gap", "double", "longest gap", "days", "max(gap)", unit="days", null_when="one day", check="gap > 0")
@@ -33,7 +44,25 @@ def test_extended_table_refuses_a_name_that_is_taken() -> None:
 
 
 def test_group_modules_are_found_by_file() -> None:
-    assert list(group_modules())[:2] == ["activity", "popularity"]
+    assert list(group_modules()) == ["activity", "offer", "popularity", "reach", "response", "taste"]
+
+
+def test_aggregate_group_fills_by_the_null_rule_and_computes_over_the_index_last(spark: SparkSession) -> None:
+    days = spark.createDataFrame([("ann", 2, 5), ("ann", 3, 4)], "user_id string, n_visits int, gap int")
+    index = spark.createDataFrame([("ann", 10), ("bob", 20)], "user_id string, doubled int")
+    group = Group(
+        "user_features",
+        (
+            Feature("doubled", "long", "twice the visits", INDEX, "n_visits * 2 + doubled"),
+            VISITS,
+            GAP,
+            Feature("gaps", ListOf("int"), "gaps", "days", "array_sort(collect_list(gap))"),
+        ),
+    )
+    frame = aggregate_group(index, group, {"days": Rows(days, "user_id")})
+    assert frame.columns == ["user_id", "doubled", "n_visits", "gap", "gaps"]
+    rows = {row.user_id: tuple(row)[1:] for row in frame.collect()}
+    assert rows == {"ann": (5 * 2 + 10, 5, 5.0, [4, 5]), "bob": (20, 0, None, [])}
 
 
 def test_declared_tables_extends_the_feature_tables_alone() -> None:

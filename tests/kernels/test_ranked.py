@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.ranked import offer, ranked_among, ranked_of_rows, sort_best_first
-from tests.item_cf_oracle import lists_of, ranked_of
+from recsys_spark.kernels.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+from tests.item_cf_oracle import lists_of
 
 # Few scores, so that many are equal.
 OFFERS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from([1.0, 2.0, 3.0])), unique_by=lambda one: one[0])
@@ -44,7 +44,7 @@ def test_ranked_of_rows_takes_the_left_of_each_row() -> None:
     assert lists_of(lists) == [[(4, 2.0)], [], [(5, 3.0), (6, 1.0)]]
 
 
-def test_ranked_among_takes_out_what_is_not_wanted() -> None:
-    lists = ranked_of([[(3, 5.0), (0, 4.0), (1, 4.0)], [], [(0, 1.0)], [(1, 2.0)]])
-    wanted = np.array([False, True, False, True])
-    assert lists_of(ranked_among(lists, wanted)) == [[(3, 5.0), (1, 4.0)], [], [], [(1, 2.0)]]
+def test_joined_puts_lists_one_after_the_other() -> None:
+    parts = [Ranked(np.array([0, 2, 2]), np.array([3, 1], np.int32), np.array([2.0, 1.0], np.float32)),
+             Ranked(np.array([0, 1]), np.array([7], np.int32), np.array([5.0], np.float32))]  # fmt: skip
+    assert lists_of(joined(parts)) == [[(3, 2.0), (1, 1.0)], [], [(7, 5.0)]]

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from recsys_spark import sources
 from recsys_spark.plan import step
 from recsys_spark.sources import SourceParams, check_params, discover, load
+from recsys_spark.steps import item_cf
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
@@ -50,7 +51,9 @@ def _inputs(spark: SparkSession, config, events: DataFrame) -> tuple[dict[str, D
     context = make_context(spark, config)
     users = make_users(spark, {f"u{number}": {"attributes": {"country": "FR"}} for number in range(30)})
     tables = {"events": events, "items": make_items(spark, {}), "users": users}
-    return run_steps(tables, context), context
+    tables = run_steps(tables, context)
+    needed = any("item_neighbors" in load(name).READS for name in config.sources.enabled)
+    return tables | (item_cf.run(tables, context) if needed else {}), context
 
 
 def _settings(name: str, make_config):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.features import declared_tables
+from recsys_spark.inputs import as_of
+from recsys_spark.tables.catalog import ITEMS
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
 from tests.engagement import (
     CUTOFF,
@@ -21,14 +23,28 @@ from tests.engagement import (
     make_events,
     make_items,
     make_users,
-    oracle_activity,
-    oracle_popularity,
+    oracle_item,
+    oracle_user,
     run_steps,
     settings,
 )
 
 OUTPUTS = ("user_index", "item_index", "interactions", "exposures", "user_features", "item_features")
-KINDS = ["buy", "rate", "watch", "read", "return", "show", "hide", "block"]
+KINDS = ["buy", "rate", "watch", "read", "return", "show", "show", "hide", "block"]
+
+# Prices that are equal, free, missing, or none; ages that are known, or in the future; categories that are shared.
+SHELF: dict[str, dict] = {
+    "v": {"category": "tea", "price": 2.0, "created_at": before(days=400.5)},
+    "w": {"category": "tea", "price": 2.0, "created_at": CUTOFF},
+    "x": {"category": "cups", "price": 0.1},
+    "y": {"category": "tea", "price": float("nan"), "created_at": before(days=1)},
+    "z": {"price": 7.5},
+    "unsold": {"category": "tea", "price": 0.0, "created_at": before(hours=6)},
+    "dear": {"category": "tea", "price": float("inf")},
+    "odd": {"category": "cups", "price": -1.0},
+    "huge": {"category": "cups", "price": 1e300},
+    "lone": {"price": 7.5},
+}
 
 
 def _inputs(spark: SparkSession, events: DataFrame, items: dict | None = None, users: dict | None = None) -> dict:
@@ -41,7 +57,9 @@ def _rows(tables: dict[str, DataFrame], name: str, key: str) -> dict[str, dict]:
 
 def _random_log(rng: random.Random, n_events: int, newest_days: float = 0.0) -> list[Event]:
     # Coarse times, so that there are ties and events on every bound.
-    ages = [newest_days + age for age in (0.25, 1, 27.75, 28, 28.25, 60, 60.25, 300)]
+    ages = [
+        newest_days + age for age in (0.25, 1, 1.25, 6.75, 7, 7.25, 27.75, 28, 28.25, 35, 60, 60.25, 90, 90.25, 300)
+    ]
     return [
         Event(
             rng.choice(["ann", "bob", "cleo", None]),
@@ -54,23 +72,41 @@ def _random_log(rng: random.Random, n_events: int, newest_days: float = 0.0) -> 
     ]
 
 
-@pytest.mark.parametrize("window_days", [60, 0])
-def test_run_matches_the_oracle_on_a_random_log(spark: SparkSession, make_config, window_days: int) -> None:
-    config = make_config(TYPES_SET, f"interactions.window_days={window_days}", "features.recent_items=3")
-    log = _random_log(random.Random(window_days), 250)
-    tables = run_steps(
-        _inputs(spark, make_events(spark, log), {"unsold": {}}, {"newcomer": {}}), make_context(spark, config)
+# A weight is stored as a float: seven digits.  What is made of weights alone is compared by them, the rest exactly.
+# A mean of prices is a sum of doubles in another order.
+_TOLERANCES = {"price_level": 1e-6, "mean_price": 1e-9}
+
+
+def _assert_row(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if name == "category_affinities":
+            assert [one.category for one in found[name]] == [category for category, _ in value]
+            assert [one.share for one in found[name]] == pytest.approx([share for _, share in value], rel=1e-6)
+        elif name in _TOLERANCES and value is not None:
+            assert found[name] == pytest.approx(value, rel=_TOLERANCES[name]), name
+        else:
+            assert found[name] == value, name
+
+
+@pytest.mark.parametrize(("window_days", "n_events"), [(60, 250), (0, 250), (0, 12)])
+def test_run_matches_the_oracle_on_a_random_log(
+    spark: SparkSession, make_config, window_days: int, n_events: int
+) -> None:
+    config = make_config(
+        TYPES_SET, f"interactions.window_days={window_days}", "features.recent_items=3", "features.max_categories=1"
     )
+    log = _random_log(random.Random(window_days), n_events)
+    tables = run_steps(_inputs(spark, make_events(spark, log), SHELF, {"newcomer": {}}), make_context(spark, config))
     tables |= {name: tables[name].persist() for name in ("user_features", "item_features")}
     users, items = _rows(tables, "user_features", "user_id"), _rows(tables, "item_features", "item_id")
-    assert users.keys() == {"ann", "bob", "cleo", "newcomer"}
-    assert items.keys() == {"v", "w", "x", "y", "z", "unsold"}
+    assert users.keys() == {event.user_id for event in log} - {None} | {"newcomer"}
+    assert items.keys() == SHELF.keys()
     for user_id, row in users.items():
-        expected = {"user_id": user_id, "segment": None, **oracle_activity(user_id, log, config)}
-        assert row == expected
+        _assert_row(row, {"user_id": user_id, "segment": None, **oracle_user(user_id, log, config, SHELF)})
     for item_id, row in items.items():
-        expected = {"item_id": item_id, "title": None, "category": None, **oracle_popularity(item_id, log, config)}
-        assert row == expected
+        named = {"item_id": item_id, "title": None, "category": SHELF[item_id].get("category")}
+        _assert_row(row, named | oracle_item(item_id, log, config, SHELF))
     for name in OUTPUTS:
         table = declared_tables()[name]
         check_schema(tables[name], table, without=("run_id",))
@@ -120,36 +156,54 @@ _EVENTS = st.builds(
 )
 
 
-@pytest.fixture
-def past_alone(spark: SparkSession, make_config) -> tuple[dict[str, list[str]], dict[str, float]]:
-    return _answers(spark, make_config, _PAST)
-
-
 _PAST = _random_log(random.Random(11), 60)
 
 
-def _answers(spark: SparkSession, make_config, log: list[Event]) -> tuple[dict[str, list[str]], dict[str, float]]:
-    """Every row of every output as text, and the figures."""
+def _answers(
+    spark: SparkSession, make_config, log: list[Event], future_items: dict[str, dict]
+) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Every row of every output as text, and the figures; the catalogue is cut at the date as a run cuts it."""
     context = make_context(spark, make_config(TYPES_SET, "interactions.max_events_per_user_day=2"))
     with settings(spark, spark__sql__shuffle__partitions=1):  # the quickest for so few rows
-        tables = run_steps(_inputs(spark, make_events(spark, log)), context)
+        inputs = _inputs(spark, make_events(spark, log))
+        catalogue = make_items(spark, SHELF).unionByName(make_items(spark, future_items))
+        tables = run_steps(inputs | {"items": as_of(catalogue, ITEMS, context)}, context)
         rows = {name: sorted(map(str, tables[name].collect())) for name in OUTPUTS}
     spark.catalog.clearCache()
     return rows, context.figures
 
 
+@pytest.fixture
+def past_alone(spark: SparkSession, make_config) -> tuple[dict[str, list[str]], dict[str, float]]:
+    return _answers(spark, make_config, _PAST, {})
+
+
+_FUTURE_ROWS = st.fixed_dictionaries(
+    {
+        "valid_from": st.integers(0, 99).map(lambda hours: CUTOFF + timedelta(hours=hours)),
+        "price": st.sampled_from([0.5, 2.0, 1e6]),
+        "category": st.sampled_from(["tea", "new"]),
+        "created_at": st.just(before(days=3)),
+    }
+)
+
+
 # Every example runs three steps; the fixtures do not change between examples.
 @budget(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-@given(future=st.lists(_EVENTS, min_size=5, max_size=40))
-def test_run_is_not_changed_by_any_event_at_or_after_the_date(
-    spark: SparkSession, make_config, past_alone: tuple, future: list[Event]
+@given(
+    future=st.lists(_EVENTS, min_size=5, max_size=40),
+    items=st.dictionaries(st.sampled_from(["v", "x", "z", "brand-new"]), _FUTURE_ROWS, min_size=2),
+)
+def test_run_is_not_changed_by_anything_at_or_after_the_date(
+    spark: SparkSession, make_config, past_alone: tuple, future: list[Event], items: dict[str, dict]
 ) -> None:
     at_the_date = [
         Event("ann", "x", "buy", CUTOFF),
         Event("bob", "y", "block", CUTOFF),
+        Event("ann", "v", "show", CUTOFF),
         Event("new", "new", "buy", CUTOFF),
     ]
-    assert _answers(spark, make_config, [*_PAST, *future, *at_the_date]) == past_alone
+    assert _answers(spark, make_config, [*_PAST, *future, *at_the_date], items) == past_alone
 
 
 def test_run_gives_the_same_rows_for_every_partitioning_and_order(spark: SparkSession, make_config) -> None:
@@ -160,7 +214,9 @@ def test_run_gives_the_same_rows_for_every_partitioning_and_order(spark: SparkSe
         coalesce = {"spark__sql__adaptive__coalescePartitions__enabled": "false"}
         with settings(spark, spark__sql__shuffle__partitions=n_partitions, **coalesce):
             events = make_events(spark, log[::order]).repartition(n_partitions)
-            tables = run_steps(_inputs(spark, events), make_context(spark, config))
+            shelf = make_items(spark, dict(list(SHELF.items())[::order])).repartition(n_partitions)
+            inputs = _inputs(spark, events) | {"items": shelf}
+            tables = run_steps(inputs, make_context(spark, config))
             answers.append({name: tables[name].localCheckpoint() for name in ("user_features", "item_features")})
     for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
         assert_df_equality(answers[0][name].orderBy(key), answers[1][name].orderBy(key), ignore_nullable=True)

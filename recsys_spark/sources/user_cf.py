@@ -1,0 +1,56 @@
+"""What near users have: user-user CF, the kernel of item-item CF on the transposed matrix.
+
+Owns: who is near.  Off by default.  Called by the step `retrieve`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from recsys_spark.config import SimilaritySettings
+from recsys_spark.setting_types import PositiveInt
+from recsys_spark.sources import SourceContext, SourceParams
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+READS = ("events", "items", "item_index", "user_index", "interactions")
+
+
+class Params(SimilaritySettings, SourceParams):
+    """Settings of `[sources.user_cf]`; their meaning and defaults stand in conf/base.toml."""
+
+    max_users_per_item: PositiveInt
+    max_items: PositiveInt
+
+
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+    """One list per user with any near user, `user_cf`: score_uj = sum over near users v of similarity_uv x weight_vj.
+
+    Raises KernelError if the near users, or the interactions, are too many to be sent to every worker.
+    """
+    from pyspark.sql import functions as F
+
+    from recsys_spark.adapters.blend import shown_items
+    from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
+    from recsys_spark.adapters.neighbor_scores import rows_of_block, score_users, user_blocks
+    from recsys_spark.adapters.sent import fit_lists
+
+    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    pairs = inputs["interactions"].where(F.col("weight") > 0)
+    nearest = fit_neighbors(
+        pairs.select(F.col("item_idx").alias("row_idx"), F.col("user_idx").alias("col_idx"), "weight", "last_time"),
+        similarity_of(params),
+        Limits(params.max_users_per_item, params.block_bytes),
+    )
+    near_users = nearest.select(F.col("col_idx").alias("idx"), F.col("neighbors").alias("indices"), "scores")
+    near = fit_lists(near_users, n_users, "sources.user_cf.num_neighbors")
+    sorted_row = F.sort_array(F.collect_list(F.struct("item_idx", "weight"))).alias("row")
+    shown = shown_items(inputs, context.config, context.cutoff).select("item_idx")
+    rows = pairs.join(shown, on="item_idx", how="left_semi").groupBy(F.col("user_idx").alias("idx")).agg(sorted_row)
+    items = fit_lists(
+        rows.select("idx", F.col("row.item_idx").alias("indices"), F.col("row.weight").alias("scores")),
+        n_users,
+        "interactions.window_days",
+    )
+    blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
+    return score_users(blocks, rows_of_block(near, pairs.sparkSession), items, n_items, "user_cf", params.max_items)

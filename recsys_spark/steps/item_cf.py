@@ -1,0 +1,41 @@
+"""Finds the nearest items of every item.
+
+Owns: which interactions count, and the ids and figures of the result.  Called by the runner.
+"""
+
+import logging
+from typing import Any
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend import fit_shown_idx
+from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
+from recsys_spark.adapters.item_ids import fit_item_ids, with_item_ids
+from recsys_spark.steps.context import Context
+
+_log = logging.getLogger(__name__)
+
+
+def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
+    """`item_neighbors`.
+
+    Pairs count that have a weight: what was returned or only disliked makes nothing near.  Lists hold what may be
+    shown; an item that is no longer sold has one too, because histories are full of such.
+    Figures: n_items_with_neighbors, n_neighbors (all lists together).
+    """
+    settings = context.config.item_cf
+    pairs = inputs["interactions"].where(F.col("weight") > 0)
+    nearest = fit_neighbors(
+        pairs.select(F.col("user_idx").alias("row_idx"), F.col("item_idx").alias("col_idx"), "weight", "last_time"),
+        similarity_of(settings),
+        Limits(settings.max_items_per_user, settings.block_bytes),
+        fit_shown_idx(inputs, context.config, context.cutoff),
+    ).where(F.size("neighbors") > 0)
+    ids = fit_item_ids(inputs["item_index"])
+    neighbors = with_item_ids(nearest, ids).persist(StorageLevel.DISK_ONLY)
+    row: Any = neighbors.agg(F.count(F.lit(1)).alias("lists"), F.sum(F.size("neighbors")).alias("entries")).first()
+    context.figures.update(n_items_with_neighbors=float(row["lists"]), n_neighbors=float(row["entries"] or 0))
+    _log.info("step=item_cf phase=lists n_items=%d n_neighbors=%d", row["lists"], row["entries"] or 0)
+    return {"item_neighbors": neighbors}
