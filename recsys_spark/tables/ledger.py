@@ -28,7 +28,10 @@ def table_path(root: Path | str, name: str) -> str:
 
 
 def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
-    """Creates what is missing of `tables`, with comments, NOT NULL and CHECKs; raises EnvironmentFault if it cannot."""
+    """Creates what is missing of `tables`, with comments, NOT NULL and CHECKs.
+
+    Raises EnvironmentFault if it cannot, or if a table that is there lacks columns: nothing migrates it silently.
+    """
     try:
         for table in tables:
             _create(table_path(root, table.name), table)
@@ -51,6 +54,12 @@ def _create(path: str, table: Table) -> None:
         description=table.doc,
         configuration=_PROPERTIES,
     )
+    stored = {field.name for field in created.schema().fields}
+    if lacking := [name for name in table.names if name not in stored]:
+        raise EnvironmentFault(
+            f"{path}: expected the columns of this version, found none called {', '.join(lacking)}; another version "
+            "made this warehouse: give a new one with --set storage.root=..., and the logs are taken in again"
+        )
     known = created.metadata().configuration
     checks = {f"{column.name}_valid": column.check for column in table.columns if column.check}
     missing = {name: check for name, check in checks.items() if f"delta.constraints.{name}" not in known}

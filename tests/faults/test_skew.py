@@ -8,15 +8,20 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.item_cf import Limits, _fit_sums, _row_blocks, fit_neighbors
+from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
 from recsys_spark.tables.catalog import EVENTS, RUN_STEPS
 from recsys_spark.tables.delta import append_once
 from recsys_spark.tables.ledger import read_rows
+from recsys_spark.tables.spark import spark_type
 from tests.small_shop import make_shop
 
 DAY = date(2025, 3, 1)
@@ -57,13 +62,9 @@ def _frame(spark: SparkSession, rows: list[tuple]) -> DataFrame:
     keyed = frame.withColumn("event_key", F.expr("uuid()")).withColumns(fields)
     constants = {"event_type": F.lit("purchase"), "batch_seq": F.lit(1), "file_sha256": F.lit("f"), "line": F.lit(1)}
     typed = keyed.withColumns(constants).withColumn("ds", F.to_date("event_time"))
-    return typed.select(*[F.col(name).cast(spark_types(name)) for name in EVENTS.names]).repartition("ds")
-
-
-def spark_types(name: str) -> str:
-    from recsys_spark.tables.spark import spark_type
-
-    return spark_type(EVENTS.column(name).type).simpleString()
+    return typed.select(*[F.col(column.name).cast(spark_type(column.type)) for column in EVENTS.columns]).repartition(
+        "ds"
+    )
 
 
 def _run(spark: SparkSession, folder: Path, rows: list[tuple]) -> Outcome:
@@ -125,3 +126,53 @@ def test_item_in_nearly_every_basket_costs_at_most_twice_the_clean_day(
     outcome = _run(spark, tmp_path, rows)
     assert outcome.seconds <= 2 * clean.seconds
     assert outcome.task_ratio <= 5
+
+
+# Item-item CF alone, on enough pairs that its own work is what is timed.
+CF_USERS, CF_ITEMS, CF_DRAWS, CF_CAP = 20_000, 4_000, 1_500_000, 200
+
+
+def _pairs(extra_users: np.ndarray, extra_items: np.ndarray) -> np.ndarray:
+    """Distinct (user, item), sorted: long-tailed draws, and what a fault adds."""
+    rng = np.random.default_rng(4)
+    users = np.append(rng.integers(0, CF_USERS, CF_DRAWS), extra_users)
+    items = np.append((CF_ITEMS * rng.random(CF_DRAWS) ** 2).astype(np.int64), extra_items)
+    return np.unique(np.column_stack([users, items]), axis=0)
+
+
+def _time_item_cf(spark: SparkSession, folder: Path, pairs: np.ndarray) -> float:
+    times = np.arange(len(pairs)) * 1_000_000
+    columns = {"row_idx": pairs[:, 0].astype(np.int32), "col_idx": pairs[:, 1].astype(np.int32)}
+    columns |= {"weight": np.ones(len(pairs), np.float32), "last_time": pa.array(times, pa.timestamp("us", tz="UTC"))}
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), folder / "pairs.parquet", row_group_size=200_000)
+    frame = spark.read.parquet(str(folder / "pairs.parquet"))
+    started = time.perf_counter()
+    lists = fit_neighbors(frame, Similarity("jaccard", 1.0, 0.0, 10.0, 2, 100), Limits(CF_CAP, 1 << 28))
+    assert lists.where(F.size("neighbors") > 0).count() > 0.9 * CF_ITEMS
+    seconds = time.perf_counter() - started
+    spark.catalog.clearCache()
+    return seconds
+
+
+def _n_products(pairs: np.ndarray) -> int:
+    """Products that row sums are made of, with rows cut as item_cf cuts them."""
+    return int((np.minimum(np.bincount(pairs[:, 0]), CF_CAP).astype(np.int64) ** 2).sum())
+
+
+@pytest.mark.parametrize("fault", ["a user with every item", "an item in 90 % of baskets"])
+def test_item_cf_is_bounded_by_users_and_their_cap(spark: SparkSession, tmp_path: Path, fault: str) -> None:
+    nothing, everything = np.empty(0, np.int64), np.arange(CF_ITEMS)
+    most = np.flatnonzero(np.random.default_rng(5).random(CF_USERS) < 0.9)
+    added = {
+        "a user with every item": (np.full(CF_ITEMS, CF_USERS), everything),
+        "an item in 90 % of baskets": (most, np.full(len(most), CF_ITEMS - 1)),
+    }
+    clean, skewed = _pairs(nothing, nothing), _pairs(*added[fault])
+    _time_item_cf(spark, tmp_path, clean)  # compiles
+    ratios = [_time_item_cf(spark, tmp_path, skewed) / _time_item_cf(spark, tmp_path, clean) for _ in range(3)]
+    assert median(ratios) <= 2
+    _time_item_cf(spark, tmp_path, skewed)  # leaves its pairs behind
+    frame = spark.read.parquet(str(tmp_path / "pairs.parquet"))
+    n_products = _fit_sums(_row_blocks(frame, CF_USERS + 1, 3, CF_CAP), CF_ITEMS).products.sum()
+    assert n_products == _n_products(skewed) <= (CF_USERS + 1) * CF_CAP**2

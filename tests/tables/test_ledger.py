@@ -1,6 +1,7 @@
 """Ledgers: created once with their rules, appended in one commit, read back as they were written."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_create_tables_adds_the_checks_that_a_kill_left_out(root: Path) -> None:
     create_tables(root, [RUNS])
     stored = DeltaTable(table_path(root, "runs")).metadata().configuration
     assert stored["delta.constraints.state_valid"].startswith("state IN")
+
+
+def test_create_tables_refuses_a_table_of_another_version(tmp_path: Path) -> None:
+    older = replace(RUNS, columns=tuple(column for column in RUNS.columns if column.name not in ("seed", "pins")))
+    create_tables(tmp_path, [older])
+    before = last_version(tmp_path, "runs")
+    with pytest.raises(EnvironmentFault, match="expected the columns of this version, found none called pins, seed;"):
+        create_tables(tmp_path, [RUNS])
+    assert last_version(tmp_path, "runs") == before
 
 
 def test_append_rows_refuses_what_breaks_a_check(root: Path) -> None:
