@@ -8,9 +8,10 @@ from math import sqrt
 
 import numpy as np
 
-from recsys_spark.kernels.csr import Csr, csr_of_pairs
+from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.item_cf import ItemSums, Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.kernels.ranked import Ranked
+from tests.sparse import csr_of_pairs
 
 NAMES = ("cosine", "jaccard", "conditional", "pearson", "rp3beta")
 ALPHA, BETA = 0.8, 0.4

@@ -48,7 +48,7 @@ def user_blocks(interactions: DataFrame, n_users: int, candidates: Candidates, c
     return csr_blocks(pairs, "user_idx", "item_idx", _COLUMNS, n_users, n_blocks)
 
 
-def newest_weighted(n_newest: int, half_life_days: float, cutoff: datetime) -> History:
+def newest_weighted(n_items: int, n_newest: int, half_life_days: float, cutoff: datetime) -> History:
     """The `n_newest` items of each user that have a weight, times 0.5^(age / half_life_days), 0 = no decay."""
     cutoff_us = int(cutoff.timestamp()) * 1_000_000
 
@@ -59,7 +59,7 @@ def newest_weighted(n_newest: int, half_life_days: float, cutoff: datetime) -> H
         if half_life_days:
             age_days = (cutoff_us - newest.columns["time"]) / _DAY_US
             weights = (weights * 0.5 ** (age_days / half_life_days)).astype(np.float32)
-        return Csr(newest.indptr, newest.cols, weights, -1)
+        return Csr(newest.indptr, newest.cols, weights, n_items)
 
     return history
 
@@ -72,7 +72,7 @@ def rows_of_block(lists: Ranked, spark: SparkSession) -> History:
         near = sent.value
         indptr = near.indptr[block.first : block.first + block.n_rows + 1]
         entries = slice(indptr[0], indptr[-1])
-        return Csr(indptr - indptr[0], near.indices[entries], near.scores[entries], -1)
+        return Csr(indptr - indptr[0], near.indices[entries], near.scores[entries], len(near.indptr) - 1)
 
     return history
 

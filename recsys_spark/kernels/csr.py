@@ -1,6 +1,6 @@
 """A sparse matrix as three arrays, row by row.
 
-Owns: the type that kernels exchange, how it is made of pairs, and its transpose.  Called by the kernels of item-item CF
+Owns: the type that kernels exchange, and its transpose.  Called by the kernels of item-item CF
 and of sparse scores, and by the adapters that hand them blocks of rows.
 """
 
@@ -36,13 +36,6 @@ class Csr(NamedTuple):
     def rows(self) -> np.ndarray:
         """Row of every entry, int64 (n,)."""
         return np.repeat(np.arange(self.n_rows), self.lengths)
-
-
-def csr_of_pairs(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n_rows: int, n_cols: int) -> Csr:
-    """The matrix with `values` at (rows, cols), which are unique pairs in any order."""
-    order = np.lexsort((cols, rows))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
-    return Csr(indptr, cols[order].astype(np.int32), values[order].astype(np.float32), n_cols)
 
 
 def transposed(matrix: Csr, first: int = 0, end: int | None = None) -> Csr:

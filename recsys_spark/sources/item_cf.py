@@ -42,5 +42,5 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     )
     neighbors = fit_lists(lists, n_items, "item_cf.num_neighbors")
     blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
-    history = newest_weighted(params.history_items, params.half_life_days, context.cutoff)
+    history = newest_weighted(n_items, params.history_items, params.half_life_days, context.cutoff)
     return score_users(blocks, history, neighbors, n_items, "item_cf", params.max_items, params.normalize)

@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import item_cf
 from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import csr_of_pairs
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from tests.engagement import settings
+from tests.sparse import csr_of_pairs
 
 N_USERS, N_ITEMS = 60, 40
 NOW = datetime(2025, 3, 1, tzinfo=UTC)

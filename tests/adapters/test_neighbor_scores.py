@@ -31,7 +31,7 @@ def _lists(frame: DataFrame) -> dict[int, list[tuple[int, int, float]]]:
 
 def _scored(spark: SparkSession, make_config, rows: list[tuple], n_newest: int = 9, half_life: float = 0.0, **options):
     blocks = user_blocks(_interactions(spark, rows), 3, make_config().candidates, CUTOFF)
-    history = newest_weighted(n_newest, half_life, CUTOFF)
+    history = newest_weighted(5, n_newest, half_life, CUTOFF)
     return _lists(score_users(blocks, history, NEAR, 5, "item_cf", options.pop("k", 5), **options))
 
 

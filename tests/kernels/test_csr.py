@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys_spark.kernels.csr import Csr, csr_of_pairs, transposed
+from recsys_spark.kernels.csr import Csr, transposed
 from tests.item_cf_oracle import sparse
+from tests.sparse import csr_of_pairs
 
 MATRICES = st.tuples(st.integers(0, 6), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.0, 1.0, 2.5]))
