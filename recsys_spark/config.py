@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
+from recsys_spark.fit_settings import Als, ItemCf
 from recsys_spark.setting_types import (
     MAX_DAYS,
     Days,
@@ -23,15 +24,10 @@ from recsys_spark.setting_types import (
     PositiveFloat,
     PositiveInt,
     Ratio,
+    Section,
     TimeFormat,
     Timezone,
 )
-
-
-class Section(BaseModel):
-    """Base of every section: no unknown keys, no change after loading, no silent conversion of strings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Storage(Section):
@@ -73,7 +69,7 @@ class EventType(Section):
     """What one type of event means.  A weight below zero subtracts; the sum is clipped at zero."""
 
     role: Literal["engage", "impression", "dislike"] = "engage"
-    raw: list[str] = []
+    raw: list[str] = Field(default_factory=list)
     weight: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     value_transform: Literal["none", "log", "cap", "relative"] = "none"
     value_cap: PositiveFloat = 1e9
@@ -193,24 +189,6 @@ class Features(Section):
     max_categories: PositiveInt
 
 
-class SimilaritySettings(Section):
-    """What near means, and what finding it may take; the formulas stand in `recsys_spark.kernels.item_cf`."""
-
-    similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta"]
-    alpha: NonNegativeFloat
-    beta: NonNegativeFloat
-    shrinkage: NonNegativeFloat
-    min_co_occurrence: PositiveInt
-    num_neighbors: PositiveInt
-    block_bytes: Annotated[int, Field(ge=1 << 20)]
-
-
-class ItemCf(SimilaritySettings):
-    """How related items are found."""
-
-    max_items_per_user: PositiveInt
-
-
 class Sources(BaseModel):
     """The enabled sources; each source checks its own section (see `recsys_spark.sources`)."""
 
@@ -267,6 +245,7 @@ class Config(Section):
     segments: Segments
     features: Features
     item_cf: ItemCf
+    als: Als
     sources: Sources
     candidates: Candidates
     audit: Audit

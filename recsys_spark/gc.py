@@ -16,6 +16,7 @@ from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
 from recsys_spark.tables.ledger import read_rows
+from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ def collect(config: Config, now: datetime) -> Collected:
         if row["state"] == "open" and row["run_id"] in gone:
             # Its steps are recorded as done, but their rows are gone: nobody may resume it.
             record_state(root, row, "abandoned")
+    unfinished = {row["run_id"] for row in latest_runs(root) if row["state"] == "open"}
+    for run_id in set(runs_with_scratch(root)) - unfinished:
+        drop_scratch(root, run_id)
     n_files = sum(vacuum(root, table, config.publish.grace_hours) for table in run_tables)
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 

@@ -15,7 +15,10 @@ from recsys_spark.tables.delta import read_run, read_table
 
 
 def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
-    """The frames that `step` reads: pinned tables as of the date, and the run's own tables."""
+    """The frames that `step` reads: pinned tables as of the date, the run's own tables, and those of the base run.
+
+    The latter are called base_<table>, and are there if the run has a base; without rows if it has been collected.
+    """
     tables = declared_tables()
     inputs = {}
     for name in step.reads:
@@ -25,6 +28,9 @@ def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFra
             inputs[name] = as_of(frame, table, context)
         else:
             inputs[name] = read_run(context.spark, context.config.root, table, run.run_id)
+    if run.base_run_id is not None:
+        for name in step.base_reads:
+            inputs[f"base_{name}"] = read_run(context.spark, context.config.root, tables[name], run.base_run_id)
     return inputs
 
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its name, its tables, and whether it belongs to a run or comes before one (keyed by batch)."""
+    """One step: its name, its tables, and whether it belongs to a run or comes before one (keyed by batch).
+
+    base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
+    """
 
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     in_run: bool = True
+    base_reads: tuple[str, ...] = ()
 
 
 PLAN: tuple[Step, ...] = (
@@ -28,8 +32,24 @@ PLAN: tuple[Step, ...] = (
     ),
     Step("item_cf", ("events", "items", "item_index", "interactions"), ("item_neighbors",)),
     Step(
+        "als",
+        ("events", "items", "users", "user_index", "item_index", "interactions"),
+        ("user_factors", "item_factors"),
+        base_reads=("item_factors",),
+    ),
+    Step(
         "retrieve",
-        ("events", "items", "item_index", "user_index", "interactions", "user_features", "item_neighbors"),
+        (
+            "events",
+            "items",
+            "item_index",
+            "user_index",
+            "interactions",
+            "user_features",
+            "item_neighbors",
+            "user_factors",
+            "item_factors",
+        ),
         ("source_candidates",),
     ),
     Step(
@@ -50,6 +70,8 @@ BUNDLE_TABLES = (
     "user_features",
     "item_features",
     "item_neighbors",
+    "user_factors",
+    "item_factors",
     "candidates",
     "fallback_candidates",
 )

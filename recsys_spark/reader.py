@@ -11,18 +11,18 @@ Owns: `open_current` and what a service asks of a bundle.  Every table is read b
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_spark.candidate_lists import Candidate, Candidates, Source, candidates_of
 from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
+from recsys_spark.item_factors import ItemFactors, Scored, item_factors
 from recsys_spark.related import HISTORY_ITEMS, Related, for_user, nearest
 from recsys_spark.row_lookup import RowLookup
 from recsys_spark.tables.catalog import TABLES
@@ -30,39 +30,11 @@ from recsys_spark.tables.head import PublishedTable, PublishRow, inside
 from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_head
 from recsys_spark.tables.run_files import RunFiles, list_run
 
-__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Source", "open_current"]
+__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source", "open_current"]
 
 _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
 
 _log = logging.getLogger(__name__)
-
-
-class Source(NamedTuple):
-    """A list that proposed an item, with the item's rank (from 1) and score in it."""
-
-    source: str
-    rank: int
-    score: float
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One item of a list; rank from 1, score higher is better, and every list that proposed it."""
-
-    item_id: str
-    rank: int
-    score: float
-    sources: tuple[Source, ...]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """A list, best first.  origin: whether it was made for the user, for their segment or for everybody."""
-
-    user_id: str
-    items: tuple[Candidate, ...]
-    origin: Literal["user", "segment", "global"]
-    generated_at: datetime
 
 
 def open_current(root: str | Path) -> "Bundle":
@@ -155,13 +127,13 @@ class Bundle:
         _check_ids("candidates", [user_id])
         row = self._lookup("candidates").find(user_id, {"variant": variant}, ("items", "generated_at"))
         if row is not None:
-            return _candidates(user_id, row, "user")
+            return candidates_of(user_id, row, "user")
         known = self._lookup("user_features").find(user_id, columns=("segment",))
         own_segment = known["segment"][0].as_py() if known is not None else None
         for wanted in (own_segment or segment, None):
             if wanted in self._fallbacks:
                 origin: Literal["segment", "global"] = "global" if wanted is None else "segment"
-                return _candidates(user_id, self._fallbacks[wanted], origin)
+                return candidates_of(user_id, self._fallbacks[wanted], origin)
         return Candidates(user_id, (), "global", self.published_at)
 
     def related(self, item_id: str, user_id: str | None = None, k: int = 50) -> tuple[Related, ...]:
@@ -170,8 +142,7 @@ class Bundle:
         user_id: what the user had lately is left out, and what is also near to it comes first (see `related.for_user`).
         """
         _check_ids("related", [item_id] if user_id is None else [item_id, user_id])
-        if k < 1:
-            raise ArgumentError(f"related: expected k of at least 1, got {k}; ask for as many items as you show")
+        _check_k("related", k)
         lookup = self._lookup("item_neighbors")
         row = lookup.find(item_id, columns=("neighbors",))
         if row is None:
@@ -181,6 +152,15 @@ class Bundle:
             return nearest(row, k)
         recent = known["recent_items"][0].as_py()
         return for_user(row, recent, lookup.find_many(recent[:HISTORY_ITEMS], ("item_id", "neighbors")), k)
+
+    def fold_in(self, events: Iterable[tuple[str, float]], k: int = 50) -> tuple[Scored, ...]:
+        """The `k` best items for a session that no run has seen, of (item_id, weight); () if no item is known.
+
+        The first call reads all factors of items (see `item_factors.ItemFactors.score_session`).
+        """
+        given = list(events)
+        _check_ids("fold_in", [item_id for item_id, _ in given])
+        return self._item_factors.score_session(given, _check_k("fold_in", k))
 
     def user_features(self, user_id: str) -> dict[str, Any] | None:
         """Every feature of a user by column name, `recent_items` newest first; None for a user whom the run ignores."""
@@ -248,6 +228,11 @@ class Bundle:
         ]
 
     @cached_property
+    def _item_factors(self) -> ItemFactors:
+        table = self.read_table("item_factors", ("item_id", "item_idx", "vector", "shown"))
+        return item_factors(table, self._root, self.run_id)
+
+    @cached_property
     def _fallbacks(self) -> dict[str | None, pa.Table]:
         """The row of each segment, and under None the one for everybody; a few hundred lists at most."""
         rows = self.read_table("fallback_candidates")
@@ -263,6 +248,12 @@ def _as_declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema)
 
 
+def _check_k(where: str, k: int) -> int:
+    if k < 1:
+        raise ArgumentError(f"{where}: expected k of at least 1, got {k}; ask for as many items as you show")
+    return k
+
+
 def _check_ids(where: str, ids: Sequence[object]) -> None:
     for one in ids:
         if not isinstance(one, str):
@@ -273,20 +264,3 @@ def _check_ids(where: str, ids: Sequence[object]) -> None:
             raise ArgumentError(
                 f"{where}: expected ids as valid Unicode, got a lone surrogate; decode it first"
             ) from err
-
-
-def _candidates(user_id: str, row: pa.Table, origin: Literal["user", "segment", "global"]) -> Candidates:
-    """The list in the one row of `row`; columns are flattened before they become Python values, not row by row."""
-    items = row["items"].combine_chunks().flatten()
-    sources = items.field("sources")
-    flat = sources.flatten()
-    proposals = map(Source, *(flat.field(name).to_pylist() for name in Source._fields))
-    lengths = sources.value_lengths().to_pylist()
-    fields = zip(*(items.field(name).to_pylist() for name in ("item_id", "rank", "score")), strict=True)
-    listed = tuple(
-        Candidate(item_id, rank, score, tuple(islice(proposals, length)))
-        for (item_id, rank, score), length in zip(fields, lengths, strict=True)
-    )
-    generated_at = row["generated_at"][0].as_py()
-    # Parquet's INT96, in which Spark stores times by default, has no zone; Spark writes UTC.
-    return Candidates(user_id, listed, origin, generated_at.replace(tzinfo=UTC))

@@ -144,6 +144,7 @@ def run_step(
             "figures": context.figures,
         },
     )
+    context.scratch(step.name).drop()
     report.seconds[step.name] = seconds
     report.n_rows |= {name: figures.n_rows for name, figures in measured.items()}
     shown = {f"rows:{name}": float(figures.n_rows) for name, figures in measured.items()} | context.figures

@@ -1,4 +1,4 @@
-"""The types of single settings: names, bounds, folders, time formats and zones.
+"""The types of single settings, names, bounds, folders, time formats and zones, and the base of their sections.
 
 Owns: what a value must be, and the words that say so.  Called by `config`.
 """
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 def _check_folder(path: str) -> str:
@@ -52,3 +52,9 @@ Folder = Annotated[str, AfterValidator(_check_folder)]
 FileFormat = Literal["auto", "jsonl", "csv", "parquet"]
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
 TimeFormat = Annotated[str, AfterValidator(_check_time_format)]
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, no change after loading, no silent conversion of strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -5,8 +5,9 @@ A matrix is float (n_users, n_items) of r_ui, 0 where a user has nothing.
 
 import numpy as np
 
-from recsys_spark.kernels.als import Fixed, Ridge, Solved, diagonal, fixed_side, gramian, row_ridges, solve_rows
+from recsys_spark.kernels.als import Fixed, Ridge, diagonal, fixed_side, gramian, row_ridges, solve_rows
 from recsys_spark.kernels.csr import Csr, transposed
+from recsys_spark.kernels.ridge_rows import Solution
 from tests.item_cf_oracle import sparse
 
 
@@ -68,7 +69,7 @@ def fixed(y: np.ndarray) -> Fixed:
     return fixed_side(y, *diagonal(gramian(y)), len(y))
 
 
-def solved(matrix: np.ndarray, y: np.ndarray, ridge: Ridge) -> Solved:
+def solved(matrix: np.ndarray, y: np.ndarray, ridge: Ridge) -> Solution:
     """The rows of `matrix`, with the whole of `y` held fixed."""
     return solve_rows(sparse(matrix), fixed(y), ridge)
 

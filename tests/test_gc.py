@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsys_spark.config import Config
@@ -15,6 +16,7 @@ from recsys_spark.publish import commit
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.tables.delta_log import runs_with_rows
+from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
 from tests.finished_run import stage_and_audit
 
 
@@ -98,3 +100,24 @@ def test_collect_never_removes_the_current_run(config: Config) -> None:
     runs = _publish_days(config, 2)
     collect(config, datetime.now(UTC) + timedelta(days=3650))
     assert runs_with_rows(config.root, "candidates") == {runs[-1]}
+
+
+def test_collect_drops_the_scratch_of_all_but_open_runs(config: Config) -> None:
+    published = _publish_days(config, 1)[0]
+    refused = stage_and_audit(config, date(2025, 1, 5), ["a"], audited_on=1).run_id
+    record_state(config.root, latest_runs(config.root)[-1], "refused")
+    opened = stage_and_audit(config, date(2025, 1, 7), ["a"], audited_on=1).run_id
+    for run_id in (published, refused, opened, "20240101-001-00000000"):
+        scratch_of(config.root, run_id, "als").write("users", np.zeros(2))
+    collect(config, datetime.now(UTC))
+    assert runs_with_scratch(config.root) == [opened]
+    assert scratch_of(config.root, opened, "als").read("users").tolist() == [0.0, 0.0]
+
+
+def test_collect_drops_the_scratch_of_a_run_that_it_abandons(config: Config) -> None:
+    _publish_days(config, 1)
+    for day in (7, 8):
+        run_id = stage_and_audit(config, date(2025, 1, day), ["a"], audited_on=1).run_id
+        scratch_of(config.root, run_id, "als").write("users", np.zeros(2))
+    collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert runs_with_scratch(config.root) == [run_id]

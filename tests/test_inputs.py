@@ -1,15 +1,20 @@
-"""The cut at the date: nothing at or after D 00:00 UTC gets through."""
+"""What a step reads: nothing at or after D 00:00 UTC, its own run's tables, and those of the run before."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.inputs import as_of
+from recsys_spark.inputs import as_of, read_inputs
+from recsys_spark.plan import Step
+from recsys_spark.run_ledger import OpenRun
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import EVENTS, ITEMS
 from recsys_spark.tables.spark import spark_schema
+from tests.warehouse import RUN_A, RUN_B, make_rows, stage_rows
 
 DAY = date(2025, 2, 1)
 CUT = datetime(2025, 2, 1, tzinfo=UTC)
@@ -54,3 +59,28 @@ def test_as_of_takes_the_newest_catalogue_row_that_was_valid(
     frame = spark.createDataFrame(rows, spark_schema(ITEMS))
     kept = as_of(frame, ITEMS, _context(spark, make_config()))
     assert {row.item_id: row.price for row in kept.collect()} == {"a": 2.0, "c": 6.0}
+
+
+STEP = Step("als", ("user_index",), ("item_factors",), base_reads=("item_features",))
+RUN = OpenRun(RUN_B, DAY, {}, RUN_A, 1, "hash", "code", frozenset())
+
+
+def test_read_inputs_gives_the_tables_of_the_run_and_those_of_its_base(
+    spark: SparkSession, root: Path, make_config: Callable[..., Config]
+) -> None:
+    for run_id, users in ((RUN_A, ["a"]), (RUN_B, ["b", "c"])):
+        stage_rows(root, run_id, make_rows(run_id, users, {}))
+    inputs = read_inputs(_context(spark, make_config()), RUN, STEP)
+    assert set(inputs) == {"user_index", "base_item_features"}
+    assert sorted(row.user_id for row in inputs["user_index"].collect()) == ["b", "c"]
+    titles = {row.title for row in inputs["base_item_features"].collect()}
+    assert titles == {f"Title i{number} of {RUN_A}" for number in range(1, 21)}
+
+
+def test_read_inputs_without_a_base_gives_none_of_its_tables_and_empty_ones_of_a_collected_one(
+    spark: SparkSession, root: Path, make_config: Callable[..., Config]
+) -> None:
+    stage_rows(root, RUN_B, make_rows(RUN_B, ["b"], {}))
+    context = _context(spark, make_config())
+    assert set(read_inputs(context, replace(RUN, base_run_id=None), STEP)) == {"user_index"}
+    assert read_inputs(context, RUN, STEP)["base_item_features"].collect() == []

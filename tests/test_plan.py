@@ -1,5 +1,7 @@
 """The plan is data that holds together."""
 
+from itertools import pairwise
+
 import pytest
 
 from recsys_spark.features import declared_tables
@@ -17,6 +19,18 @@ def test_plan_reads_only_what_was_written_before() -> None:
     for one in PLAN:
         assert set(one.reads) <= written, one.name
         written |= set(one.writes)
+
+
+def test_plan_fits_before_it_retrieves() -> None:
+    order = [one.name for one in PLAN]
+    assert ("als", "retrieve") in pairwise(order)
+    assert set(step("als").writes) <= set(step("retrieve").reads)
+
+
+def test_plan_reads_of_the_base_run_what_every_published_bundle_has() -> None:
+    read = {name for one in PLAN for name in one.base_reads}
+    assert read == {"item_factors"}
+    assert read <= set(BUNDLE_TABLES)
 
 
 def test_plan_writes_every_declared_table_but_the_run_ledgers() -> None:

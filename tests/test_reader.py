@@ -59,7 +59,7 @@ def test_reader_loads_neither_spark_nor_torch_nor_pandas() -> None:
     code = """
 import sys
 import recsys_spark.reader
-print([name for name in ("pyspark", "py4j", "torch", "faiss", "pandas") if name in sys.modules])
+print([name for name in ("pyspark", "py4j", "torch", "faiss", "pandas", "numba") if name in sys.modules])
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -19,6 +19,7 @@ from recsys_spark.runner import join_run, next_day, run_day
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.delta_log import last_version, runs_with_rows
+from recsys_spark.tables.scratch import runs_with_scratch
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
 
 N_DAYS = 20
@@ -53,6 +54,11 @@ def test_run_day_records_every_step_with_rows_and_figures(shop: Config) -> None:
         if step.in_run and step.name not in ("audit", "publish"):
             assert set(steps[step.name]["n_rows"]) == set(step.writes)
             assert set(steps[step.name]["content_hashes"]) == set(step.writes)
+
+
+def test_run_day_leaves_no_scratch_of_a_step_that_is_recorded(shop: Config) -> None:
+    assert steps_of(shop.root, head(shop.root).run_id)["als"]["figures"]["n_iterations"] >= 2.0
+    assert [path for path in shop.root.glob("_scratch/**/*") if path.is_file()] == []
 
 
 def test_rerun_of_the_same_date_adds_no_row_and_says_so(spark: SparkSession, shop: Config) -> None:
@@ -119,8 +125,27 @@ def test_run_day_resumes_where_the_ledger_ends(
     failpoint("none")
     report = run_day(spark, changed, DAY)
     assert report.outcome == "published"
-    assert list(report.seconds) == ["item_cf", "retrieve", "blend", "audit", "publish"]
+    assert list(report.seconds) == ["item_cf", "als", "retrieve", "blend", "audit", "publish"]
     assert len({run["run_id"] for run in latest_runs(shop.root) if run["run_id"] == report.run_id}) == 1
+
+
+def test_run_day_keeps_the_scratch_of_a_step_until_it_is_recorded(
+    spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
+) -> None:
+    """Fault row 1."""
+    changed = make_shop(shop.root.parent, "candidates.k=4")
+    failpoint("stage.after_user_factors")
+    with pytest.raises(FailpointReached):
+        run_day(spark, changed, DAY)
+    failpoint("none")
+    run_id = latest_runs(shop.root)[-1]["run_id"]
+    assert runs_with_scratch(shop.root).count(run_id) == 1
+    assert list(shop.root.glob(f"_scratch/{run_id}/als/half-*.json"))
+    report = run_day(spark, changed, DAY)
+    assert (report.run_id, report.outcome) == (run_id, "published")
+    figures = steps_of(shop.root, run_id)["als"]["figures"]
+    assert figures["n_resumed"] == 2 * figures["n_iterations"] + 1  # and users at the end
+    assert list(shop.root.glob(f"_scratch/{run_id}/als/*")) == []
 
 
 def test_run_day_with_corrected_input_is_a_new_run_whose_content_wins(spark: SparkSession, shop: Config) -> None:

@@ -11,7 +11,7 @@ from deltalake import DeltaTable, WriterProperties, write_deltalake
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.catalog import PUBLISHES, RUN_STEPS
 from recsys_spark.tables.head import check_history, seal_row
 from recsys_spark.tables.ledger import append_rows, create_tables, read_rows, table_path
 
@@ -57,6 +57,20 @@ def make_neighbors() -> list[dict[str, Any]]:
     ]
 
 
+# Factors of items by item: two groups, and one item that may not be shown.
+FACTORS = {"i1": [1.0, 0.0], "i2": [0.75, 0.125], "i3": [0.0, 1.0], "i4": [0.125, 0.75], "i5": [0.875, 0.0]}
+HIDDEN = {"i5"}
+FIT = {"alpha": 2.0, "regularization": 0.1, "nu": 0.0, "n_cols": 20.0, "norm_exponent": 1.0}
+
+
+def make_factors() -> list[dict[str, Any]]:
+    """Rows of `item_factors` with the vectors of FACTORS."""
+    return [
+        {"item_id": one, "item_idx": at, "vector": vector, "weight": 1.0, "n": 1, "shown": one not in HIDDEN}
+        for at, (one, vector) in enumerate(sorted(FACTORS.items()))
+    ]
+
+
 def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None]) -> dict[str, list[dict[str, Any]]]:
     """Rows of every bundle table: lists for `user_ids`, features for these and for the users in `segments`."""
     item_ids = [f"i{rank}" for rank in range(1, 21)]
@@ -69,6 +83,8 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
         ],
         "item_features": [{"item_id": one, "title": f"Title {one} of {run}"} for one in sorted(item_ids)],
         "item_neighbors": make_neighbors(),
+        "user_factors": [{"user_id": one, "user_idx": at, "vector": [1.0, 0.0]} for at, one in enumerate(known)],
+        "item_factors": make_factors(),
         "candidates": [
             {"user_id": one, "variant": "main", "items": make_items(run, one), "generated_at": GENERATED_AT}
             for one in sorted(user_ids)
@@ -140,9 +156,11 @@ def append_publish(root: Path, run: str, n_rows: Mapping[str, int], kind: str = 
 
 def publish_bundle(root: Path, run: str, user_ids: list[str], segments: Mapping[str, str | None] | None = None) -> None:
     """Stages and publishes a whole small bundle."""
-    create_tables(root, [declared_tables()[name] for name in (*BUNDLE_TABLES, "publishes")])
+    create_tables(root, [declared_tables()[name] for name in (*BUNDLE_TABLES, "run_steps", "publishes")])
     rows = make_rows(run, user_ids, segments or {})
     stage_rows(root, run, rows)
+    done = {"run_id": run, "step": "als", "started_at": GENERATED_AT, "seconds": 1.0, "recorded_at": GENERATED_AT}
+    append_rows(root, RUN_STEPS, [done | {"n_rows": {}, "content_hashes": {}, "figures": FIT}])
     append_publish(root, run, {name: len(table_rows) for name, table_rows in rows.items()})
 
 

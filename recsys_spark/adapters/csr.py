@@ -99,30 +99,39 @@ def blocks_for(spark: SparkSession, n_pairs: int, block_bytes: int) -> int:
     return max(1, busy, -(-n_pairs * _PAIR_BYTES // block_bytes))
 
 
+def even_starts(n_rows: int, n_blocks: int) -> np.ndarray:
+    """Starts of `n_blocks` blocks of equally many rows, and the end of the last."""
+    return np.minimum(np.arange(n_blocks + 1) * max(1, -(-n_rows // n_blocks)), n_rows)
+
+
 def csr_blocks(
     pairs: DataFrame,
     row: str,
     col: str,
     columns: Mapping[str, str],
-    n_rows: int,
-    n_blocks: int,
+    starts: np.ndarray,
     newest: Newest | None = None,
 ) -> Blocks:
-    """The pairs as `n_blocks` blocks of equally many rows; a block without pairs has no record.
+    """The pairs as blocks of rows, block b from row starts[b] to starts[b + 1] (exclusive); one without pairs has no
+    record.
 
-    pairs: int columns `row` (below n_rows) and `col`, unique together, and those of `columns` (numpy type by name),
-    none null.  newest: what is kept of a row; the time is not among the blocks' columns then.
+    pairs: int columns `row` (below the last start) and `col`, unique together, and those of `columns` (numpy type by
+    name), none null.  newest: what is kept of a row; the time is not among the blocks' columns then.
     """
-    per_block = max(1, -(-n_rows // n_blocks))
     given = {row: _ROW, col: _COL, **columns}
-    cut = _cut(tuple(given.items()), per_block, newest)
-    chunks = pairs.select(*given).mapInArrow(cut, _schema("block int", given))
+    chunks = cut_pairs(pairs, row, col, columns, starts, newest)
     left = {name: dtype for name, dtype in columns.items() if newest is None or name != newest.time}
-    placed = chunks.repartitionById(n_blocks, F.col("block"))
-    frame = placed.mapInArrow(
-        _join(tuple(given.items()), per_block, n_rows, newest), _schema(BLOCK_FIELDS, {_COLS: _COL, **left})
-    )
+    placed = chunks.repartitionById(max(1, len(starts) - 1), F.col("block"))
+    frame = placed.mapInArrow(_join(tuple(given.items()), starts, newest), _schema(BLOCK_FIELDS, {_COLS: _COL, **left}))
     return Blocks(frame, left)
+
+
+def cut_pairs(
+    pairs: DataFrame, row: str, col: str, columns: Mapping[str, str], starts: np.ndarray, newest: Newest | None = None
+) -> DataFrame:
+    """The pairs that a task met together, one record per block: `block`, and every column as the bytes of an array."""
+    given = {row: _ROW, col: _COL, **columns}
+    return pairs.select(*given).mapInArrow(_cut(tuple(given.items()), starts, newest), _schema("block int", given))
 
 
 _COLS = "cols"
@@ -163,7 +172,7 @@ def _schema(head: str, columns: Mapping[str, str]) -> str:
 
 
 def _cut(
-    columns: tuple[tuple[str, str], ...], per_block: int, newest: Newest | None
+    columns: tuple[tuple[str, str], ...], starts: np.ndarray, newest: Newest | None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Batches of pairs to chunks: the pairs of one block that a task met together, a binary value per column."""
 
@@ -172,16 +181,16 @@ def _cut(
         for batch in batches:
             held.append(batch)
             if sum(one.num_rows for one in held) >= _PAIRS_AT_ONCE:
-                yield _chunks(held, columns, per_block, newest)
+                yield _chunks(held, columns, starts, newest)
                 held = []
         if held:
-            yield _chunks(held, columns, per_block, newest)
+            yield _chunks(held, columns, starts, newest)
 
     return cut
 
 
 def _chunks(
-    held: list[pa.RecordBatch], columns: tuple[tuple[str, str], ...], per_block: int, newest: Newest | None
+    held: list[pa.RecordBatch], columns: tuple[tuple[str, str], ...], starts: np.ndarray, newest: Newest | None
 ) -> pa.RecordBatch:
     table = pa.Table.from_batches(held)
     arrays = {name: table[name].to_numpy().astype(dtype, copy=False) for name, dtype in columns}
@@ -192,11 +201,11 @@ def _chunks(
         indptr = np.append(np.flatnonzero(np.diff(rows[order], prepend=-1)), len(rows))
         kept = order[newest_entries(indptr, cols[order], arrays[newest.time][order], newest.n)]
         arrays = {name: array[kept] for name, array in arrays.items()}
-    block = arrays[columns[0][0]] // per_block
+    block = np.searchsorted(starts, arrays[columns[0][0]], side="right") - 1
     order = np.argsort(block, kind="stable")
-    starts = np.flatnonzero(np.diff(block[order], prepend=-1))
-    cuts = np.append(starts, len(order))
-    fields: dict[str, pa.Array] = {"block": pa.array(block[order][starts], pa.int32())}
+    firsts = np.flatnonzero(np.diff(block[order], prepend=-1))
+    cuts = np.append(firsts, len(order))
+    fields: dict[str, pa.Array] = {"block": pa.array(block[order][firsts], pa.int32())}
     for name, array in arrays.items():
         ordered = array[order]
         fields[name] = pa.array([ordered[a:b].tobytes() for a, b in pairwise(cuts)], pa.binary())
@@ -204,7 +213,7 @@ def _chunks(
 
 
 def _join(
-    columns: tuple[tuple[str, str], ...], per_block: int, n_rows: int, newest: Newest | None
+    columns: tuple[tuple[str, str], ...], starts: np.ndarray, newest: Newest | None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The chunks of one block, which are all that a partition holds, to its record."""
 
@@ -213,13 +222,14 @@ def _join(
         if not held:
             return
         table = pa.Table.from_batches(held)
-        first = table["block"][0].as_py() * per_block
+        number = table["block"][0].as_py()
+        first = int(starts[number])
         rows, cols, *values = (
             np.concatenate([read_array(table[name], at, dtype) for at in range(table.num_rows)])
             for name, dtype in columns
         )
         order = np.lexsort((cols, rows))
-        lengths = np.bincount(rows - first, minlength=min(per_block, n_rows - first))
+        lengths = np.bincount(rows - first, minlength=int(starts[number + 1]) - first)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         named = {name: array[order] for (name, _), array in zip(columns[2:], values, strict=True)}
         block = RowBlock(first, indptr, cols[order], named)

@@ -23,9 +23,9 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, read_array
+from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, even_starts, read_array
 from recsys_spark.adapters.sent import check_bytes
-from recsys_spark.config import SimilaritySettings
+from recsys_spark.fit_settings import SimilaritySettings
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.item_blocks import item_blocks
 from recsys_spark.kernels.item_cf import (
@@ -114,7 +114,7 @@ def _row_blocks(pairs: DataFrame, n_rows: int, n_blocks: int, max_row: int) -> B
         F.least("weight", F.lit(MAX_WEIGHT)).cast("float").alias("weight"),
         F.unix_micros("last_time").alias("time"),
     )
-    blocks = csr_blocks(bounded, "row_idx", "col_idx", _COLUMNS, n_rows, n_blocks, Newest("time", max_row))
+    blocks = csr_blocks(bounded, "row_idx", "col_idx", _COLUMNS, even_starts(n_rows, n_blocks), Newest("time", max_row))
     blocks.frame.persist(StorageLevel.MEMORY_AND_DISK)
     return blocks
 

@@ -1,7 +1,6 @@
 """Lists of single users from what is near, over the cluster, around `kernels.neighbor_scores`.
 
-Owns: the users' rows with what may not be shown to them, and the records of `source_candidates`.  Called by the sources
-`item_cf` and `user_cf`.
+Owns: the users' rows with what may not be shown to them.  Called by the sources `item_cf` and `user_cf`.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,20 +13,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import is_hidden
-from recsys_spark.adapters.csr import Blocks, RowBlock, blocks_for, csr_blocks
+from recsys_spark.adapters.csr import Blocks, RowBlock, blocks_for, csr_blocks, even_starts
+from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.config import Candidates
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import RANKED_IDX
-from recsys_spark.tables.spark import spark_type
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
 
 _COLUMNS = {"weight": "float32", "time": "int64", "hidden": "bool"}
-_LISTS_SCHEMA = f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}"
 
 _DAY_US = 86_400_000_000
 
@@ -45,7 +41,7 @@ def user_blocks(interactions: DataFrame, n_users: int, candidates: Candidates, c
         is_hidden(candidates, cutoff).alias("hidden"),
     )
     n_blocks = blocks_for(interactions.sparkSession, interactions.count(), _BLOCK_BYTES)
-    return csr_blocks(pairs, "user_idx", "item_idx", _COLUMNS, n_users, n_blocks)
+    return csr_blocks(pairs, "user_idx", "item_idx", _COLUMNS, even_starts(n_users, n_blocks))
 
 
 def newest_weighted(n_items: int, n_newest: int, half_life_days: float, cutoff: datetime) -> History:
@@ -85,7 +81,7 @@ def score_users(
     neighbors: of every key of a history its items and similarities, without what nobody is shown.
     """
     sent = blocks.frame.sparkSession.sparkContext.broadcast(neighbors)
-    return blocks.frame.mapInArrow(_score(blocks, history, sent, n_items, source, k, normalize), _LISTS_SCHEMA)
+    return blocks.frame.mapInArrow(_score(blocks, history, sent, n_items, source, k, normalize), USER_LISTS)
 
 
 def _score(
@@ -97,27 +93,6 @@ def _score(
         for block in read(batches):
             hidden = block.kept(block.columns["hidden"]).csr("weight", n_items)
             lists = score_neighbors(history(block), sent.value, hidden, k, normalize)
-            yield _lists_batch(source, block.first, lists)
+            yield user_lists(source, block.first + np.arange(block.n_rows), lists)
 
     return score
-
-
-def _lists_batch(source: str, first: int, lists: Ranked) -> pa.RecordBatch:
-    lengths = np.diff(lists.indptr)
-    users = np.flatnonzero(lengths)
-    listed = arrow_type(RANKED_IDX)
-    ranks = np.arange(len(lists.indices)) - np.repeat(lists.indptr[:-1], lengths) + 1
-    entries = pa.StructArray.from_arrays(
-        [pa.array(lists.indices), pa.array(ranks.astype(np.int32)), pa.array(lists.scores)],
-        fields=list(listed.value_type),
-    )
-    offsets = np.append(lists.indptr[:-1][users], lists.indptr[-1]).astype(np.int32)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([source] * len(users), pa.string()),
-            pa.array((first + users).astype(np.int32)),
-            pa.nulls(len(users), pa.string()),
-            pa.ListArray.from_arrays(pa.array(offsets), entries, type=listed),
-        ],
-        names=["source", "user_idx", "segment", "items"],
-    )

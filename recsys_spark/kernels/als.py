@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ridge_rows import Rows, solve_all, work_for
+from recsys_spark.kernels.ridge_rows import MAX_CONDITION, Rows, Solution, solve_all, work_for
 
 # A row with fewer entries than this part of the factors is solved in its dual form.
 _DUAL_SHARE = 0.75
@@ -50,14 +50,6 @@ class Fixed(NamedTuple):
     n_cols: int
 
 
-class Solved(NamedTuple):
-    """X: float32 (n_rows, f).  losses: minimum of each row's loss, with its ridge; penalties: that ridge; float64."""
-
-    X: np.ndarray
-    losses: np.ndarray
-    penalties: np.ndarray
-
-
 def gramian(Y: np.ndarray) -> np.ndarray:
     """Y.T @ Y, float64 (f, f); partial sums of blocks of rows may be added up."""
     total = np.zeros((Y.shape[1], Y.shape[1]))
@@ -85,7 +77,7 @@ def fixed_side(Y: np.ndarray, eigenvalues: np.ndarray, basis: np.ndarray, n_cols
     return Fixed(Y @ basis.astype(np.float32), eigenvalues, basis, n_cols)
 
 
-def solve_rows(weights: Csr, fixed: Fixed, ridge: Ridge) -> Solved:
+def solve_rows(weights: Csr, fixed: Fixed, ridge: Ridge) -> Solution:
     """Factors of each row of `weights` with the other side held fixed.
 
     weights: r_ui >= 0, (n_rows, rows of `fixed.rotated`); a weight of 0 is as good as no entry, and a row of such has
@@ -100,19 +92,21 @@ def solve_rows(weights: Csr, fixed: Fixed, ridge: Ridge) -> Solved:
     ridges = row_ridges(lengths, fixed.n_cols, ridge)
     filled = np.flatnonzero(lengths)
     _check_ridge(ridges[filled], fixed)
-    X = np.zeros((weights.n_rows, factors), np.float32)
     # Rows of one length have one ridge, and systems of one shape.
     order = filled[np.argsort(lengths[filled], kind="stable")]
-    rows = Rows(weights.indptr, weights.indices, w, ridges, order)
-    dual_below = dual_bound(factors)
-    work, careful = (work_for(factors, dual_below, dtype) for dtype in (np.float32, np.float64))
-    losses, penalties, failed = solve_all(rows, fixed.rotated, fixed.eigenvalues, dual_below, work, careful, X)
-    if failed >= 0 or not np.isfinite(X).all():
+    n_rows, dual_below = weights.n_rows, dual_bound(factors)
+    found = Solution(np.zeros((n_rows, factors), np.float32), np.zeros(n_rows), np.zeros(n_rows))
+    # In float64 what float32 cannot: most fits have no such row, and never compile for it.
+    for dtype, max_condition in ((np.float32, MAX_CONDITION), (np.float64, np.inf)):
+        if len(order):
+            rows, work = Rows(weights.indptr, weights.indices, w, ridges, order), work_for(factors, dual_below, dtype)
+            order = solve_all(rows, fixed.rotated, fixed.eigenvalues, dual_below, work, max_condition, found)
+    if len(order) or not np.isfinite(found.X).all():
         raise KernelError(
             f"als: expected a solution for every row, got none with weights up to {weights.values.max():g} and ridges "
             f"down to {ridges[filled].min():g}; raise als.regularization, or lower als.alpha or the weights"
         )
-    return Solved(X @ fixed.basis.T.astype(np.float32), losses, penalties)
+    return found._replace(X=found.X @ fixed.basis.T.astype(np.float32))
 
 
 def dual_bound(factors: int) -> int:
@@ -134,11 +128,12 @@ def row_costs(n_entries: np.ndarray, n_rows: np.ndarray, factors: int) -> np.nda
 
 
 def initial_factors(first: int, end: int, factors: int, seed: int) -> np.ndarray:
-    """Factors of rows `first` to `end` (exclusive) to start from, float32, uniform with deviation 0.1 / sqrt(factors).
+    """Factors of rows `first` to `end` (exclusive) to start from, float32, uniform with deviation 1 / sqrt(factors).
 
-    A row's numbers depend on the seed and the row alone.  The deviation is that of Rendle et al. 2021, section 5.
+    A row's numbers depend on the seed and the row alone.  A tenth of that deviation (Rendle et al. 2021, section 5) is
+    so near to 0, where the objective is level, that with a strong ridge the first passes hardly lower it.
     """
-    bound = 0.1 * np.sqrt(3.0 / factors)
+    bound = np.sqrt(3.0 / factors)
     at = np.arange(first * factors, end * factors, dtype=np.uint64).reshape(end - first, factors)
     return np.asarray(bound * (2.0 * _uniform(at, seed) - 1.0), np.float32)
 

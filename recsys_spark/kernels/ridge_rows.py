@@ -24,7 +24,7 @@ from recsys_spark.kernels.cholesky import FASTMATH, add_gram, factorize, product
 
 # Bound on the condition number of what is solved in float32: three digits of seven are left in the worst case; five, as
 # measured.
-_MAX_CONDITION = 1e4
+MAX_CONDITION = 1e4
 
 # Order of a system from which steps are faster than a factorisation: so much, and one for so many factors; measured at
 # 64 to 512 factors and confidences of 2 to 400.
@@ -63,6 +63,14 @@ class Work(NamedTuple):
     image: np.ndarray
 
 
+class Solution(NamedTuple):
+    """Where solutions go.  X: float32 (n_rows, f).  losses: minimum of each row's loss; penalties: its ridge's part."""
+
+    X: np.ndarray
+    losses: np.ndarray
+    penalties: np.ndarray
+
+
 def work_for(factors: int, dual_below: int, dtype: type) -> Work:
     """Working memory for rows of any length, float32 or float64."""
     order = max(factors, dual_below)
@@ -78,32 +86,29 @@ def iterate_from(factors: int) -> int:
 
 @njit(cache=True, nogil=True)
 def solve_all(
-    rows: Rows, Y: np.ndarray, eigenvalues: np.ndarray, dual_below: int, work: Work, careful: Work, X: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Solves the rows of `rows.order` into X; of every row the minimum of its loss, and the part of it that is ridge.
+    rows: Rows, Y: np.ndarray, eigenvalues: np.ndarray, dual_below: int, work: Work, max_condition: float, to: Solution
+) -> np.ndarray:
+    """Solves the rows of `rows.order`; those that it could not, int64 (n,).
 
-    Y: (n_cols, f) float32, in the basis of the eigenvalues; so is X.  work, careful: float32 and float64.
-    The last value: a row whose system has no solution, or -1.
+    Y: (n_cols, f) float32, in the basis of the eigenvalues; so is what is solved.  max_condition: rows above this bound
+    are not solved, and in float64, where it is infinite, none is for that.
     """
-    losses, penalties = np.zeros(len(X)), np.zeros(len(X))
-    failed, last = -1, np.nan
+    n_left, left = 0, np.empty(len(rows.order), np.int64)
+    last = np.nan
     for row in rows.order:
         ridge = rows.ridges[row]
         if ridge != last:  # rows come by length, and the ridge depends on that
             for k in range(len(eigenvalues)):
-                careful.scale[k] = 1.0 / np.sqrt(eigenvalues[k] + ridge)
-                work.scale[k] = careful.scale[k]
+                work.scale[k] = 1.0 / np.sqrt(eigenvalues[k] + ridge)
             last = ridge
-        start, end = rows.indptr[row], rows.indptr[row + 1]
-        loss = _solve_row(rows, start, end, Y, dual_below, work, _MAX_CONDITION)
+        loss = _solve_row(rows, rows.indptr[row], rows.indptr[row + 1], Y, dual_below, work, max_condition)
         if loss >= 0.0:
-            penalties[row] = ridge * _unscale(work, X[row])
+            to.losses[row] = loss
+            to.penalties[row] = ridge * _unscale(work, to.X[row])
         else:
-            loss = _solve_row(rows, start, end, Y, dual_below, careful, np.inf)
-            penalties[row] = ridge * _unscale(careful, X[row])
-        losses[row] = loss
-        failed = failed if loss >= 0.0 else row
-    return losses, penalties, failed
+            left[n_left] = row
+            n_left += 1
+    return left[:n_left]
 
 
 @njit(cache=True, nogil=True)
@@ -115,6 +120,8 @@ def _solve_row(
     -1 if the bound on the condition is above `max_condition`, or rounding left the system without a solution.
     """
     n, order = end - start, len(work.z)
+    if n > _GATHERED and max_condition < np.inf:
+        return -1.0  # sums of so many terms lose digits in float32
     work.right[:] = 0
     if n > _GATHERED:
         total, leverage = _sum_up(rows, start, end, Y, work)

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.tables.scratch import Scratch, scratch_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Context:
     seed: int
     spark: SparkSession
     figures: dict[str, float] = field(default_factory=dict)
+
+    def scratch(self, step: str) -> Scratch:
+        """Where `step` keeps what must outlive a kill; dropped once the step is recorded."""
+        return scratch_of(self.config.root, self.run_id, step)
 
     @property
     def cutoff(self) -> datetime:

@@ -302,6 +302,37 @@ ITEM_NEIGHBORS = run_table(
     row_group_bytes=_LOOKUP_ROW_GROUP_BYTES,
 )
 
+_VECTOR = Column(
+    "vector", ListOf("float"), "factors, [als] factors of them; a user's and an item's product is their score"
+)
+_WEIGHT = Column("weight", "double", "sum of the weights r_ui that were fitted", check="weight >= 0")
+_N = Column("n", "int", "interactions that were fitted; 0: the vector comes from attributes alone", check="n >= 0")
+
+USER_FACTORS = run_table(
+    "user_factors",
+    "bundle",
+    "ALS factors of every user with a weighted interaction, or an attribute that was fitted",
+    (_user_id(), _USER_IDX, _VECTOR, _WEIGHT, _N),
+    key=("user_id",),
+    sort_by=("user_id",),
+)
+
+ITEM_FACTORS = run_table(
+    "item_factors",
+    "bundle",
+    "ALS factors of every item with a weighted interaction, or an attribute that was fitted",
+    (
+        _item_id(),
+        _ITEM_IDX,
+        _VECTOR,
+        _WEIGHT,
+        _N,
+        Column("shown", "boolean", "may stand in a list on the date: available as [candidates] says"),
+    ),
+    key=("item_id",),
+    sort_by=("item_id",),
+)
+
 SOURCE_CANDIDATES = run_table(
     "source_candidates",
     "work",
@@ -445,6 +476,8 @@ TABLES: dict[str, Table] = {
         USER_FEATURES,
         ITEM_FEATURES,
         ITEM_NEIGHBORS,
+        USER_FACTORS,
+        ITEM_FACTORS,
         SOURCE_CANDIDATES,
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import csr
-from recsys_spark.adapters.csr import Newest, RowBlock, block_batch, blocks_for, csr_blocks, read_blocks
+from recsys_spark.adapters.csr import Newest, RowBlock, block_batch, blocks_for, csr_blocks, even_starts, read_blocks
 
 COLUMNS = {"weight": "float32", "time": "int64", "hidden": "bool"}
 
@@ -27,7 +27,7 @@ def test_csr_blocks_hold_every_pair_once_in_the_order_of_rows_and_columns(spark:
     cells = rng.sample([(user, item) for user in range(23) for item in range(11) if user != 5], 120)
     rows = [(user, item, float(item), user * 10**12, item % 2 == 0) for user, item in cells]
     pairs = _pairs(spark, rows).repartition(3)
-    found = _blocks(csr_blocks(pairs, "user", "item", COLUMNS, 23, n_blocks).frame, COLUMNS)
+    found = _blocks(csr_blocks(pairs, "user", "item", COLUMNS, even_starts(23, n_blocks)).frame, COLUMNS)
     per_block = -(-23 // n_blocks)
     flat = []
     for block in found:
@@ -41,7 +41,11 @@ def test_csr_blocks_hold_every_pair_once_in_the_order_of_rows_and_columns(spark:
 
 def test_csr_blocks_counts_rows_and_entries_and_leaves_empty_blocks_out(spark: SparkSession) -> None:
     pairs = _pairs(spark, [(0, 1, 1.0, 1, False), (0, 2, 1.0, 1, False), (9, 1, 1.0, 1, False)])
-    rows = csr_blocks(pairs, "user", "item", COLUMNS, 10, 5).frame.select("first", "n_filled", "n_entries").collect()
+    rows = (
+        csr_blocks(pairs, "user", "item", COLUMNS, even_starts(10, 5))
+        .frame.select("first", "n_filled", "n_entries")
+        .collect()
+    )
     assert sorted(tuple(row) for row in rows) == [(0, 1, 2), (8, 1, 1)]
 
 
@@ -53,13 +57,13 @@ def test_csr_blocks_keeps_the_newest_of_each_row(
     rows = [(0, item, float(item), time, False) for item, time in ((1, 5), (2, 9), (3, 7), (4, 7))]
     pairs = _pairs(spark, [*rows, (1, 8, 8.0, 1, False)]).repartition(2)
     left = {"weight": "float32", "hidden": "bool"}
-    (block,) = _blocks(csr_blocks(pairs, "user", "item", COLUMNS, 2, 1, Newest("time", 2)).frame, left)
+    (block,) = _blocks(csr_blocks(pairs, "user", "item", COLUMNS, even_starts(2, 1), Newest("time", 2)).frame, left)
     assert (block.indptr.tolist(), block.cols.tolist()) == ([0, 2, 3], [2, 3, 8])
     assert block.columns["weight"].tolist() == [2.0, 3.0, 8.0]
 
 
 def test_csr_blocks_of_nothing_are_none(spark: SparkSession) -> None:
-    assert csr_blocks(_pairs(spark, []), "user", "item", COLUMNS, 0, 4).frame.collect() == []
+    assert csr_blocks(_pairs(spark, []), "user", "item", COLUMNS, even_starts(0, 4)).frame.collect() == []
 
 
 def test_block_batch_is_read_back_as_it_was() -> None:

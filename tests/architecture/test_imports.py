@@ -16,6 +16,7 @@ LAYERS = {
     "failpoint": 0,
     "config_file": 0,
     "setting_types": 0,
+    "fit_settings": 0,
     "kernels": 1,
     "tables": 1,
     "adapters": 2,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from recsys_spark.kernels.als import Ridge, dual_bound, solve_rows
-from recsys_spark.kernels.ridge_rows import _GATHERED, _MAX_CONDITION, Work, _iterate, iterate_from, work_for
+from recsys_spark.kernels.ridge_rows import _GATHERED, MAX_CONDITION, Work, _iterate, iterate_from, work_for
 from tests.als_oracle import (
     assert_rows_near,
     fixed,
@@ -112,7 +112,7 @@ def heavy_rows(weight: float) -> np.ndarray:
 @pytest.mark.parametrize("weight", [1e9, 1e12])
 def test_solve_all_is_right_when_one_weight_is_huge(weight: float, factors: int) -> None:
     matrix, y, ridge = heavy_rows(weight), normal_factors(2, N_COLS, factors), Ridge(1.0, 0.001, 1.0)
-    assert min(leverage(weights, y, ridge) for weights in matrix) > _MAX_CONDITION  # all are solved in float64
+    assert min(leverage(weights, y, ridge) for weights in matrix) > MAX_CONDITION  # all are solved in float64
     expected = np.array([oracle_row_of_extremes(weights, y, ridge) for weights in matrix])
     # float64 at a condition of 1e12 leaves four digits in the worst case.
     assert_rows_near(solved(matrix, y, ridge).X, expected, TOLERANCE if weight < 1e12 else 1e-4)
@@ -126,7 +126,7 @@ def test_solve_all_keeps_the_digits_that_the_condition_leaves(weight: float, fac
     for x, weights in zip(found, matrix, strict=True):
         condition = 1 + leverage(weights, y, ridge)
         # A residual of 1e-6 and the rounding of float32 sums, at most times the condition; float64 above its bound.
-        single = (1e-6 + 6e-8 * np.sqrt((weights > 0).sum())) * condition if condition < _MAX_CONDITION else 0.0
+        single = (1e-6 + 6e-8 * np.sqrt((weights > 0).sum())) * condition if condition < MAX_CONDITION else 0.0
         assert_rows_near(x[None], oracle_rows(weights[None], y, ridge), TOLERANCE + single)
 
 
@@ -205,7 +205,7 @@ def test_solve_all_factorises_where_iteration_does_not_converge(factors: int, n:
     assert (n < dual_bound(factors)) == (factors == 128)  # one is dual, one is primal
     ridge = Ridge(1.0, 0.01, 0.0)
     assert n >= iterate_from(factors)
-    assert leverage(weights[0], y, ridge) < _MAX_CONDITION
+    assert leverage(weights[0], y, ridge) < MAX_CONDITION
     # Orthonormal vectors: every score is a fraction of its own, (1 + w) / (1 + w + ridge).
     scores = np.where(weights > 0, (1 + weights) / (1 + weights + 0.01), 0)
     found = solved(weights, y, ridge)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from recsys_spark import sources
 from recsys_spark.plan import step
 from recsys_spark.sources import SourceParams, check_params, discover, load
-from recsys_spark.steps import item_cf
+from recsys_spark.steps import als, item_cf
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
@@ -52,8 +52,10 @@ def _inputs(spark: SparkSession, config, events: DataFrame) -> tuple[dict[str, D
     users = make_users(spark, {f"u{number}": {"attributes": {"country": "FR"}} for number in range(30)})
     tables = {"events": events, "items": make_items(spark, {}), "users": users}
     tables = run_steps(tables, context)
-    needed = any("item_neighbors" in load(name).READS for name in config.sources.enabled)
-    return tables | (item_cf.run(tables, context) if needed else {}), context
+    needed = {table for name in config.sources.enabled for table in load(name).READS}
+    for module, outputs in ((item_cf, {"item_neighbors"}), (als, {"user_factors", "item_factors"})):
+        tables |= module.run(tables, context) if needed & outputs else {}
+    return tables, context
 
 
 def _settings(name: str, make_config):

@@ -1,0 +1,237 @@
+"""How the factors of the fixed side reach the tasks that solve the other: three exchanges with one result.
+
+Owns: what a half-iteration sends, and the stored form of factors.  Called by `adapters.als`.
+
+local       the driver solves every block itself: for logs so small that Spark's own work would be most of it.
+broadcast   every worker is sent all factors of the fixed side, rotated once.
+shuffle     every block sends each block of the other side those of its rows which that block needs, through a shuffle;
+            the driver holds Gramians and one record per block, whatever the number of rows.
+
+A task reads its block of the matrix from the scratch, writes the factors that it solved there, and answers with a few
+numbers: neither the matrix nor the factors pass through the driver or the JVM twice.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.als_blocks import Side, read_block
+from recsys_spark.adapters.csr import read_array
+from recsys_spark.kernels.als import Fixed, Ridge, diagonal, fixed_side, gramian, solve_rows
+from recsys_spark.kernels.csr import Csr
+from recsys_spark.tables.scratch import Scratch
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The stored factors of a side after half-iteration `half`; block b is an array (rows, f)."""
+
+    side: Side
+    half: int
+
+    def name(self, block: int) -> str:
+        """Name of the array of a block."""
+        return f"{self.side.name}-half-{self.half:05d}-{block:05d}"
+
+    def gramian_name(self, block: int) -> str:
+        """Name of the Gramian of a block."""
+        return f"{self.name(block)}-gramian"
+
+
+class Solved(NamedTuple):
+    """What a block answers: sums over its rows, and the hash of what was stored."""
+
+    block: int
+    loss: float
+    penalty: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Half:
+    """A half-iteration: `solved` from `fixed`.
+
+    at_least: rows of entities with fewer entries stay out of it, with factors of zero.  only_below: nothing but such
+    rows is solved, the others are those of this earlier half.
+    """
+
+    solved: Factors
+    fixed: Factors
+    ridge: Ridge
+    at_least: int = 1
+    only_below: int | None = None
+
+
+_SOLVED = "block int, loss double, penalty double, sha256 string"
+_SENT = "block int, rows binary, vectors binary"
+
+
+def store_factors(scratch: Scratch, factors: Factors, block: int, vectors: np.ndarray) -> str:
+    """Stores the factors of a block and their Gramian; the hash of the factors."""
+    scratch.write(factors.gramian_name(block), gramian(vectors))
+    scratch.write(factors.name(block), vectors)
+    return scratch.sha256(factors.name(block))
+
+
+def sum_gramians(scratch: Scratch, factors: Factors, of_attributes: bool, size: int) -> np.ndarray:
+    """The Gramian of all entities or of all attributes of a side, (size, size): a sum over blocks in their order."""
+    total = np.zeros((size, size))
+    for block in factors.side.blocks(of_attributes):
+        total += scratch.read(factors.gramian_name(block))
+    return total
+
+
+def read_factors(scratch: Scratch, factors: Factors, size: int) -> np.ndarray:
+    """All factors of a side, float32 (n_rows, size)."""
+    parts = [scratch.read(factors.name(block)) for block in range(factors.side.n_blocks)]
+    return np.concatenate([np.empty((0, size), np.float32), *parts])
+
+
+def solve_half(spark: SparkSession, exchange: str, half: Half, size: int, scratch: Scratch) -> list[Solved]:
+    """Solves and stores every block of a side."""
+    fixed, found = half.fixed, []
+    of_entities = sum_gramians(scratch, fixed, False, size)
+    of_all = of_entities + sum_gramians(scratch, fixed, True, size)
+    # Attributes know nothing of attributes: their rows see the entities of the other side alone.
+    for of_attributes, gram, n_cols in ((False, of_all, fixed.side.n_rows), (True, of_entities, fixed.side.n_entities)):
+        blocks = half.solved.side.blocks(of_attributes)
+        if blocks:
+            solve = {"local": _solve_local, "broadcast": _solve_broadcast, "shuffle": _solve_shuffled}[exchange]
+            found += solve(spark, half, blocks, (*diagonal(gram), n_cols), scratch)
+    return sorted(found)
+
+
+# Eigenvalues, basis and number of columns of the fixed side: see `kernels.als.Fixed`.
+_Space = tuple[np.ndarray, np.ndarray, int]
+
+
+def _solve_local(spark: SparkSession, half: Half, blocks: list[int], space: _Space, scratch: Scratch) -> list[Solved]:
+    fixed = fixed_side(read_factors(scratch, half.fixed, len(space[0])), *space)
+    return [_solve_block(scratch, half, block, fixed) for block in blocks]
+
+
+def _solve_broadcast(
+    spark: SparkSession, half: Half, blocks: list[int], space: _Space, scratch: Scratch
+) -> list[Solved]:
+    sent = spark.sparkContext.broadcast(fixed_side(read_factors(scratch, half.fixed, len(space[0])), *space))
+
+    def solve(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for place in batch["id"].to_pylist():
+                yield _answer(_solve_block(scratch, half, blocks[place], sent.value))
+
+    # One task for each block: they are of about equal work, and few.
+    found = _solved(spark.range(0, len(blocks), 1, len(blocks)).mapInArrow(solve, _SOLVED))
+    sent.destroy()
+    return found
+
+
+def _solve_shuffled(
+    spark: SparkSession, half: Half, blocks: list[int], space: _Space, scratch: Scratch
+) -> list[Solved]:
+    senders = [b for b in range(half.fixed.side.n_blocks) if b in half.fixed.side.filled]
+    sent = (
+        spark.range(0, max(1, len(senders)), 1, max(1, len(senders)))
+        .mapInArrow(_send(half, senders, blocks, scratch), _SENT)
+        .repartitionById(len(blocks), F.col("block"))
+    )
+    return _solved(sent.mapInArrow(_receive(half, blocks, space, scratch), _SOLVED))
+
+
+def _solved(frame: DataFrame) -> list[Solved]:
+    return [Solved(row["block"], row["loss"], row["penalty"], row["sha256"]) for row in frame.toArrow().to_pylist()]
+
+
+def _answer(solved: Solved) -> pa.RecordBatch:
+    fields = {name: [value] for name, value in solved._asdict().items()}
+    return pa.RecordBatch.from_pydict({**fields, "block": pa.array([solved.block], pa.int32())})
+
+
+def _send(
+    half: Half, senders: list[int], blocks: list[int], scratch: Scratch
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Of each block of the fixed side the rows that each block to be solved needs.
+
+    The fixed side's own block of the matrix says which these are: its entries are the links.  Every block is sent
+    something, be it empty, because a task without a message would not store its factors.
+    """
+    starts = np.array(half.solved.side.starts)
+
+    def send(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for place in batch["id"].to_pylist():
+                if not senders:
+                    none = np.empty(0, np.int32)
+                    yield from (_message(to, none, none) for to in range(len(blocks)))
+                    continue
+                block = senders[place]
+                links = read_block(scratch, half.fixed.side, block, half.solved.side.n_rows)
+                vectors = scratch.read(half.fixed.name(block))
+                rows, target = links.rows, np.searchsorted(starts, links.indices, side="right") - 1
+                for to, number in enumerate(blocks):
+                    needed = np.unique(rows[target == number])
+                    first = half.fixed.side.starts[block]
+                    yield _message(to, (needed + first).astype(np.int32), vectors[needed])
+
+    return send
+
+
+def _message(to: int, rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            "block": pa.array([to], pa.int32()),
+            "rows": pa.array([rows.tobytes()], pa.binary()),
+            "vectors": pa.array([vectors.tobytes()], pa.binary()),
+        }
+    )
+
+
+def _receive(
+    half: Half, blocks: list[int], space: _Space, scratch: Scratch
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def receive(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        number, rows, vectors = None, [np.empty(0, np.int32)], [np.empty((0, len(space[0])), np.float32)]
+        for batch in batches:
+            for place, to in enumerate(batch["block"].to_pylist()):
+                number = blocks[to]
+                rows.append(read_array(batch["rows"], place, "int32"))
+                vectors.append(read_array(batch["vectors"], place, "float32").reshape(-1, len(space[0])))
+        if number is not None:
+            known = np.concatenate(rows)
+            order = np.argsort(known)
+            fixed = fixed_side(np.concatenate(vectors)[order], *space)
+            yield _answer(_solve_block(scratch, half, number, fixed, known[order]))
+
+    return receive
+
+
+def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Fixed, known: np.ndarray | None = None) -> Solved:
+    """Solves and stores a block.  known: rows of the fixed side that `fixed` holds, ascending; None: all."""
+    side = half.solved.side
+    weights = read_block(scratch, side, block, half.fixed.side.n_rows)
+    if known is not None:
+        places = np.searchsorted(known, weights.indices).astype(np.int32)
+        weights = Csr(weights.indptr, places, weights.values, len(known))
+    of_entities = side.starts[block] < side.n_entities
+    below = (weights.lengths < half.at_least) & of_entities
+    if half.only_below is not None:
+        found = solve_rows(_only(weights, below), fixed, half.ridge)
+        earlier = scratch.read(Factors(side, half.only_below).name(block))
+        vectors = np.where(below[:, None], found.X, earlier)
+    else:
+        found = solve_rows(_only(weights, ~below) if below.any() else weights, fixed, half.ridge)
+        vectors = found.X
+    sha256 = store_factors(scratch, half.solved, block, vectors)
+    return Solved(block, float(found.losses.sum()), float(found.penalties.sum()), sha256)
+
+
+def _only(weights: Csr, wanted: np.ndarray) -> Csr:
+    """`weights` with the rows that are not wanted empty."""
+    kept = np.repeat(wanted, weights.lengths)
+    indptr = np.concatenate([[0], np.cumsum(np.where(wanted, weights.lengths, 0))])
+    return Csr(indptr, weights.indices[kept], weights.values[kept], weights.n_cols)

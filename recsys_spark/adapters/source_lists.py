@@ -1,0 +1,36 @@
+"""Lists of single users as records of `source_candidates`.
+
+Owns: the form in which a source's lists leave a task.  Called by the adapters that score users.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.tables.arrow import arrow_type
+from recsys_spark.tables.catalog import RANKED_IDX
+from recsys_spark.tables.spark import spark_type
+
+USER_LISTS = f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}"
+
+
+def user_lists(source: str, users: np.ndarray, lists: Ranked) -> pa.RecordBatch:
+    """A record per list that is not empty; users: user_idx of each, (n,)."""
+    lengths = np.diff(lists.indptr)
+    filled = np.flatnonzero(lengths)
+    listed = arrow_type(RANKED_IDX)
+    ranks = np.arange(len(lists.indices)) - np.repeat(lists.indptr[:-1], lengths) + 1
+    entries = pa.StructArray.from_arrays(
+        [pa.array(lists.indices), pa.array(ranks.astype(np.int32)), pa.array(lists.scores)],
+        fields=list(listed.value_type),
+    )
+    offsets = np.append(lists.indptr[:-1][filled], lists.indptr[-1]).astype(np.int32)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([source] * len(filled), pa.string()),
+            pa.array(users[filled].astype(np.int32)),
+            pa.nulls(len(filled), pa.string()),
+            pa.ListArray.from_arrays(pa.array(offsets), entries, type=listed),
+        ],
+        names=["source", "user_idx", "segment", "items"],
+    )

@@ -1,0 +1,109 @@
+"""The best items of every user by the product of their vectors, over the cluster, around `kernels.top_k`.
+
+Owns: the items that are searched, and how a block's users, their vectors and what they may not be shown meet.  Called
+by the source `als`.
+
+Pairs of user and hidden item, and users' vectors, are cut into chunks per block of users; one shuffle brings a block's
+chunks together.  The items are sent to every worker, at most MAX_VECTOR_BYTES of them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
+from recsys_spark.adapters.sent import check_bytes
+from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
+from recsys_spark.adapters.vectors import cut_vectors, matrix_of, read_chunk
+from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.top_k import Items, damped, search_items, top_k
+
+# A million vectors of 64 numbers; the driver and every worker hold one copy.
+MAX_VECTOR_BYTES = 256 << 20
+
+_BLOCKS_PER_CORE = 2
+_USERS_PER_BLOCK = 2_000  # a task costs as much as the search for so many users among ten thousand items
+_BLOCK_BYTES = 256 << 20  # of users' vectors, lists and hidden items that a task holds; about half of them hidden items
+_LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record
+_SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
+
+
+def fit_items(factors: DataFrame, n_items: int, norm_exponent: float, where: str, setting: str) -> Items:
+    """The items that may be shown, ready to be searched and sent, their vectors times norm^(norm_exponent - 1).
+
+    factors: item_idx (below n_items), vector, shown.  Raises KernelError if all vectors are more than MAX_VECTOR_BYTES;
+    `setting` is what to lower then.
+    """
+    first: Any = factors.select(F.size("vector").alias("size")).first()
+    size = first["size"] if first else 1
+    check_bytes(where, "vectors", n_items * size * 4, MAX_VECTOR_BYTES, setting)
+    table = factors.select("item_idx", "vector", "shown").toArrow().combine_chunks()
+    vectors, listed = np.zeros((n_items, size), np.float32), np.empty(0, np.int32)
+    if table.num_rows:
+        idx = table["item_idx"].to_numpy()
+        vectors[idx] = matrix_of(table["vector"].combine_chunks())
+        listed = idx[table["shown"].to_numpy()]
+    return search_items(damped(vectors, norm_exponent), listed)
+
+
+def search_users(users: DataFrame, hidden: DataFrame, n_users: int, items: Items, source: str, k: int) -> DataFrame:
+    """Rows of `source_candidates`: the `k` best of `items` for every user with a vector.
+
+    users: user_idx, vector (array<float>).  hidden: user_idx, item_idx, unique: what a user is not shown; every
+    item_idx is below the number of items that `items` was made of.
+    """
+    spark = users.sparkSession
+    size = items.vectors.shape[1]
+    per_block = max(1, _BLOCK_BYTES // 2 // (k * _LIST_BYTES + size * 12))
+    busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_users // _USERS_PER_BLOCK)
+    starts = even_starts(n_users, max(1, busy, -(-n_users // per_block)))
+    n_blocks = len(starts) - 1
+    vectors = cut_vectors(users, "user_idx", starts).withColumn("cols", F.lit(None).cast("binary"))
+    pairs = cut_pairs(hidden, "user_idx", "item_idx", {}, starts).select(
+        "block",
+        F.col("user_idx").alias("rows"),
+        F.lit(None).cast("binary").alias("vectors"),
+        F.col("item_idx").alias("cols"),
+    )
+    sent = spark.sparkContext.broadcast(items)
+    placed = vectors.unionByName(pairs).repartitionById(n_blocks, F.col("block"))
+    return placed.mapInArrow(_search(sent, source, k), USER_LISTS)
+
+
+def _search(sent: Any, source: str, k: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        items: Items = sent.value
+        size, known, rows, cols = items.vectors.shape[1], [], [], []
+        for batch in batches:
+            for at in range(batch.num_rows):
+                if batch["vectors"][at].is_valid:
+                    known.append(read_chunk(batch, at, size))
+                else:
+                    rows.append(read_array(batch["rows"], at, "int32"))
+                    cols.append(read_array(batch["cols"], at, "int32"))
+        if known:
+            users = np.concatenate([chunk[0] for chunk in known])
+            order = np.argsort(users)
+            queries = np.concatenate([chunk[1] for chunk in known])[order]
+            del known
+            hidden = _hidden(users[order], rows, cols, len(items.places))
+            yield user_lists(source, users[order], top_k(queries, items, k, hidden, _SCORES_BYTES))
+
+    return search
+
+
+def _hidden(users: np.ndarray, rows: list[np.ndarray], cols: list[np.ndarray], n_items: int) -> Csr | None:
+    """The hidden items of `users` (ascending), as far as they are among them."""
+    if not rows:
+        return None
+    user, item = np.concatenate(rows), np.concatenate(cols)
+    place = np.searchsorted(users, user)
+    wanted = users[np.minimum(place, len(users) - 1)] == user
+    place, item = place[wanted], item[wanted]
+    order = np.lexsort((item, place))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(users)))])
+    return Csr(indptr.astype(np.int64), item[order], np.empty(0, np.float32), n_items)

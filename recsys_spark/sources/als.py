@@ -1,0 +1,37 @@
+"""What the factors say: the best items of every user by the product of their vectors.
+
+Owns: how far a long vector counts.  The factors are those of the step `als`.  Called by the step `retrieve`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from recsys_spark.setting_types import PositiveInt, Ratio
+from recsys_spark.sources import SourceContext, SourceParams
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+READS = ("item_index", "user_index", "interactions", "user_factors", "item_factors")
+
+
+class Params(SourceParams):
+    """Settings of `[sources.als]`; their meaning and defaults stand in conf/base.toml."""
+
+    norm_exponent: Ratio
+    max_items: PositiveInt
+
+
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+    """One list per user with factors, `als`: score_uj = x_u . y_j |y_j|^(norm_exponent - 1).
+
+    Raises KernelError if the items' vectors are too many to be sent to every worker.
+    """
+    from recsys_spark.adapters.blend import is_hidden
+    from recsys_spark.adapters.top_k import fit_items, search_users
+
+    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    items = fit_items(inputs["item_factors"], n_items, params.norm_exponent, "retrieve", "als.factors")
+    hidden = inputs["interactions"].where(is_hidden(context.config.candidates, context.cutoff))
+    hidden = hidden.select("user_idx", "item_idx")
+    return search_users(inputs["user_factors"], hidden, n_users, items, "als", params.max_items)

@@ -1,0 +1,91 @@
+"""A real kill in the middle of a fit costs half an iteration, and nobody can tell from the factors."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_spark.publish import head, history
+from recsys_spark.run_ledger import latest_runs, steps_of
+from recsys_spark.tables.delta_log import runs_with_rows
+from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.scratch import runs_with_scratch
+from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings
+
+pytestmark = pytest.mark.slow
+
+
+def _run(settings: Path, failpoint: str = "") -> tuple[int, str]:
+    """Exit code and output of `recsys-spark run`; what it started is ended with it."""
+    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "run"]
+    process = subprocess.Popen(
+        [*command, "--config", str(settings), "--json-logs"],
+        env=os.environ | {"RECSYS_FAILPOINT": failpoint},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output = process.communicate(timeout=600)[0].decode(errors="replace")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output
+
+
+def _shop(folder: Path, exchange: str):
+    """A shop with four days of events, and its settings file."""
+    config = make_shop(folder)
+    settings = write_settings(config, folder)
+    settings.write_text(f'{settings.read_text()}[als]\nfactors = 8\niterations = 4\nexchange = "{exchange}"\n')
+    land_catalogue(config, FIRST_DAY)
+    land_days(config, FIRST_DAY, 4)
+    return config, settings
+
+
+def _vectors(root: Path, table: str) -> dict[str, list[float]]:
+    """Vectors of the published run by id."""
+    import pyarrow.parquet as pq
+
+    run_id = head(root).run_id
+    (path,) = Path(table_path(root, table)).glob(f"run_id={run_id}/*.parquet")
+    rows = pq.ParquetFile(path).read().to_pylist()
+    return {row[f"{table.partition('_')[0]}_id"]: row["vector"] for row in rows}
+
+
+@pytest.mark.parametrize("exchange", ["local", "shuffle"])
+def test_kill_between_two_halves_of_a_fit_is_gone_on_from_there(tmp_path: Path, exchange: str) -> None:
+    """Fault row 1."""
+    config, settings = _shop(tmp_path / "killed", exchange)
+    code, output = _run(settings, "als.after_half:3")
+    assert code == -signal.SIGKILL, f"als.after_half:3 was not reached: {output}"
+    assert history(config.root) == ()
+    (run,) = latest_runs(config.root)
+    assert run["state"] == "open"
+    assert "als" not in steps_of(config.root, run["run_id"])
+    assert runs_with_rows(config.root, "item_factors") == set()
+    assert runs_with_scratch(config.root) == [run["run_id"]]
+    code, output = _run(settings)
+    assert code == 0, output
+    assert [row.run_id for row in history(config.root)] == [run["run_id"]]
+    figures = steps_of(config.root, run["run_id"])["als"]["figures"]
+    assert figures["n_resumed"] == 3.0
+    assert list(config.root.glob("_scratch/*/als/*")) == []
+
+    other, other_settings = _shop(tmp_path / "other", exchange)
+    code, output = _run(other_settings)
+    assert code == 0, output
+    expected = steps_of(other.root, head(other.root).run_id)["als"]["figures"]
+    assert figures == expected | {"n_resumed": 3.0}
+    for table in ("user_factors", "item_factors"):
+        found, uninterrupted = _vectors(config.root, table), _vectors(other.root, table)
+        assert found.keys() == uninterrupted.keys()
+        assert len(found) >= 10
+        for name, vector in uninterrupted.items():
+            # The same halves of the same numbers; 1e-5 is what the fault matrix asks for.
+            np.testing.assert_allclose(found[name], vector, rtol=0, atol=1e-5)
