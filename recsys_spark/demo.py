@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -19,22 +18,15 @@ from rich.table import Table
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.console import Console
+from recsys_spark.demo_judge import judge_bundle
 from recsys_spark.demo_logs import read_purchases, write_catalogue, write_events
 from recsys_spark.errors import ArgumentError
 from recsys_spark.features import declared_tables
-from recsys_spark.kernels.holdout import (
-    WINDOW_DAYS,
-    Figures,
-    Holdout,
-    hold_out,
-    judge_lists,
-    judge_order,
-    popular_items,
-)
+from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.lock import warehouse_lock
 from recsys_spark.lookup import show_related_of, show_user_of
 from recsys_spark.peak_memory import PeakMemory
-from recsys_spark.reader import Bundle, open_current
+from recsys_spark.reader import open_current
 from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.ledger import create_tables
 
@@ -45,7 +37,6 @@ MARKER = ".recsys-demo"
 LOG_STARTS = date(2009, 12, 1)
 DAILY_FROM = date(2011, 9, 9)  # the days before arrive as one batch
 RUN_DAY = date(2011, 9, 12)
-K = 20  # list length of the figures
 
 # A customer who comes often, one from abroad, and one who was last seen more than a year before the date.
 SHOWN_USERS = ("13199", "12569", "12777")
@@ -179,7 +170,7 @@ def play(demo: Demo) -> None:
     with demo.scene(f"6  {WINDOW_DAYS} days later"):
         _drop(demo, RUN_DAY, RUN_DAY + timedelta(days=WINDOW_DAYS))
         _take_in(demo)
-        _judge(demo, bundle)
+        judge_bundle(demo.spark, demo.config.root, bundle, read_purchases(), demo.console)
 
 
 def _drop(demo: Demo, first: date, end: date) -> None:
@@ -229,44 +220,6 @@ def _run_again(demo: Demo) -> None:
 def _versions(root: Path) -> dict[str, int]:
     """Newest Delta version of every table."""
     return {name: last_version(root, name) for name in declared_tables()}
-
-
-def _judge(demo: Demo, bundle: Bundle) -> None:
-    """Prints how well the published lists foresaw what customers newly bought, beside popularity."""
-    purchases = read_purchases()
-    holdout = hold_out(purchases, bundle.data_date)
-    lists, origins, milliseconds = _published_lists(bundle, holdout)
-    figures = {"published lists": judge_lists(lists, holdout, K)}
-    for name, window_days in (("most bought in 28 days", 28), ("most bought of all time", None)):
-        figures[name] = judge_order(popular_items(purchases, bundle.data_date, window_days), holdout, K)
-    demo.console.rich.print(_figures_table(figures))
-    n_targets = sum(len(targets) for targets in holdout.targets)
-    demo.console.say(
-        f"{len(holdout.users)} customers from before {bundle.data_date} bought {n_targets:,} items that were new to"
-        f" them within {WINDOW_DAYS} days; items that they had are taken out of every list.\n"
-        f"The published lists are what the reader returned: {origins['user']} own lists, {origins['segment']} of the"
-        f" segment, {origins['global']} for everybody; median {median(milliseconds):.1f} ms each."
-    )
-
-
-def _published_lists(bundle: Bundle, holdout: Holdout) -> tuple[dict[str, list[str]], dict[str, int], list[float]]:
-    """What the reader returns for every judged customer: item ids, how many lists of each origin, milliseconds each."""
-    lists, milliseconds = {}, []
-    origins = {"user": 0, "segment": 0, "global": 0}
-    for user_id in holdout.users:
-        started = time.perf_counter()
-        found = bundle.candidates(user_id)
-        milliseconds.append(1000 * (time.perf_counter() - started))
-        lists[user_id] = [candidate.item_id for candidate in found.items]
-        origins[found.origin] += 1
-    return lists, origins, milliseconds
-
-
-def _figures_table(figures: dict[str, Figures]) -> Table:
-    table = Table("list", f"recall@{K}", f"ndcg@{K}", title="What the lists were worth (mean over customers)")
-    for name, figure in figures.items():
-        table.add_row(name, f"{figure.recall:.4f}", f"{figure.ndcg:.4f}")
-    return table
 
 
 def _show_times(demo: Demo, seconds: float, peak_bytes: int | None) -> None:
