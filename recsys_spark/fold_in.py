@@ -8,6 +8,8 @@ import numpy as np
 
 from recsys_spark.errors import ArgumentError, KernelError
 
+_NO_EIGENVALUE = 1e-13  # part of the greatest eigenvalue below which one is rounding
+
 
 def fold_in(
     vectors: np.ndarray,
@@ -36,11 +38,12 @@ def fold_in(
         return np.zeros(len(gramian), np.float32)
     v, w = vectors[has].astype(np.float64), alpha * weights[has].astype(np.float64)
     ridge = regularization * (alpha * len(w) + n_cols) ** nu
-    system = gramian + ridge * np.eye(len(gramian)) + (v.T * w) @ v  # (f, f)
-    try:
-        return np.asarray(np.linalg.solve(system, v.T @ (1 + w)), np.float32)
-    except np.linalg.LinAlgError as err:
+    # The trace bounds the greatest eigenvalue; that the least is above rounding is known without it if the ridge is.
+    rounding = _NO_EIGENVALUE * np.trace(gramian)
+    if not ridge > rounding and not np.linalg.eigvalsh(gramian)[0] + ridge > rounding:
         raise KernelError(
             f"als.regularization: expected a ridge above 0, got {ridge:g} beside a Gramian of rank below als.factors "
             f"{len(gramian)}; raise als.regularization or lower als.factors"
-        ) from err
+        )
+    system = gramian + ridge * np.eye(len(gramian)) + (v.T * w) @ v  # (f, f)
+    return np.asarray(np.linalg.solve(system, v.T @ (1 + w)), np.float32)

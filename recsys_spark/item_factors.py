@@ -45,16 +45,18 @@ class ItemFactors:
     def score_session(self, events: Iterable[tuple[str, float]], k: int) -> tuple[Scored, ...]:
         """The `k` best items that may be shown and are not among the events, ties by the smaller item_idx.
 
-        events: item and weight, as [events.types.*] gives an event; those of one item add up, and items without factors
-        do not count.  () if none counts.  The factors of the session are those that the fit gives a user with just
-        these interactions; attributes of users, where the fit has any, are left out.
-        Raises ArgumentError if a weight is negative or not finite.
+        events: item and weight, as [events.types.*] gives an event; those of one item add up, a sum below 0 is 0, and
+        items without factors do not count.  () if none counts.  The factors of the session are those that the fit gives
+        a user with just these interactions; where it has attributes of users, or items that were folded in, without the
+        former and with the latter.
+        Raises ArgumentError if a weight is not finite.
         """
         weights: dict[int, float] = {}
         for item_id, weight in events:
             if item_id in self.places:
                 weights[self.places[item_id]] = weights.get(self.places[item_id], 0.0) + weight
         rows, r = np.array(list(weights), np.int64), np.array(list(weights.values()), np.float64)
+        r = np.where(r < 0, 0.0, r)
         alpha, regularization, nu, n_cols, exponent = (self.settings[name] for name in _SETTINGS)
         x = fold_in(self.vectors[rows], r, self.gramian, int(n_cols), alpha, regularization, nu)
         if not x.any():

@@ -83,9 +83,17 @@ def test_score_session_has_nothing_to_say_without_a_known_item(
     assert factors.score_session(events, 5) == ()
 
 
-def test_score_session_refuses_a_negative_weight(factors: ItemFactors) -> None:
-    with pytest.raises(ArgumentError, match="at least 0, got -1"):
-        factors.score_session([("i1", -1.0)], 5)
+def test_score_session_sums_weights_as_the_pipeline_does(factors: ItemFactors) -> None:
+    # What was returned is no interest, but it is not shown again either.
+    kept = factors.score_session([("i1", 2.0), ("i1", -1.0), ("i3", 1.0), ("i3", -3.0)], 5)
+    assert kept == tuple(one for one in factors.score_session([("i1", 1.0), ("i3", 0.0)], 5) if one.item_id != "i3")
+    assert factors.score_session([("i1", -1.0)], 5) == ()
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_score_session_refuses_a_weight_that_is_not_finite(factors: ItemFactors, weight: float) -> None:
+    with pytest.raises(ArgumentError, match="expected finite weights"):
+        factors.score_session([("i1", weight)], 5)
 
 
 def test_item_factors_names_a_run_without_a_fit(root: Path) -> None:

@@ -115,25 +115,11 @@ def test_stage_outputs_refuses_a_step_that_forgets_a_table(
         run_day(spark, changed, DAY)
 
 
-def test_run_day_resumes_where_the_ledger_ends(
+def test_run_day_resumes_where_the_ledger_ends_and_a_step_where_its_scratch_does(
     spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
 ) -> None:
+    """Fault row 1: the fit is not repeated, though its step was not recorded."""
     changed = make_shop(shop.root.parent, "candidates.k=5")
-    failpoint("run.after_features")
-    with pytest.raises(FailpointReached):
-        run_day(spark, changed, DAY)
-    failpoint("none")
-    report = run_day(spark, changed, DAY)
-    assert report.outcome == "published"
-    assert list(report.seconds) == ["item_cf", "als", "retrieve", "blend", "audit", "publish"]
-    assert len({run["run_id"] for run in latest_runs(shop.root) if run["run_id"] == report.run_id}) == 1
-
-
-def test_run_day_keeps_the_scratch_of_a_step_until_it_is_recorded(
-    spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
-) -> None:
-    """Fault row 1."""
-    changed = make_shop(shop.root.parent, "candidates.k=4")
     failpoint("stage.after_user_factors")
     with pytest.raises(FailpointReached):
         run_day(spark, changed, DAY)
@@ -143,6 +129,8 @@ def test_run_day_keeps_the_scratch_of_a_step_until_it_is_recorded(
     assert list(shop.root.glob(f"_scratch/{run_id}/als/half-*.json"))
     report = run_day(spark, changed, DAY)
     assert (report.run_id, report.outcome) == (run_id, "published")
+    assert list(report.seconds) == ["als", "retrieve", "blend", "audit", "publish"]
+    assert len({run["run_id"] for run in latest_runs(shop.root) if run["run_id"] == report.run_id}) == 1
     figures = steps_of(shop.root, run_id)["als"]["figures"]
     assert figures["n_resumed"] == 2 * figures["n_iterations"] + 1  # and users at the end
     assert list(shop.root.glob(f"_scratch/{run_id}/als/*")) == []

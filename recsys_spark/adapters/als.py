@@ -10,6 +10,7 @@ their history in gives.
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters.als_blocks import Side, Sizes, are_stored, fit_blocks, fit_counts, read_block
-from recsys_spark.adapters.als_exchange import Factors, Half, solve_half
+from recsys_spark.adapters.als_exchange import Factors, Half, hash_of, solve_half
 from recsys_spark.adapters.als_start import store_start
 from recsys_spark.errors import KernelError
 from recsys_spark.failpoint import failpoint
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 _LOCAL_BYTES = 16 << 20
 _ENTRY_BYTES, _NUMBER_BYTES = 16, 4  # of an entry on both sides, and of a number of a factor
 
-# The objective may rise by rounding, as part of itself.
+# The objective may rise by rounding: by this part of what it is without factors, the sum of all confidences.
 _ROUNDING = 1e-6
 
 
@@ -51,30 +52,36 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class _State:
-    """What a marker says: half-iterations done, and what is known of them.  ended: sides solved since the fit ended."""
+    """What a marker says: half-iterations done, and what is known of them.
+
+    hashes, hashes_before: of the factors of this half, and of the one before.  ended: sides solved since the fit ended.
+    """
 
     half: int
     objectives: tuple[float, ...]
     penalty: float
     hashes: tuple[str, ...]
+    hashes_before: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
 
 
 def fit_factors(
     pairs: DataFrame, sizes: Sizes, settings: Als, seed: int, scratch: Scratch, start: DataFrame | None = None
 ) -> Fit:
-    """Fits `pairs`, or goes on with the fit that is in `scratch` if it is of the same pairs, settings and seed.
+    """Fits `pairs`, or goes on with the fit that is in `scratch`, which is that of one run and so of the same input.
 
+    It starts anew if settings, seed or the spread of the pairs over users and items are others, or files are damaged.
     pairs: user_idx, item_idx (int), weight (float, above 0), unique.  start: item_idx, vector (array<float>), the
-    factors of items to start from; items that it lacks start from zero.  None, or vectors of another length: from small
-    random numbers, which depend on the seed and the item alone.
+    factors of items to start from; what it lacks starts next to zero.  None, or vectors of another length: from random
+    numbers, which depend on the seed and the item alone.
     Raises KernelError if the objective rises, or a row has no solution.
     """
     spark = pairs.sparkSession
     counts = fit_counts(pairs, sizes)
     n_pairs = int(counts["users"].sum())
     exchange = exchange_for(n_pairs, sizes, settings)
-    key = {"settings": settings.model_dump(), "seed": seed, "sizes": asdict(sizes), "n_pairs": n_pairs}
+    spread = sha256(b"".join(counts[side].tobytes() for side in ("users", "items"))).hexdigest()
+    key = {"settings": settings.model_dump(), "seed": seed, "sizes": asdict(sizes), "spread": spread}
     sides = _known_blocks(key, scratch)
     if sides is None:
         scratch.drop()
@@ -84,12 +91,13 @@ def fit_factors(
     users, items = sides
     state = _last_state(sides, settings, scratch)
     n_resumed = 0 if state is None else state.half
+    is_warm: bool | None = None
     if state is None:
-        store_start(spark, Factors(items, 0), settings.factors, seed, start, scratch)
+        is_warm = store_start(spark, Factors(items, 0), settings.factors, seed, start, scratch)
         state = _State(0, (), float("nan"), ())
     _log.info(
-        "phase=plan exchange=%s n_pairs=%d blocks=%d+%d from_half=%d",
-        *(exchange, n_pairs, users.n_blocks, items.n_blocks, n_resumed),
+        "phase=plan exchange=%s n_pairs=%d blocks=%d+%d from_half=%d warm=%s",
+        *(exchange, n_pairs, users.n_blocks, items.n_blocks, n_resumed, is_warm),
     )
     while (half := _next_half(state, sides, settings)) is not None:
         state = _advance(spark, exchange, half, state, settings, scratch)
@@ -135,11 +143,18 @@ def _last_state(sides: tuple[Side, Side], settings: Als, scratch: Scratch) -> _S
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in marker.items()}
         state = _State(**given)
         factors = Factors(sides[_side_of(state)], half)
-        found = tuple(scratch.sha256(factors.name(block)) for block in range(factors.side.n_blocks))
-        if found == state.hashes:
+        whole = _hashes(factors, scratch) == state.hashes
+        if state.ended:  # the other side is part of the result, or of the last half
+            other = Factors(sides[1 - _side_of(state)], half - 1)
+            whole = whole and _hashes(other, scratch) == state.hashes_before
+        if whole:
             return state
         _log.warning("phase=resume half=%d factors=damaged", half)
     return None
+
+
+def _hashes(factors: Factors, scratch: Scratch) -> tuple[str, ...]:
+    return tuple(hash_of(scratch, factors, block) for block in range(factors.side.n_blocks))
 
 
 def _marker(half: int) -> str:
@@ -175,7 +190,11 @@ def _has_ended(state: _State, settings: Als) -> bool:
     """Whether the fit is at its last iteration, or the last one changed the objective by less than the tolerance."""
     if state.half // 2 >= settings.iterations:
         return True
-    return state.half >= 4 and state.objectives[-3] - state.objectives[-1] < settings.tolerance * state.objectives[-1]
+    return (
+        settings.tolerance > 0
+        and state.half >= 4
+        and state.objectives[-3] - state.objectives[-1] < settings.tolerance * state.objectives[-1]
+    )
 
 
 def _advance(spark: SparkSession, exchange: str, half: Half, state: _State, settings: Als, scratch: Scratch) -> _State:
@@ -184,12 +203,13 @@ def _advance(spark: SparkSession, exchange: str, half: Half, state: _State, sett
     number, hashes = half.solved.half, tuple(one.sha256 for one in found)
     penalty = sum(one.penalty for one in found)
     if state.ended or (number % 2 == 1 and _has_ended(state, settings)):
-        after = replace(state, half=number, hashes=hashes, ended=(*state.ended, half.solved.side.name))
+        ended = (*state.ended, half.solved.side.name)
+        after = replace(state, half=number, hashes=hashes, hashes_before=state.hashes, ended=ended)
     else:
         # The minimum over the side that was solved has its own ridge in it, not that of the fixed side.
         objective = sum(one.loss for one in found) + state.penalty
-        _check_falls(state.objectives, objective)
-        after = _State(number, (*state.objectives, objective), penalty, hashes)
+        _check_falls(state.objectives, objective, _ROUNDING * sum(one.confidence for one in found))
+        after = _State(number, (*state.objectives, objective), penalty, hashes, state.hashes)
         _log.info("phase=half number=%d side=%s objective=%.9g", number, half.solved.side.name, objective)
     scratch.mark(_marker(number), asdict(after))
     if half.only_below is None:  # else it is what this half is made of, should its factors be found damaged
@@ -197,13 +217,13 @@ def _advance(spark: SparkSession, exchange: str, half: Half, state: _State, sett
     return after
 
 
-def _check_falls(objectives: tuple[float, ...], objective: float) -> None:
-    """Raises KernelError if a side's objective rose since it was last solved: every half-iteration is a minimum."""
+def _check_falls(objectives: tuple[float, ...], objective: float, rounding: float) -> None:
+    """Raises KernelError if the objective is higher than when this side was last solved, by more than `rounding`."""
     before = objectives[-2] if len(objectives) >= 2 else float("nan")
-    if objective > before * (1 + _ROUNDING):
+    if objective > before + rounding:
         raise KernelError(
             f"als: expected an objective of at most {before:.9g} after half-iteration {len(objectives) + 1}, got "
-            f"{objective:.9g}; raise als.regularization if it is next to nothing, else the scratch is damaged: rerun"
+            f"{objective:.9g}; raise als.regularization if it is next to nothing, else drop the run's scratch and rerun"
         )
 
 

@@ -8,7 +8,7 @@ shuffle     every block sends each block of the other side those of its rows whi
             the driver holds Gramians and one record per block, whatever the number of rows.
 
 A task reads its block of the matrix from the scratch, writes the factors that it solved there, and answers with a few
-numbers: neither the matrix nor the factors pass through the driver or the JVM twice.
+numbers: the matrix passes through neither the driver nor the JVM.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,11 +44,12 @@ class Factors:
 
 
 class Solved(NamedTuple):
-    """What a block answers: sums over its rows, and the hash of what was stored."""
+    """What a block answers: sums over its rows (confidence: of its entries), and the hashes of what was stored."""
 
     block: int
     loss: float
     penalty: float
+    confidence: float
     sha256: str
 
 
@@ -67,15 +68,20 @@ class Half:
     only_below: int | None = None
 
 
-_SOLVED = "block int, loss double, penalty double, sha256 string"
+_SOLVED = "block int, loss double, penalty double, confidence double, sha256 string"
 _SENT = "block int, rows binary, vectors binary"
 
 
 def store_factors(scratch: Scratch, factors: Factors, block: int, vectors: np.ndarray) -> str:
-    """Stores the factors of a block and their Gramian; the hash of the factors."""
+    """Stores the factors of a block and their Gramian; the hashes of both."""
     scratch.write(factors.gramian_name(block), gramian(vectors))
     scratch.write(factors.name(block), vectors)
-    return scratch.sha256(factors.name(block))
+    return hash_of(scratch, factors, block)
+
+
+def hash_of(scratch: Scratch, factors: Factors, block: int) -> str:
+    """The hashes of what is stored of a block, as `store_factors` gives them while it is whole."""
+    return f"{scratch.sha256(factors.name(block))} {scratch.sha256(factors.gramian_name(block))}"
 
 
 def sum_gramians(scratch: Scratch, factors: Factors, of_attributes: bool, size: int) -> np.ndarray:
@@ -125,10 +131,11 @@ def _solve_broadcast(
             for place in batch["id"].to_pylist():
                 yield _answer(_solve_block(scratch, half, blocks[place], sent.value))
 
-    # One task for each block: they are of about equal work, and few.
-    found = _solved(spark.range(0, len(blocks), 1, len(blocks)).mapInArrow(solve, _SOLVED))
-    sent.destroy()
-    return found
+    try:
+        # One task for each block: they are of about equal work, and few.
+        return _solved(spark.range(0, len(blocks), 1, len(blocks)).mapInArrow(solve, _SOLVED))
+    finally:
+        sent.destroy()
 
 
 def _solve_shuffled(
@@ -144,7 +151,7 @@ def _solve_shuffled(
 
 
 def _solved(frame: DataFrame) -> list[Solved]:
-    return [Solved(row["block"], row["loss"], row["penalty"], row["sha256"]) for row in frame.toArrow().to_pylist()]
+    return [Solved(**row) for row in frame.toArrow().to_pylist()]
 
 
 def _answer(solved: Solved) -> pa.RecordBatch:
@@ -160,25 +167,30 @@ def _send(
     The fixed side's own block of the matrix says which these are: its entries are the links.  Every block is sent
     something, be it empty, because a task without a message would not store its factors.
     """
-    starts = np.array(half.solved.side.starts)
 
     def send(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for place in batch["id"].to_pylist():
-                if not senders:
+                if senders:
+                    yield from _messages(half, senders[place], blocks, scratch)
+                else:
                     none = np.empty(0, np.int32)
                     yield from (_message(to, none, none) for to in range(len(blocks)))
-                    continue
-                block = senders[place]
-                links = read_block(scratch, half.fixed.side, block, half.solved.side.n_rows)
-                vectors = scratch.read(half.fixed.name(block))
-                rows, target = links.rows, np.searchsorted(starts, links.indices, side="right") - 1
-                for to, number in enumerate(blocks):
-                    needed = np.unique(rows[target == number])
-                    first = half.fixed.side.starts[block]
-                    yield _message(to, (needed + first).astype(np.int32), vectors[needed])
 
     return send
+
+
+def _messages(half: Half, block: int, blocks: list[int], scratch: Scratch) -> Iterator[pa.RecordBatch]:
+    """What one block of the fixed side sends, to every block once."""
+    links = read_block(scratch, half.fixed.side, block, half.solved.side.n_rows)
+    vectors, first = scratch.read(half.fixed.name(block)), half.fixed.side.starts[block]
+    target = np.searchsorted(half.solved.side.starts, links.indices, side="right") - 1
+    order = np.argsort(target, kind="stable")  # rows stay in their order
+    rows, target = links.rows[order], target[order]
+    for to, number in enumerate(blocks):
+        chosen = rows[slice(*np.searchsorted(target, (number, number + 1)))]
+        needed = chosen[np.flatnonzero(np.diff(chosen, prepend=-1))]
+        yield _message(to, (needed + first).astype(np.int32), vectors[needed])
 
 
 def _message(to: int, rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
@@ -214,11 +226,13 @@ def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Fixed, known: 
     """Solves and stores a block.  known: rows of the fixed side that `fixed` holds, ascending; None: all."""
     side = half.solved.side
     weights = read_block(scratch, side, block, half.fixed.side.n_rows)
+    below = np.zeros(weights.n_rows, bool)
+    if half.at_least > 1 and side.starts[block] < side.n_entities:
+        is_event = weights.indices < half.fixed.side.n_entities  # the others are attributes
+        below = np.bincount(weights.rows[is_event], minlength=weights.n_rows) < half.at_least
     if known is not None:
         places = np.searchsorted(known, weights.indices).astype(np.int32)
         weights = Csr(weights.indptr, places, weights.values, len(known))
-    of_entities = side.starts[block] < side.n_entities
-    below = (weights.lengths < half.at_least) & of_entities
     if half.only_below is not None:
         found = solve_rows(_only(weights, below), fixed, half.ridge)
         earlier = scratch.read(Factors(side, half.only_below).name(block))
@@ -227,7 +241,8 @@ def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Fixed, known: 
         found = solve_rows(_only(weights, ~below) if below.any() else weights, fixed, half.ridge)
         vectors = found.X
     sha256 = store_factors(scratch, half.solved, block, vectors)
-    return Solved(block, float(found.losses.sum()), float(found.penalties.sum()), sha256)
+    confidence = float(np.sum(1 + half.ridge.alpha * weights.values.astype(np.float64)))
+    return Solved(block, float(found.losses.sum()), float(found.penalties.sum()), confidence, sha256)
 
 
 def _only(weights: Csr, wanted: np.ndarray) -> Csr:

@@ -34,7 +34,7 @@ def _values(catalogue: DataFrame, names: Sequence[str]) -> Column:
     """Every value as `name=value`, one array."""
     parts = []
     for name in names:
-        if name in _LISTS:
+        if name in _LISTS and name in catalogue.columns:
             listed = F.coalesce(F.col(name), F.array().cast("array<string>"))
         elif name in _COLUMNS and name in catalogue.columns:
             listed = F.array(F.col(name))

@@ -134,8 +134,12 @@ def initial_factors(first: int, end: int, factors: int, seed: int) -> np.ndarray
     so near to 0, where the objective is level, that with a strong ridge the first passes hardly lower it.
     """
     bound = np.sqrt(3.0 / factors)
-    at = np.arange(first * factors, end * factors, dtype=np.uint64).reshape(end - first, factors)
-    return np.asarray(bound * (2.0 * _uniform(at, seed) - 1.0), np.float32)
+    found = np.empty((end - first, factors), np.float32)
+    for row in range(first, end, _ROWS_AT_ONCE):
+        last = min(row + _ROWS_AT_ONCE, end)
+        at = np.arange(row * factors, last * factors, dtype=np.uint64).reshape(last - row, factors)
+        found[row - first : last - first] = bound * (2.0 * _uniform(at, seed) - 1.0)
+    return found
 
 
 def _uniform(at: np.ndarray, seed: int) -> np.ndarray:

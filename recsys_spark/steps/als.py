@@ -13,6 +13,7 @@ from recsys_spark.adapters.als import Fit, factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.blend import shown_items
+from recsys_spark.sources.als import Params
 from recsys_spark.steps.context import Context
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     nu, n_cols (items, and attributes of users) and norm_exponent.
     """
     settings, scratch = context.config.als, context.scratch("als")
+    source = Params.model_validate(context.config.sources.params("als"))
     pairs, sizes = _matrix(inputs, context)
     fit = fit_factors(pairs, sizes, settings, context.seed, scratch, _start(inputs, context))
     context.figures.update(
@@ -33,7 +35,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         objective=fit.objectives[-1],
         n_resumed=float(fit.n_resumed),
         n_cols=float(sizes.n_item_rows),
-        norm_exponent=context.config.sources.params("als")["norm_exponent"],
+        norm_exponent=source.norm_exponent,
         alpha=settings.alpha,
         regularization=settings.regularization,
         nu=settings.nu,
@@ -52,19 +54,19 @@ def _matrix(inputs: dict[str, DataFrame], context: Context) -> tuple[DataFrame, 
         weight = weight * F.pow(F.lit(0.5), age_days / settings.half_life_days)
     pairs = inputs["interactions"].select("user_idx", "item_idx", weight.cast("float").alias("weight"))
     pairs = pairs.where(F.col("weight") > 0)
-    n_item_rows = n_user_rows = 0
+    n_item_values = n_user_values = 0
     constant = F.lit(settings.attribute_weight).cast("float").alias("weight")
     if settings.item_attributes:
         had = _attributes(inputs, "item", settings.item_attributes)
-        n_item_rows = _n_values(had)
+        n_item_values = _n_values(had)
         rows = (F.col("attribute_idx") + n_users).alias("user_idx")
         pairs = pairs.unionByName(had.select(rows, F.col("idx").alias("item_idx"), constant))
     if settings.user_attributes:
         had = _attributes(inputs, "user", settings.user_attributes)
-        n_user_rows = _n_values(had)
+        n_user_values = _n_values(had)
         cols = (F.col("attribute_idx") + n_items).alias("item_idx")
         pairs = pairs.unionByName(had.select(F.col("idx").alias("user_idx"), cols, constant))
-    return pairs, Sizes(n_users, n_items, n_users + n_item_rows, n_items + n_user_rows)
+    return pairs, Sizes(n_users, n_items, n_users + n_item_values, n_items + n_user_values)
 
 
 def _attributes(inputs: dict[str, DataFrame], kind: str, names: list[str]) -> DataFrame:
@@ -74,7 +76,10 @@ def _attributes(inputs: dict[str, DataFrame], kind: str, names: list[str]) -> Da
 
 def _n_values(had: DataFrame) -> int:
     row = had.agg(F.max("attribute_idx").alias("last")).first()
-    return 0 if row is None or row["last"] is None else int(row["last"]) + 1
+    if row is None or row["last"] is None:
+        _log.warning("step=als phase=attributes n_values=0: no item, or user, has any of those that are named")
+        return 0
+    return int(row["last"]) + 1
 
 
 def _start(inputs: dict[str, DataFrame], context: Context) -> DataFrame | None:

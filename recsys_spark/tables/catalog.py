@@ -311,16 +311,15 @@ _N = Column("n", "int", "interactions that were fitted; 0: the vector comes from
 USER_FACTORS = run_table(
     "user_factors",
     "bundle",
-    "ALS factors of every user with a weighted interaction, or an attribute that was fitted",
+    "ALS factors of users: of all with a weighted interaction, or an attribute, that is not zero for want of others",
     (_user_id(), _USER_IDX, _VECTOR, _WEIGHT, _N),
     key=("user_id",),
-    sort_by=("user_id",),
 )
 
 ITEM_FACTORS = run_table(
     "item_factors",
     "bundle",
-    "ALS factors of every item with a weighted interaction, or an attribute that was fitted",
+    "ALS factors of items: of all with a weighted interaction, or an attribute, that is not zero for want of others",
     (
         _item_id(),
         _ITEM_IDX,
@@ -330,7 +329,6 @@ ITEM_FACTORS = run_table(
         Column("shown", "boolean", "may stand in a list on the date: available as [candidates] says"),
     ),
     key=("item_id",),
-    sort_by=("item_id",),
 )
 
 SOURCE_CANDIDATES = run_table(

@@ -53,7 +53,7 @@ class Scratch:
         (self.folder / f"{name}.npy").unlink(missing_ok=True)
 
     def mark(self, name: str, content: dict[str, Any]) -> None:
-        """Stores a marker, durably: what it says happened before it did."""
+        """Stores a marker, durably; arrays are not synced to disk, so a marker names their hashes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{name}.{uuid4().hex}"
         with temporary.open("w", encoding="utf-8") as file:

@@ -42,13 +42,14 @@ def test_store_start_is_of_the_seed_and_the_row_alone(spark: SparkSession, scrat
     _assert_gramians(scratch, found)
 
 
-def test_store_start_takes_the_vectors_of_known_items_and_zeros_for_new_ones(
+def test_store_start_takes_the_vectors_of_known_items_and_next_to_nothing_for_new_ones(
     spark: SparkSession, scratch: Scratch
 ) -> None:
     known = {idx: vector for idx, vector in enumerate(normal_factors(1, 11, SIZE)) if idx not in (0, 4, 9)}
-    store_start(spark, ITEMS, SIZE, 7, _start(spark, known), scratch)
+    assert store_start(spark, ITEMS, SIZE, 7, _start(spark, known), scratch)
     found = read_factors(scratch, ITEMS, SIZE)  # item 4 has a block of its own
-    np.testing.assert_array_equal(found, [known.get(idx, np.zeros(SIZE)) for idx in range(11)])
+    random = initial_factors(0, 11, SIZE, 7)
+    np.testing.assert_array_equal(found, [known.get(idx, np.float32(0.1) * random[idx]) for idx in range(11)])
     _assert_gramians(scratch, found)
 
 
@@ -56,7 +57,7 @@ def test_store_start_takes_the_vectors_of_known_items_and_zeros_for_new_ones(
 def test_store_start_ignores_vectors_that_do_not_fit(
     spark: SparkSession, scratch: Scratch, vectors: dict[int, np.ndarray]
 ) -> None:
-    store_start(spark, ITEMS, SIZE, 7, _start(spark, vectors), scratch)
+    assert not store_start(spark, ITEMS, SIZE, 7, _start(spark, vectors), scratch)
     np.testing.assert_array_equal(read_factors(scratch, ITEMS, SIZE), initial_factors(0, 11, SIZE, 7))
 
 
