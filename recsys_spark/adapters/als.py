@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters.als_blocks import Side, Sizes, are_stored, fit_blocks, fit_counts, read_block
 from recsys_spark.adapters.als_exchange import Factors, Half, hash_of, solve_half
 from recsys_spark.adapters.als_start import store_start
+from recsys_spark.adapters.csr import PAIR_BYTES
 from recsys_spark.errors import KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.fit_settings import Als
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 # Matrix and factors of a log that the driver fits by itself: as large as takes it about as long as Spark's own work.
 _LOCAL_BYTES = 16 << 20
 _ENTRY_BYTES, _NUMBER_BYTES = 16, 4  # of an entry on both sides, and of a number of a factor
+
+_SENT_BYTES = 12  # of a number that a task is sent: as it comes, in its place, and turned
 
 # The objective may rise by rounding: by this part of what it is without factors, the sum of all confidences.
 _ROUNDING = 1e-6
@@ -86,7 +89,10 @@ def fit_factors(
     if sides is None:
         scratch.drop()
         n_blocks = 1 if exchange == "local" else 0
-        sides = fit_blocks(pairs, sizes, counts, settings.factors, settings.block_bytes, n_blocks, scratch)
+        block_bytes = settings.block_bytes
+        if exchange == "shuffle":  # a task is sent the factors of each entry's column, in the worst case
+            block_bytes = min(block_bytes, max(1, block_bytes * PAIR_BYTES // (settings.factors * _SENT_BYTES)))
+        sides = fit_blocks(pairs, sizes, counts, settings.factors, block_bytes, n_blocks, scratch)
         scratch.mark("blocks", {"key": key, "sides": [_as_json(side) for side in sides]})
     users, items = sides
     state = _last_state(sides, settings, scratch)

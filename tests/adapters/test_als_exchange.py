@@ -98,8 +98,11 @@ def test_solve_half_gives_the_rows_of_one_process_by_every_exchange(
         assert [one.block for one in answers] == list(range(world.users.n_blocks))
         np.testing.assert_allclose(sum(one.loss for one in answers), expected.losses.sum(), rtol=1e-6)
         np.testing.assert_allclose(sum(one.penalty for one in answers), expected.penalties.sum(), rtol=1e-5)
-        name = Factors(world.users, 1).name
-        assert [one.sha256 for one in answers] == [scratch.sha256(name(one.block)) for one in answers]
+        assert [one.sha256 for one in answers] == [
+            hash_of(scratch, Factors(world.users, 1), b) for b in range(n_blocks)
+        ]
+        of_entries = np.sum(1 + RIDGE.alpha * matrix.astype(np.float64), where=matrix > 0)
+        np.testing.assert_allclose(sum(one.confidence for one in answers), of_entries, rtol=1e-12)
 
 
 def test_solve_half_stores_blocks_that_nobody_sends_anything(spark: SparkSession, scratch: Scratch) -> None:

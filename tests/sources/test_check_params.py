@@ -24,7 +24,7 @@ def test_discover_finds_every_file() -> None:
 
 def test_check_params_accepts_the_defaults() -> None:
     checked = check_params(load_config())
-    assert list(checked) == ["popular", "item_cf"]
+    assert list(checked) == ["popular", "item_cf", "als"]
     assert checked["popular"].window_days == 14
 
 
@@ -55,8 +55,8 @@ def test_check_params_names_an_unknown_source() -> None:
     assert faults('sources.enabled=["populr"]') == [
         f"--set [sources] enabled: {hint} 'populr'; did you mean 'popular'?"
     ]
-    assert faults("sources.als.factors=3") == [
-        f"--set [sources] als: {hint} 'als'; known here: {', '.join(discover())}"
+    assert faults("sources.tower.factors=3") == [
+        f"--set [sources] tower: {hint} 'tower'; known here: {', '.join(discover())}"
     ]
     assert faults('candidates.source_weights={"populr/global"=2.0}') == [
         f"--set [candidates.source_weights] populr/global: {hint} 'populr/global'; did you mean 'popular'?"

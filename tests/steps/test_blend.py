@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.steps import blend, item_cf, retrieve
+from recsys_spark.steps import als, blend, item_cf, retrieve
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
@@ -155,8 +155,8 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     context = make_context(spark, make_config(TYPES_SET))
     events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
     tables = run_steps({"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}, context)
-    tables |= item_cf.run(tables, context)
-    tables |= retrieve.run(tables, context)
+    for step in (item_cf, als, retrieve):
+        tables |= step.run(tables, context)
     outputs = blend.run(tables, context)
     # The only user has bought the only item; whoever comes next is shown it.
     assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u1", [])]
