@@ -54,8 +54,8 @@ def _shop(folder: Path, exchange: str):
 
 def _vectors(root: Path, table: str, run_id: str) -> dict[str, list[float]]:
     """Vectors of a run by id."""
-    (path,) = Path(table_path(root, table)).glob(f"run_id={run_id}/*.parquet")
-    rows = pq.ParquetFile(path).read().to_pylist()
+    paths = Path(table_path(root, table)).glob(f"run_id={run_id}/*.parquet")
+    rows = [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
     return {row[f"{table.partition('_')[0]}_id"]: row["vector"] for row in rows}
 
 
