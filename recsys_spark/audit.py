@@ -12,13 +12,13 @@ from recsys_spark.gates import Gate, run_gates
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.publish import head, history
-from recsys_spark.run_ledger import OpenRun, latest_runs, record_state, steps_of
+from recsys_spark.run_ledger import OpenRun, latest_runs, record_state
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.check import measure_rows
 from recsys_spark.tables.delta import read_run
 from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.ledger import append_rows
+from recsys_spark.tables.ledger import append_rows, steps_of
 
 
 def audit(context: Context, run: OpenRun) -> None:

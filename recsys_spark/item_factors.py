@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError
 from recsys_spark.fold_in import fold_in
-from recsys_spark.tables.catalog import RUN_STEPS
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.tables.ledger import steps_of
 
 _SETTINGS = ("alpha", "regularization", "nu", "n_cols", "norm_exponent")
 
@@ -88,10 +87,9 @@ def item_factors(table: pa.Table, root: Path, run_id: str) -> ItemFactors:
 
     Raises ArgumentError if the run has none: it was made before factors were.
     """
-    steps = [row for row in read_rows(root, RUN_STEPS) if row["run_id"] == run_id and row["step"] == "als"]
-    if not steps:
+    step = steps_of(root, run_id).get("als")
+    if step is None:
         raise ArgumentError(f"bundle {run_id}: expected a run that has fitted factors, got none; take a newer bundle")
-    figures = max(steps, key=lambda row: row["recorded_at"])["figures"]
     table = table.sort_by("item_idx").combine_chunks()
     ids = tuple(table["item_id"].to_pylist())
     flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False) if ids else np.empty(0, np.float32)
@@ -102,7 +100,7 @@ def item_factors(table: pa.Table, root: Path, run_id: str) -> ItemFactors:
         vectors,
         np.sqrt(np.einsum("nf,nf->n", exact, exact)),
         table["shown"].to_numpy(),
-        {name: figures[name] for name in _SETTINGS},
+        {name: step["figures"][name] for name in _SETTINGS},
         {item_id: place for place, item_id in enumerate(ids)},
         exact.T @ exact,
     )

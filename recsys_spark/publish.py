@@ -14,12 +14,12 @@ from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.run_ledger import OpenRun, latest_runs, record_state, steps_of
+from recsys_spark.run_ledger import OpenRun, latest_runs, record_state
 from recsys_spark.tables.arrow import schema_hash
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.head import PublishRow, check_history, seal_row
-from recsys_spark.tables.ledger import append_rows, read_rows, table_path
+from recsys_spark.tables.ledger import append_rows, read_rows, steps_of, table_path
 from recsys_spark.tables.run_files import list_run
 
 _log = logging.getLogger(__name__)

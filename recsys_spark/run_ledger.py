@@ -17,7 +17,7 @@ from recsys_spark.config_file import config_hash
 from recsys_spark.plan import PINNED
 from recsys_spark.tables.catalog import INGEST_BATCHES, PUBLISHES, RUN_STEPS, RUNS
 from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.ledger import append_rows, read_rows
+from recsys_spark.tables.ledger import append_rows, read_rows, steps_of
 from recsys_spark.tables.run_id import make_run_id
 
 
@@ -94,12 +94,6 @@ def record_state(root: Path, row: dict[str, Any], state: str) -> None:
 def record_step(root: Path, row: dict[str, Any]) -> None:
     """Appends a completed step; its outputs are staged and checked by then."""
     append_rows(root, RUN_STEPS, [row | {"recorded_at": datetime.now(UTC)}])
-
-
-def steps_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
-    """The completed steps of a run by name; a step that was run again counts with its newest row."""
-    rows = [row for row in read_rows(root, RUN_STEPS) if row["run_id"] == run_id]
-    return {row["step"]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}
 
 
 @cache

@@ -22,11 +22,12 @@ from recsys_spark.features import declared_tables
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import PINNED, PLAN, Step
 from recsys_spark.publish import commit
-from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, steps_of
+from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
 from recsys_spark.tables.delta import read_run, stage_run
 from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.tables.ledger import steps_of
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from recsys_spark.console import Console
 from recsys_spark.publish import head
-from recsys_spark.run_ledger import latest_runs, steps_of
+from recsys_spark.run_ledger import latest_runs
 from recsys_spark.tables.catalog import AUDITS, INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.tables.ledger import read_rows, steps_of
 
 _LAST = 10
 

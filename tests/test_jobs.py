@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.run_ledger import latest_runs, steps_of
+from recsys_spark.run_ledger import latest_runs
+from recsys_spark.tables.ledger import steps_of
 from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
 
 ROOT = Path(__file__).parents[1]

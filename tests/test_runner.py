@@ -14,11 +14,12 @@ from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES, PLAN
 from recsys_spark.publish import head, history
 from recsys_spark.reader import open_current
-from recsys_spark.run_ledger import latest_runs, steps_of
+from recsys_spark.run_ledger import latest_runs
 from recsys_spark.runner import join_run, next_day, run_day
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.delta_log import last_version, runs_with_rows
+from recsys_spark.tables.ledger import steps_of
 from recsys_spark.tables.scratch import runs_with_scratch
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
 

@@ -57,14 +57,13 @@ class Fit(NamedTuple):
 class _State:
     """What a marker says: half-iterations done, and what is known of them.
 
-    hashes, hashes_before: of the factors of this half, and of the one before.  ended: sides solved since the fit ended.
+    hashes: of the factors of this half.  ended: sides solved since the fit ended.
     """
 
     half: int
     objectives: tuple[float, ...]
     penalty: float
     hashes: tuple[str, ...]
-    hashes_before: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
 
 
@@ -143,24 +142,29 @@ def _as_json(side: Side) -> list[Any]:
 def _last_state(sides: tuple[Side, Side], settings: Als, scratch: Scratch) -> _State | None:
     """The newest half-iteration whose marker and factors are there, as they were stored."""
     for half in range(2 * settings.iterations + 2, 0, -1):
-        marker = scratch.marker(_marker(half))
-        if marker is None:
+        state = _stored(half, scratch)
+        if state is None:
             continue
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in marker.items()}
-        state = _State(**given)
-        factors = Factors(sides[_side_of(state)], half)
-        whole = _hashes(factors, scratch) == state.hashes
-        if state.ended:  # the other side is part of the result, or of the last half
-            other = Factors(sides[1 - _side_of(state)], half - 1)
-            whole = whole and _hashes(other, scratch) == state.hashes_before
-        if whole:
+        # Once the fit has ended, the other side is part of the result, or of the last half.
+        needed = (state, _stored(half - 1, scratch)) if state.ended else (state,)
+        if all(one is not None and _is_whole(one, sides, scratch) for one in needed):
             return state
         _log.warning("phase=resume half=%d factors=damaged", half)
     return None
 
 
-def _hashes(factors: Factors, scratch: Scratch) -> tuple[str, ...]:
-    return tuple(hash_of(scratch, factors, block) for block in range(factors.side.n_blocks))
+def _stored(half: int, scratch: Scratch) -> _State | None:
+    """What the marker of a half-iteration says; None if there is none."""
+    marker = scratch.marker(_marker(half))
+    if marker is None:
+        return None
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in marker.items()}
+    return _State(**given)
+
+
+def _is_whole(state: _State, sides: tuple[Side, Side], scratch: Scratch) -> bool:
+    factors = Factors(sides[_side_of(state)], state.half)
+    return state.hashes == tuple(hash_of(scratch, factors, block) for block in range(factors.side.n_blocks))
 
 
 def _marker(half: int) -> str:
@@ -178,18 +182,16 @@ def _next_half(state: _State, sides: tuple[Side, Side], settings: Als) -> Half |
     """What is to be solved after `state`; None if there is nothing left."""
     users, items = sides
     ridge = Ridge(settings.alpha, settings.regularization, settings.nu)
-    solved, fixed = Factors(users, state.half + 1), Factors(items, state.half)
-    if state.ended == ("users",):
-        least = settings.min_users_per_item
-        if least == 1:
-            return None
-        return Half(Factors(items, state.half + 1), Factors(users, state.half), ridge, least, only_below=state.half - 1)
+    # Users from items, and items from users.
+    forth = Factors(users, state.half + 1), Factors(items, state.half), ridge
+    back = Factors(items, state.half + 1), Factors(users, state.half), ridge
+    least = settings.min_users_per_item
     if state.ended:
-        return None
+        is_left = state.ended == ("users",) and least > 1
+        return Half(*back, least, only_below=state.half - 1) if is_left else None
     if state.half % 2:
-        solved, fixed = Factors(items, state.half + 1), Factors(users, state.half)
-        return Half(solved, fixed, ridge, settings.min_users_per_item)
-    return Half(solved, fixed, ridge, 1 if _has_ended(state, settings) else settings.min_items_per_user)
+        return Half(*back, least)
+    return Half(*forth, 1 if _has_ended(state, settings) else settings.min_items_per_user)
 
 
 def _has_ended(state: _State, settings: Als) -> bool:
@@ -210,12 +212,12 @@ def _advance(spark: SparkSession, exchange: str, half: Half, state: _State, sett
     penalty = sum(one.penalty for one in found)
     if state.ended or (number % 2 == 1 and _has_ended(state, settings)):
         ended = (*state.ended, half.solved.side.name)
-        after = replace(state, half=number, hashes=hashes, hashes_before=state.hashes, ended=ended)
+        after = replace(state, half=number, hashes=hashes, ended=ended)
     else:
         # The minimum over the side that was solved has its own ridge in it, not that of the fixed side.
         objective = sum(one.loss for one in found) + state.penalty
         _check_falls(state.objectives, objective, _ROUNDING * sum(one.confidence for one in found))
-        after = _State(number, (*state.objectives, objective), penalty, hashes, state.hashes)
+        after = _State(number, (*state.objectives, objective), penalty, hashes)
         _log.info("phase=half number=%d side=%s objective=%.9g", number, half.solved.side.name, objective)
     scratch.mark(_marker(number), asdict(after))
     if half.only_below is None:  # else it is what this half is made of, should its factors be found damaged

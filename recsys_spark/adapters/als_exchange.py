@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.als_blocks import Side, read_block
-from recsys_spark.adapters.csr import read_array
+from recsys_spark.adapters.vectors import CHUNK, read_chunk
 from recsys_spark.kernels.als import Fixed, Ridge, diagonal, fixed_side, gramian, solve_rows
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.tables.scratch import Scratch
@@ -69,7 +69,6 @@ class Half:
 
 
 _SOLVED = "block int, loss double, penalty double, confidence double, sha256 string"
-_SENT = "block int, rows binary, vectors binary"
 
 
 def store_factors(scratch: Scratch, factors: Factors, block: int, vectors: np.ndarray) -> str:
@@ -144,7 +143,7 @@ def _solve_shuffled(
     senders = [b for b in range(half.fixed.side.n_blocks) if b in half.fixed.side.filled]
     sent = (
         spark.range(0, max(1, len(senders)), 1, max(1, len(senders)))
-        .mapInArrow(_send(half, senders, blocks, scratch), _SENT)
+        .mapInArrow(_send(half, senders, blocks, scratch), CHUNK)
         .repartitionById(len(blocks), F.col("block"))
     )
     return _solved(sent.mapInArrow(_receive(half, blocks, space, scratch), _SOLVED))
@@ -211,8 +210,9 @@ def _receive(
         for batch in batches:
             for place, to in enumerate(batch["block"].to_pylist()):
                 number = blocks[to]
-                rows.append(read_array(batch["rows"], place, "int32"))
-                vectors.append(read_array(batch["vectors"], place, "float32").reshape(-1, len(space[0])))
+                known, sent = read_chunk(batch, place, len(space[0]))
+                rows.append(known)
+                vectors.append(sent)
         if number is not None:
             known = np.concatenate(rows)
             order = np.argsort(known)

@@ -13,6 +13,7 @@ from recsys_spark.adapters.als import Fit, factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.blend import shown_items
+from recsys_spark.adapters.weights import age_days
 from recsys_spark.sources.als import Params
 from recsys_spark.steps.context import Context
 
@@ -50,8 +51,7 @@ def _matrix(inputs: dict[str, DataFrame], context: Context) -> tuple[DataFrame, 
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
     weight = F.col("weight")
     if settings.half_life_days:
-        age_days = (F.unix_micros(F.lit(context.cutoff)) - F.unix_micros("last_time")) / F.lit(86_400_000_000)
-        weight = weight * F.pow(F.lit(0.5), age_days / settings.half_life_days)
+        weight = weight * F.pow(F.lit(0.5), age_days("last_time", context.cutoff) / F.lit(settings.half_life_days))
     pairs = inputs["interactions"].select("user_idx", "item_idx", weight.cast("float").alias("weight"))
     pairs = pairs.where(F.col("weight") > 0)
     n_item_values = n_user_values = 0

@@ -28,9 +28,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.top_k import fit_items, search_users
-from recsys_spark.kernels.als import Ridge, diagonal, fixed_side, gramian, initial_factors, solve_rows
-from recsys_spark.kernels.csr import Csr, transposed
+from recsys_spark.kernels.als import Ridge, initial_factors
+from recsys_spark.kernels.csr import Csr
 from recsys_spark.session import open_session
+from tests.als_oracle import fit
 from tests.benchmarks.planted import planted_interactions
 from tests.sparse import csr_of_pairs
 
@@ -82,11 +83,7 @@ def _timed(work: Callable[[], None]) -> float:
 
 def _fitted(matrix: Csr) -> tuple[np.ndarray, np.ndarray]:
     """Factors of users and of items."""
-    ridge, by_item = Ridge(1.0, 0.01, 1.0), transposed(matrix)
-    Y = initial_factors(0, N_ITEMS, FACTORS, seed=1)
-    for _ in range(ITERATIONS):
-        X = solve_rows(matrix, fixed_side(Y, *diagonal(gramian(Y)), len(Y)), ridge).X
-        Y = solve_rows(by_item, fixed_side(X, *diagonal(gramian(X)), len(X)), ridge).X
+    X, Y, _ = fit(matrix, initial_factors(0, N_ITEMS, FACTORS, seed=1), Ridge(1.0, 0.01, 1.0), ITERATIONS)
     return X, Y
 
 

@@ -18,10 +18,11 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csr_matrix
 
-from recsys_spark.kernels.als import Fixed, Ridge, diagonal, fixed_side, gramian, initial_factors, solve_rows
+from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
 from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, ragged, recall_at_k
 from recsys_spark.kernels.top_k import damped, search_items, top_k
+from tests.als_oracle import fixed
 from tests.benchmarks.compare_item_cf import K, Log, Past, past_of
 from tests.sparse import csr_of_pairs
 
@@ -90,17 +91,13 @@ def fit_ours(weights: Csr, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     ridge, columns = Ridge(setting.alpha, setting.regularization, setting.nu), transposed(weights)
     Y, before = initial_factors(0, weights.n_cols, setting.factors, SEED), np.inf
     for _ in range(setting.iterations):
-        users = solve_rows(weights, _fixed(Y), ridge)
-        items = solve_rows(columns, _fixed(users.X), ridge)
+        users = solve_rows(weights, fixed(Y), ridge)
+        items = solve_rows(columns, fixed(users.X), ridge)
         Y, objective = items.X, items.losses.sum() + users.penalties.sum()
         if before - objective < setting.tolerance * objective:
             break
         before = objective
-    return solve_rows(weights, _fixed(Y), ridge).X, Y
-
-
-def _fixed(Y: np.ndarray) -> Fixed:
-    return fixed_side(Y, *diagonal(gramian(Y)), len(Y))
+    return solve_rows(weights, fixed(Y), ridge).X, Y
 
 
 def fit_implicit(weights: Csr, setting: Setting) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,6 @@
 """A real kill in the middle of a fit costs half an iteration, and nobody can tell from the factors."""
 
-import os
 import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +10,17 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config_file import load_config
 from recsys_spark.publish import history
-from recsys_spark.run_ledger import latest_runs, steps_of
+from recsys_spark.run_ledger import latest_runs
 from recsys_spark.runner import run_day
 from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.ledger import steps_of, table_path
 from recsys_spark.tables.scratch import runs_with_scratch
+from tests.run_process import end_run, start_run
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings
 
 pytestmark = pytest.mark.slow
 
-
-def _run(settings: Path, failpoint: str = "") -> tuple[int, str]:
-    """Exit code and output of `recsys-spark run`; what it started is ended with it."""
-    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "run"]
-    process = subprocess.Popen(
-        [*command, "--config", str(settings), "--json-logs"],
-        env=os.environ | {"RECSYS_FAILPOINT": failpoint},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        output = process.communicate(timeout=600)[0].decode(errors="replace")
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, output
+TIMEOUT_S = 600
 
 
 def _shop(folder: Path, exchange: str):
@@ -62,7 +43,7 @@ def _vectors(root: Path, table: str, run_id: str) -> dict[str, list[float]]:
 def test_kill_between_two_halves_of_a_fit_is_gone_on_from_there(spark: SparkSession, tmp_path: Path) -> None:
     """Fault row 1."""
     config, settings = _shop(tmp_path, "shuffle")
-    code, output = _run(settings, "als.after_half:3")
+    code, output = end_run(start_run(settings, "als.after_half:3"), TIMEOUT_S)
     assert code == -signal.SIGKILL, f"als.after_half:3 was not reached: {output}"
     assert history(config.root) == ()
     (run,) = latest_runs(config.root)
@@ -70,7 +51,7 @@ def test_kill_between_two_halves_of_a_fit_is_gone_on_from_there(spark: SparkSess
     assert "als" not in steps_of(config.root, run["run_id"])
     assert runs_with_rows(config.root, "item_factors") == set()
     assert runs_with_scratch(config.root) == [run["run_id"]]
-    code, output = _run(settings)
+    code, output = end_run(start_run(settings), TIMEOUT_S)
     assert code == 0, output
     assert [row.run_id for row in history(config.root)] == [run["run_id"]]
     figures = steps_of(config.root, run["run_id"])["als"]["figures"]

@@ -1,11 +1,7 @@
 """Faults that need processes of their own: real kills at every step of a publish, two commands at once."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import pytest
 from recsys_spark.publish import history
 from recsys_spark.reader import open_current
 from recsys_spark.tables.delta_log import last_version, runs_with_rows
+from tests.run_process import end_run, start_run
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings
 
 pytestmark = pytest.mark.slow
@@ -31,27 +28,6 @@ FAILPOINTS = [
     "publish.before_commit",
     "publish.after_commit",
 ]
-
-
-def _command(settings: Path, failpoint: str = "", **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "run"]
-    return subprocess.Popen(
-        [*command, "--config", str(settings), "--json-logs"],
-        env=os.environ | {"RECSYS_FAILPOINT": failpoint} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def _end(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Exit code and output; what the process started is ended with it."""
-    try:
-        output = process.communicate(timeout=180)[0].decode(errors="replace")
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, output
 
 
 class _Poller(threading.Thread):
@@ -86,17 +62,17 @@ def test_kill_at_every_step_shows_readers_old_or_new_and_ends_with_one_publish(t
     settings = write_settings(config, tmp_path)
     land_catalogue(config, FIRST_DAY)
     land_days(config, FIRST_DAY, 4)
-    code, output = _end(_command(settings))
+    code, output = end_run(start_run(settings))
     assert code == 0, output
     first = open_current(config.root).run_id
     land_days(config, FIRST_DAY + timedelta(days=4), 1)
     poller = _Poller(config.root)
     poller.start()
     for failpoint in FAILPOINTS:
-        code, output = _end(_command(settings, failpoint))
+        code, output = end_run(start_run(settings, failpoint))
         assert code == -signal.SIGKILL, f"{failpoint} was not reached: {output}"
         assert len(history(config.root)) == (2 if failpoint == "publish.after_commit" else 1)
-    code, output = _end(_command(settings))
+    code, output = end_run(start_run(settings))
     assert code == 0, output
     poller.stopped.set()
     poller.join()
@@ -114,8 +90,8 @@ def test_two_runs_of_one_date_at_once_publish_once(tmp_path: Path) -> None:
     created = last_version(config.root, "candidates")
     for round_number in range(5):
         land_days(config, FIRST_DAY + timedelta(days=round_number), 1)
-        both = [_command(settings), _command(settings)]
-        ended = [_end(process) for process in both]
+        both = [start_run(settings), start_run(settings)]
+        ended = [end_run(process) for process in both]
         assert sorted(code for code, _ in ended) == [0, 4], ended
         assert "expected a free warehouse, got it held by" in next(text for code, text in ended if code == 4)
         assert len(history(config.root)) == round_number + 1

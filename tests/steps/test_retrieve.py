@@ -62,13 +62,13 @@ def run(spark: SparkSession, make_config, **settings: int):
 
 
 def test_retrieve_unites_the_enabled_sources(spark: SparkSession, make_config, install) -> None:
-    als, top = make_source("als", "als"), make_source("top", "top/global", reads=("item_index", "events"))
-    install(als=als, top=top, idle=make_source("idle", "idle"))
-    frame, context = run(spark, make_config, top=7, als=3)
+    near, top = make_source("near", "near"), make_source("top", "top/global", reads=("item_index", "events"))
+    install(near=near, top=top, idle=make_source("idle", "idle"))
+    frame, context = run(spark, make_config, top=7, near=3)
     check_schema(frame, TABLES["source_candidates"], without=("run_id",))
     rows = sorted((row["source"], row["items"][0]["item_idx"]) for row in frame.collect())
-    assert rows == [("als", 3), ("top/global", 7)]
-    assert als.given == [({"item_index"}, 3)]
+    assert rows == [("near", 3), ("top/global", 7)]
+    assert near.given == [({"item_index"}, 3)]
     assert top.given == [({"item_index", "events"}, 7)]
     assert context.figures == {"n_sources": 2.0}
 
