@@ -27,7 +27,8 @@ def audit(context: Context, run: OpenRun) -> None:
     current = head(root)
     gates = _storage_gates(context, run)
     if all(gate.outcome == "passed" for gate in gates):
-        gates += run_gates(read_inputs(context, run, step("audit")), context, _lists_before(root, run))
+        inputs = read_inputs(context, run, step("audit"))
+        gates += run_gates(inputs, context, _lists_before(root, run), _drift_cosine(root, run))
     recorded_at = datetime.now(UTC)
     rows = [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates]
     append_rows(root, AUDITS, rows)
@@ -49,6 +50,12 @@ def _lists_before(root: Path, run: OpenRun) -> int | None:
     """Lists in the newest bundle of an earlier date: a backfill is not held against what came after it."""
     rows = [row for row in history(root) if row.run_id == run.base_run_id]
     return next((table.n_rows for row in rows for table in row.tables if table.name == "candidates"), None)
+
+
+def _drift_cosine(root: Path, run: OpenRun) -> float | None:
+    """What the step `embed` of the run measured, None if it had nothing to compare with."""
+    figures: dict[str, float] = steps_of(root, run.run_id)["embed"]["figures"]
+    return figures.get("drift_cosine")
 
 
 def _storage_gates(context: Context, run: OpenRun) -> list[Gate]:

@@ -18,6 +18,7 @@ from recsys_spark.arguments import parse_day
 from recsys_spark.config_file import load_config
 from recsys_spark.console import Console
 from recsys_spark.errors import EXIT_DONE, ArgumentError, NothingPublished, RecsysError
+from recsys_spark.worker_faults import named_fault
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -285,5 +286,9 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(err, "exit_code") and hasattr(err, "format_message"):  # a usage error of the command line
             _say_fault(err.format_message())
             return int(err.exit_code)
-        raise
+        fault = named_fault(err)
+        if fault is None:
+            raise
+        _say_fault(str(fault))
+        return fault.exit_code
     return EXIT_DONE

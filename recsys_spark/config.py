@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-from recsys_spark.fit_settings import Als, ItemCf
+from recsys_spark.fit_settings import Als, ItemCf, TwoTower
 from recsys_spark.setting_types import (
     MAX_DAYS,
     Days,
@@ -221,6 +221,7 @@ class Audit(Section):
     min_volume_ratio: NonNegativeFloat
     max_volume_ratio: PositiveFloat
     max_top_item_share: Ratio
+    min_embedding_cosine: Ratio
 
 
 class Publish(Section):
@@ -246,6 +247,7 @@ class Config(Section):
     features: Features
     item_cf: ItemCf
     als: Als
+    two_tower: TwoTower
     sources: Sources
     candidates: Candidates
     audit: Audit

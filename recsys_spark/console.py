@@ -57,6 +57,8 @@ class Console:
             def observe(step: str, phase: str, figures: dict[str, float]) -> None:
                 if phase == "start":
                     tasks[step] = bars.add_task(_position(step), total=1, rows="")
+                elif phase == "progress":
+                    bars.update(tasks[step], rows=_so_far(figures))
                 else:
                     bars.update(tasks[step], completed=1, rows=_shown(figures))
 
@@ -83,6 +85,13 @@ class Console:
 def _position(step: str) -> str:
     names = [one.name for one in PLAN if one.in_run]
     return f"{names.index(step) + 1}/{len(names)} {step}" if step in names else step
+
+
+def _so_far(figures: dict[str, float]) -> str:
+    """How far a step is, and what it says beside that."""
+    share = figures.get("done", 0.0) / max(1.0, figures.get("of", 0.0))
+    others = {name: value for name, value in figures.items() if name not in ("done", "of")}
+    return f"{share:.0%}  " + "  ".join(f"{name} {value:,.4g}" for name, value in others.items())
 
 
 def _shown(figures: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""Settings of what is fitted: similarities, and factors.
+"""Settings of what is fitted: similarities, factors, and towers.
 
 Owns: their types and bounds; their meaning and defaults stand in conf/base.toml.  Called by `config`, and by the
 adapters that fit.
@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recsys_spark.setting_types import NonNegativeFloat, PositiveFloat, PositiveInt, Ratio, Section
+from recsys_spark.setting_types import (
+    NonNegativeFloat,
+    PositiveDays,
+    PositiveFloat,
+    PositiveInt,
+    Ratio,
+    Section,
+)
 
 
 class SimilaritySettings(Section):
@@ -36,6 +43,7 @@ class Als(Section):
     alpha: PositiveFloat
     regularization: NonNegativeFloat
     nu: Ratio
+    unobserved: Ratio
     half_life_days: NonNegativeFloat
     iterations: PositiveInt
     tolerance: NonNegativeFloat
@@ -48,3 +56,47 @@ class Als(Section):
     exchange: Literal["auto", "local", "broadcast", "shuffle"]
     broadcast_bytes: PositiveInt
     block_bytes: Annotated[int, Field(ge=1 << 20)]
+
+
+class TwoTower(Section):
+    """What the two towers take, and how they are trained."""
+
+    user_features: list[str]
+    item_features: list[str]
+    item_words: list[str]
+    item_history: list[str]
+    dim: Annotated[int, Field(ge=2, le=4096)]
+    hidden: PositiveInt
+    normalize: bool
+    temperature: PositiveFloat
+    learn_temperature: bool
+    n_buckets: Annotated[int, Field(ge=16, le=1 << 26)]
+    max_id_buckets: Annotated[int, Field(ge=16, le=1 << 26)]
+    id_dropout: Ratio
+    history_items: PositiveInt
+    half_life_items: PositiveFloat
+    loss: Literal["softmax", "bce", "bpr", "triplet"]
+    log_q: bool
+    margin: PositiveFloat
+    negatives: PositiveInt
+    hard_share: Ratio
+    random_negatives: Literal["uniform", "popularity"]
+    half_life_days: NonNegativeFloat
+    training_days: PositiveDays
+    max_items_per_user: PositiveInt
+    epochs: PositiveInt
+    patience: PositiveInt
+    validation_days: PositiveDays
+    validation_share: Annotated[float, Field(ge=0, le=0.5)]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: PositiveFloat
+    warm_start: bool
+    processes: PositiveInt
+    threads: PositiveInt
+    device: Literal["auto", "cpu", "cuda"]
+    shard_bytes: Annotated[int, Field(ge=1 << 20)]
+
+    @property
+    def n_hard(self) -> int:
+        """Hard negatives of each example."""
+        return round(self.negatives * self.hard_share)

@@ -19,6 +19,7 @@ def fold_in(
     alpha: float,
     regularization: float,
     nu: float,
+    unobserved: float,
 ) -> np.ndarray:
     """Factors of a row with these entries, float32 (f,).
 
@@ -37,7 +38,7 @@ def fold_in(
     if not has.any():
         return np.zeros(len(gramian), np.float32)
     v, w = vectors[has].astype(np.float64), alpha * weights[has].astype(np.float64)
-    ridge = regularization * (alpha * len(w) + n_cols) ** nu
+    ridge = regularization * (alpha * len(w) + unobserved * n_cols) ** nu
     # The trace bounds the greatest eigenvalue; that the least is above rounding is known without it if the ridge is.
     rounding = _NO_EIGENVALUE * np.trace(gramian)
     if not ridge > rounding and not np.linalg.eigvalsh(gramian)[0] + ridge > rounding:

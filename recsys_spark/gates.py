@@ -14,6 +14,8 @@ from pyspark.sql import functions as F
 
 from recsys_spark.steps.context import Context
 
+_MAX_NORM_ERROR = 1e-3  # of a vector of length 1, in float32 and in any dimension
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -30,16 +32,22 @@ class Gate:
         return f"{text} ({self.detail})" if self.detail else text
 
 
-def run_gates(inputs: dict[str, DataFrame], context: Context, previous_lists: int | None) -> list[Gate]:
-    """The verdicts on the staged candidates.
+def run_gates(
+    inputs: dict[str, DataFrame], context: Context, previous_lists: int | None, drift_cosine: float | None
+) -> list[Gate]:
+    """The verdicts on the staged candidates and embeddings.
 
-    previous_lists: lists in the newest bundle of an earlier date, None if there is none.
+    previous_lists: lists in the newest bundle of an earlier date, None if there is none.  drift_cosine: as the step
+    `embed` measured it, None if it did not.
     """
     gates: list[Callable[[], list[Gate]]] = [
         lambda: _list_form(inputs, context),
         lambda: _coverage(inputs, context),
         lambda: [_volume(inputs, context, previous_lists)],
         lambda: [_top_item_share(inputs, context)],
+        lambda: _embeddings("item", inputs["item_embeddings"], context),
+        lambda: _embeddings("user", inputs["user_embeddings"], context),
+        lambda: [_drift(drift_cosine, context)],
     ]
     verdicts: list[Gate] = []
     for gate in gates:
@@ -136,3 +144,38 @@ def _top_item_share(inputs: dict[str, DataFrame], context: Context) -> Gate:
         return Gate("top_item_share", "skipped", None, f"<= {bound}", "no list with an item")
     share = row["top"] / row["n_lists"]
     return _verdict("top_item_share", share <= bound, share, f"<= {bound}", f"item {row['item_id']!r}")
+
+
+def _embeddings(kind: str, embeddings: DataFrame, context: Context) -> list[Gate]:
+    """No vector is zero or not finite; all have [two_tower] dim numbers, and length 1 if that is asked for."""
+    settings = context.config.two_tower
+    squares = F.aggregate("vector", F.lit(0.0), lambda total, one: total + one.cast("double") * one.cast("double"))
+    norm = F.sqrt(squares)  # from the numbers themselves, whatever the column `norm` says
+    is_usable = ~F.isnan(norm) & (norm > 0) & (norm < F.lit(float("inf")))
+    row: Any = embeddings.agg(
+        F.count(F.lit(1)).alias("n"),
+        F.count(F.when(~is_usable, 1)).alias("n_unusable"),
+        F.count(F.when(F.size("vector") != settings.dim, 1)).alias("n_of_other_size"),
+        F.max(F.when(is_usable, F.abs(norm - 1))).alias("norm_error"),
+    ).first()
+    names = [f"{kind}_embeddings_unusable", f"{kind}_embeddings_of_other_size", f"{kind}_embedding_norms"]
+    bounds = ["0", "0", f"<= {_MAX_NORM_ERROR} away from 1"]
+    if not row["n"]:
+        return [Gate(name, "skipped", None, bound, "no embeddings") for name, bound in zip(names, bounds, strict=True)]
+    verdicts = [
+        _verdict(names[0], not row["n_unusable"], row["n_unusable"], bounds[0], "zero, or not finite"),
+        _verdict(names[1], not row["n_of_other_size"], row["n_of_other_size"], bounds[1], f"not {settings.dim} long"),
+    ]
+    error = row["norm_error"]
+    if not settings.normalize or error is None:
+        return [*verdicts, Gate(names[2], "skipped", None, bounds[2], "no length to hold them against")]
+    return [*verdicts, _verdict(names[2], error <= _MAX_NORM_ERROR, error, bounds[2])]
+
+
+def _drift(drift_cosine: float | None, context: Context) -> Gate:
+    least = context.config.audit.min_embedding_cosine
+    bound = f">= {least}"
+    if not least or drift_cosine is None:
+        detail = "not a model that started from the last bundle's" if least else "not asked for"
+        return Gate("embedding_drift", "skipped", drift_cosine, bound, detail)
+    return _verdict("embedding_drift", drift_cosine >= least, drift_cosine, bound)

@@ -12,6 +12,7 @@ from typing import Any
 from recsys_spark.config import Config
 from recsys_spark.features import declared_tables
 from recsys_spark.run_ledger import latest_runs, record_state
+from recsys_spark.tables.blobs import drop_blobs, named_blobs
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
@@ -32,13 +33,16 @@ def collect(config: Config, now: datetime) -> Collected:
     """Deletes the rows of runs that are not kept, then files that were removed from their table before the grace.
 
     A bundle stays readable for the grace after it was superseded: its rows are deleted no sooner, and the files of
-    deleted rows live for another grace, in which a reader that holds the bundle reads on.
+    deleted rows, and the blobs that they named, live for another grace, in which a reader that holds the bundle reads
+    on.
     """
     root = config.root
     kept = runs_to_keep(config, now)
     run_tables = [table for table in declared_tables().values() if table.family in ("bundle", "work")]
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
     gone = sorted(set().union(*stored.values()) - kept)
+    # Before rows are deleted: what they name has a grace from now on, as the files of the tables have.
+    n_files = drop_blobs(root, named_blobs(root), now, config.publish.grace_hours)
     for table in run_tables:
         for run_id in sorted(stored[table.name] - kept):
             delete_run(root, table, run_id)
@@ -49,7 +53,7 @@ def collect(config: Config, now: datetime) -> Collected:
     unfinished = {row["run_id"] for row in latest_runs(root) if row["state"] == "open"}
     for run_id in set(runs_with_scratch(root)) - unfinished:
         drop_scratch(root, run_id)
-    n_files = sum(vacuum(root, table, config.publish.grace_hours) for table in run_tables)
+    n_files += sum(vacuum(root, table, config.publish.grace_hours) for table in run_tables)
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 
 

@@ -15,7 +15,7 @@ from recsys_spark.errors import ArgumentError
 from recsys_spark.fold_in import fold_in
 from recsys_spark.tables.ledger import steps_of
 
-_SETTINGS = ("alpha", "regularization", "nu", "n_cols", "norm_exponent")
+_SETTINGS = ("alpha", "regularization", "nu", "unobserved", "n_cols", "norm_exponent")
 
 
 class Scored(NamedTuple):
@@ -56,8 +56,8 @@ class ItemFactors:
                 weights[self.places[item_id]] = weights.get(self.places[item_id], 0.0) + weight
         rows, r = np.array(list(weights), np.int64), np.array(list(weights.values()), np.float64)
         r = np.where(r < 0, 0.0, r)
-        alpha, regularization, nu, n_cols, exponent = (self.settings[name] for name in _SETTINGS)
-        x = fold_in(self.vectors[rows], r, self.gramian, int(n_cols), alpha, regularization, nu)
+        alpha, regularization, nu, unobserved, n_cols, exponent = (self.settings[name] for name in _SETTINGS)
+        x = fold_in(self.vectors[rows], r, self.gramian, int(n_cols), alpha, regularization, nu, unobserved)
         if not x.any():
             return ()
         listed = self.shown.copy()
@@ -67,11 +67,12 @@ class ItemFactors:
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = np.nan_to_num(scores * self.lengths[candidates] ** (exponent - 1))
         return tuple(
-            Scored(self.ids[candidates[at]], rank, float(scores[at])) for rank, at in enumerate(_best(scores, k), 1)
+            Scored(self.ids[candidates[at]], rank, float(scores[at]))
+            for rank, at in enumerate(best_places(scores, k), 1)
         )
 
 
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
+def best_places(scores: np.ndarray, k: int) -> np.ndarray:
     """Places of the k greatest, greatest first, ties by the smaller place."""
     if len(scores) > k:
         least = np.partition(scores, len(scores) - k)[len(scores) - k]

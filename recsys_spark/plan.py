@@ -38,6 +38,37 @@ PLAN: tuple[Step, ...] = (
         base_reads=("item_factors",),
     ),
     Step(
+        "two_tower",
+        (
+            "events",
+            "items",
+            "users",
+            "user_index",
+            "item_index",
+            "interactions",
+            "exposures",
+            "user_features",
+            "item_features",
+        ),
+        ("two_tower_models",),
+        base_reads=("two_tower_models",),
+    ),
+    Step(
+        "embed",
+        (
+            "events",
+            "items",
+            "users",
+            "user_index",
+            "item_index",
+            "user_features",
+            "item_features",
+            "two_tower_models",
+        ),
+        ("user_embeddings", "item_embeddings"),
+        base_reads=("item_embeddings",),
+    ),
+    Step(
         "retrieve",
         (
             "events",
@@ -49,6 +80,8 @@ PLAN: tuple[Step, ...] = (
             "item_neighbors",
             "user_factors",
             "item_factors",
+            "user_embeddings",
+            "item_embeddings",
         ),
         ("source_candidates",),
     ),
@@ -57,7 +90,19 @@ PLAN: tuple[Step, ...] = (
         ("events", "items", "source_candidates", "interactions", "user_index", "item_index", "user_features"),
         ("candidates", "fallback_candidates"),
     ),
-    Step("audit", ("interactions", "user_index", "item_index", "candidates", "fallback_candidates"), ("audits",)),
+    Step(
+        "audit",
+        (
+            "interactions",
+            "user_index",
+            "item_index",
+            "user_embeddings",
+            "item_embeddings",
+            "candidates",
+            "fallback_candidates",
+        ),
+        ("audits",),
+    ),
     Step("publish", ("audits",), ("publishes", "runs")),
 )
 
@@ -72,6 +117,9 @@ BUNDLE_TABLES = (
     "item_neighbors",
     "user_factors",
     "item_factors",
+    "two_tower_models",
+    "user_embeddings",
+    "item_embeddings",
     "candidates",
     "fallback_candidates",
 )

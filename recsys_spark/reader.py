@@ -10,13 +10,14 @@ Owns: `open_current` and what a service asks of a bundle.  Every table is read b
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,6 +30,7 @@ from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.head import PublishedTable, PublishRow, inside
 from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_head
 from recsys_spark.tables.run_files import RunFiles, list_run
+from recsys_spark.user_encoder import UserEncoder, user_encoder
 
 __all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source", "open_current"]
 
@@ -162,6 +164,20 @@ class Bundle:
         _check_ids("fold_in", [item_id for item_id, _ in given])
         return self._item_factors.score_session(given, _check_k("fold_in", k))
 
+    def encode_user(self, features: Mapping[str, Any], recent_items: Sequence[str]) -> np.ndarray:
+        """The embedding of a user whom the run need not know, float32, by the user tower of the bundle's model.
+
+        The first call reads the model and all items' embeddings (see `user_encoder.UserEncoder.encode`).
+        """
+        _check_ids("encode_user", recent_items)
+        return self._user_encoder.encode(features, recent_items)
+
+    def nearest(self, vector: np.ndarray, k: int = 50, exclude: Iterable[str] = ()) -> tuple[Scored, ...]:
+        """The `k` items nearest to an embedding that may be shown and are not in `exclude`, best first."""
+        left_out = list(exclude)
+        _check_ids("nearest", left_out)
+        return self._user_encoder.nearest(vector, _check_k("nearest", k), left_out)
+
     def user_features(self, user_id: str) -> dict[str, Any] | None:
         """Every feature of a user by column name, `recent_items` newest first; None for a user whom the run ignores."""
         _check_ids("user_features", [user_id])
@@ -231,6 +247,11 @@ class Bundle:
     def _item_factors(self) -> ItemFactors:
         table = self.read_table("item_factors", ("item_id", "item_idx", "vector", "shown"))
         return item_factors(table, self._root, self.run_id)
+
+    @cached_property
+    def _user_encoder(self) -> UserEncoder:
+        items = self.read_table("item_embeddings", ("item_id", "item_idx", "vector", "shown"))
+        return user_encoder(self.read_table("two_tower_models"), items, self._root, self.run_id)
 
     @cached_property
     def _fallbacks(self) -> dict[str | None, pa.Table]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -120,7 +121,9 @@ def run_step(
     started = datetime.now(UTC)
     clock = time.perf_counter()
     observe(step.name, "start", {})
-    context = Context(config, run.data_date, run.run_id, derive_seed(run.seed, step.name, run.data_date), spark)
+    seed = derive_seed(run.seed, step.name, run.data_date)
+    tell = partial(observe, step.name, "progress")
+    context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell)
     measured: dict[str, RowFigures] = {}
     if step.name == "audit":
         audit(context, run)

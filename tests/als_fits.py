@@ -27,7 +27,7 @@ def make_settings(**changes: object) -> Als:
 
 def ridge_of(settings: Als) -> Ridge:
     """The settings that the kernel takes."""
-    return Ridge(settings.alpha, settings.regularization, settings.nu)
+    return Ridge(settings.alpha, settings.regularization, settings.nu, settings.unobserved)
 
 
 def make_pairs(spark: SparkSession, matrix: np.ndarray, n_partitions: int = 2, step: int = 1) -> DataFrame:

@@ -12,8 +12,9 @@ from tests.item_cf_oracle import sparse
 
 
 def oracle_ridge(weights: np.ndarray, ridge: Ridge) -> float:
-    """The ridge of a row: Rendle et al. 2021, section 4."""
-    return float(ridge.regularization * (ridge.alpha * np.count_nonzero(weights) + len(weights)) ** ridge.nu)
+    """The ridge of a row: Rendle et al. 2021, section 4, or, of what the row has alone, Zhou et al. 2008."""
+    size = ridge.alpha * np.count_nonzero(weights) + ridge.unobserved * len(weights)
+    return float(ridge.regularization * size**ridge.nu)
 
 
 def oracle_row(weights: np.ndarray, y: np.ndarray, ridge: Ridge) -> np.ndarray:

@@ -16,6 +16,8 @@ from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.tables.ledger import create_tables
 
+# All that fit within seconds: what training adds to a day is for the tests of towers to say.
+SOURCES = '["popular","item_cf","als"]'
 FIRST_DAY = date(2025, 1, 1)
 N_USERS, N_ITEMS = 40, 30
 
@@ -24,6 +26,7 @@ def make_shop(folder: Path, *sets: str) -> Config:
     """Settings of a shop in `folder`, its tables created."""
     landing = [f"landing.{feed}={folder / 'landing' / feed}" for feed in ("events", "items", "users")]
     small = ("segments.attribute=country", "sources.popular.min_segment_users=2", "candidates.k=10")
+    small = (*small, f"sources.enabled={SOURCES}")
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, *small, *sets))
     create_tables(config.root, declared_tables().values())
     return config
@@ -35,7 +38,7 @@ def write_settings(config: Config, folder: Path) -> Path:
     path.write_text(
         f'[storage]\nroot = "{config.root}"\n[landing]\nevents = "{config.landing.events}"\n'
         f'items = "{config.landing.items}"\nusers = "{config.landing.users}"\n'
-        '[segments]\nattribute = "country"\n[candidates]\nk = 10\n'
+        f'[segments]\nattribute = "country"\n[candidates]\nk = 10\n[sources]\nenabled = {SOURCES}\n'
     )
     return path
 

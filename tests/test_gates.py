@@ -1,6 +1,6 @@
 """Each gate passes on a good bundle and fails on the fault that it is there for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -15,11 +15,18 @@ from recsys_spark.tables.spark import spark_schema
 DAY = date(2025, 2, 1)
 NOW = datetime(2025, 1, 31, 12, tzinfo=UTC)
 GOOD = [("x", 1, 2.0), ("y", 2, 1.0)]
+EMBEDDING_GATES = ("s_unusable", "s_of_other_size", "_norms")
 
 Lists = dict[str, list[tuple[str, int, float]]]
 
 
-def _inputs(spark: SparkSession, lists: Lists, active: tuple[str, ...] = ("u0", "u1")) -> dict[str, DataFrame]:
+def _inputs(
+    spark: SparkSession,
+    lists: Lists,
+    active: tuple[str, ...] = ("u0", "u1"),
+    item_vectors: Sequence[list[float]] = (),
+    user_vectors: Sequence[list[float]] = (),
+) -> dict[str, DataFrame]:
     def frame(name: str, rows: list[dict[str, object]]) -> DataFrame:
         return spark.createDataFrame(rows, spark_schema(TABLES[name], without=("run_id",)))
 
@@ -48,6 +55,8 @@ def _inputs(spark: SparkSession, lists: Lists, active: tuple[str, ...] = ("u0", 
         "interactions": frame("interactions", events),
         "user_index": frame("user_index", [{"user_idx": at, "user_id": user} for at, user in enumerate(users)]),
         "item_index": frame("item_index", [{"item_idx": at, "item_id": item} for at, item in enumerate("xyz")]),
+        "item_embeddings": _embeddings(spark, "item", item_vectors),
+        "user_embeddings": _embeddings(spark, "user", user_vectors),
         "candidates": frame("candidates", rows),
         "fallback_candidates": frame(
             "fallback_candidates", [{"segment": None, "items": rows[0]["items"] if rows else [], "generated_at": NOW}]
@@ -55,11 +64,28 @@ def _inputs(spark: SparkSession, lists: Lists, active: tuple[str, ...] = ("u0", 
     }
 
 
+def _embeddings(spark: SparkSession, kind: str, vectors: Sequence[list[float]]) -> DataFrame:
+    """Rows whose column `norm` says that all is well."""
+    rows = [
+        {f"{kind}_id": str(at), f"{kind}_idx": at, "vector": vector, "norm": 1.0, "model_version": "m", "shown": True}
+        for at, vector in enumerate(vectors)
+    ]
+    schema = spark_schema(TABLES[f"{kind}_embeddings"], without=("run_id",))
+    return spark.createDataFrame([{name: row[name] for name in schema.names} for row in rows], schema)
+
+
 @pytest.fixture
 def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callable[..., dict[str, Gate]]:
-    def run(lists: Lists, *sets: str, previous_lists: int | None = None, **kwargs: object) -> dict[str, Gate]:
-        context = Context(make_config(*sets), DAY, "20250201-001-9f2c81aa", 1, spark)
-        return {gate.name: gate for gate in run_gates(_inputs(spark, lists, **kwargs), context, previous_lists)}
+    def run(
+        lists: Lists,
+        *sets: str,
+        previous_lists: int | None = None,
+        drift_cosine: float | None = None,
+        **kwargs: object,
+    ) -> dict[str, Gate]:
+        context = Context(make_config("two_tower.dim=2", *sets), DAY, "20250201-001-9f2c81aa", 1, spark)
+        gates = run_gates(_inputs(spark, lists, **kwargs), context, previous_lists, drift_cosine)
+        return {gate.name: gate for gate in gates}
 
     return run
 
@@ -69,7 +95,10 @@ def test_run_gates_passes_a_good_first_bundle_and_lists_what_it_skipped(
 ) -> None:
     found = verdicts({"u0": GOOD, "u1": GOOD})
     assert {gate.name for gate in found.values() if gate.outcome == "failed"} == set()
-    assert {gate.name for gate in found.values() if gate.outcome == "skipped"} == {"volume"}
+    # No run has to have a model.
+    embeddings = {f"{kind}_embedding{name}" for kind in ("item", "user") for name in EMBEDDING_GATES}
+    skipped = {gate.name for gate in found.values() if gate.outcome == "skipped"}
+    assert skipped == {"volume", "embedding_drift"} | embeddings
     assert found["coverage"].figure == 2 / 2
 
 
@@ -124,4 +153,48 @@ def test_top_item_share_is_of_first_places(verdicts: Callable[..., dict[str, Gat
 def test_a_gate_that_crashes_has_failed(spark: SparkSession, make_config: Callable[..., Config]) -> None:
     inputs = _inputs(spark, {"u0": GOOD}) | {"candidates": spark.range(1)}
     context = Context(make_config(), DAY, "20250201-001-9f2c81aa", 1, spark)
-    assert {gate.outcome for gate in run_gates(inputs, context, 10)} == {"failed"}
+    outcomes = {gate.name: gate.outcome for gate in run_gates(inputs, context, 10, None)}
+    of_lists = {outcome for name, outcome in outcomes.items() if "embedding" not in name}
+    assert of_lists == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("vector", "gate", "figure"),
+    [
+        ([0.0, 0.0], "s_unusable", 1),
+        ([float("nan"), 1.0], "s_unusable", 1),
+        ([float("-inf"), 1.0], "s_unusable", 1),
+        ([0.6, 0.8, 0.0], "s_of_other_size", 1),
+        ([1.002, 0.0], "_norms", 0.002),
+        ([0.0, 0.998], "_norms", 0.002),
+    ],
+)
+def test_embeddings_that_are_wrong_are_refused_whatever_their_norm_says(
+    verdicts: Callable[..., dict[str, Gate]], vector: list[float], gate: str, figure: float
+) -> None:
+    vectors = {"item_vectors": [[0.6, 0.8], vector], "user_vectors": [vector, vector, [0.6, 0.8]]}
+    found = verdicts({"u0": GOOD, "u1": GOOD}, "two_tower.normalize=true", **vectors)
+    failed = {name: one.figure for name, one in found.items() if one.outcome == "failed"}
+    twice = figure if gate == "_norms" else 2 * figure
+    expected = {f"item_embedding{gate}": figure, f"user_embedding{gate}": twice}
+    assert failed == {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}  # float32
+
+
+def test_embeddings_of_any_length_pass_where_they_need_not_have_one(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    vectors = {"item_vectors": [[3.0, 4.0], [1e-9, 0.0]], "user_vectors": [[1e18, 1.0]]}
+    found = verdicts({"u0": GOOD, "u1": GOOD}, "two_tower.normalize=false", **vectors)
+    assert {gate.name for gate in found.values() if gate.outcome == "failed"} == set()
+    assert found["item_embedding_norms"].outcome == found["user_embedding_norms"].outcome == "skipped"
+    assert found["item_embeddings_unusable"].outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("least", "cosine", "outcome"),
+    [(0.9, 0.9, "passed"), (0.9, 0.89, "failed"), (0.9, None, "skipped"), (0.0, -1.0, "skipped")],
+)
+def test_embedding_drift_is_held_against_its_bound_if_there_is_one(
+    verdicts: Callable[..., dict[str, Gate]], least: float, cosine: float | None, outcome: str
+) -> None:
+    sets = f"audit.min_embedding_cosine={least}"
+    gate = verdicts({"u0": GOOD, "u1": GOOD}, sets, drift_cosine=cosine)["embedding_drift"]
+    assert (gate.outcome, gate.figure) == (outcome, cosine)

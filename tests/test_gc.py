@@ -10,12 +10,16 @@ import pytest
 
 from recsys_spark.config import Config
 from recsys_spark.errors import BundleExpired
+from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect, runs_to_keep
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.publish import commit
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.tables.blobs import blobs, put_blob
+from recsys_spark.tables.contract import Column, run_table
 from recsys_spark.tables.delta_log import runs_with_rows
+from recsys_spark.tables.ledger import append_rows, create_tables
 from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
 from tests.finished_run import stage_and_audit
 
@@ -121,3 +125,53 @@ def test_collect_drops_the_scratch_of_a_run_that_it_abandons(config: Config) -> 
         scratch_of(config.root, run_id, "als").write("users", np.zeros(2))
     collect(config, datetime.now(UTC) + timedelta(days=30))
     assert runs_with_scratch(config.root) == [run_id]
+
+
+MODELS = run_table("models", "work", "Models of a test", (Column("rel_path", "string", "where the weights are"),))
+
+
+@pytest.fixture
+def put_model(config: Config, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], str]:
+    """Puts weights, and the row of a run that names them."""
+    create_tables(config.root, [MODELS])
+    monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ("models",))
+
+    def put(run_id: str, weights: bytes) -> str:
+        rel_path = put_blob(config.root, weights, ".safetensors").rel_path
+        append_rows(config.root, MODELS, [{"rel_path": rel_path, "run_id": run_id}])
+        return rel_path
+
+    return put
+
+
+def test_collect_drops_the_blob_of_a_run_one_grace_after_its_row(
+    config: Config, put_model: Callable[[str, bytes], str]
+) -> None:
+    gone, current = (put_model(run_id, run_id.encode()) for run_id in _publish_days(config, 2))
+    superseded = datetime.now(UTC) + timedelta(hours=49)
+    for hours, left in ((0, {gone, current}), (47, {gone, current}), (49, {current}), (9999, {current})):
+        report = collect(config, superseded + timedelta(hours=hours))
+        assert len(report.runs) == (1 if hours == 0 else 0)
+        assert report.n_files == (1 if hours == 49 else 0)
+        assert blobs(config.root) == sorted(left)
+
+
+def test_collect_keeps_a_blob_that_a_kept_run_shares_with_one_that_goes(
+    config: Config, put_model: Callable[[str, bytes], str]
+) -> None:
+    runs = _publish_days(config, 2)
+    shared = {put_model(run_id, b"the same weights") for run_id in runs}
+    for days in (3, 30, 300):
+        collect(config, datetime.now(UTC) + timedelta(days=days))
+        assert runs_with_rows(config.root, "models") == {runs[1]}
+        assert blobs(config.root) == list(shared)
+
+
+def test_collect_leaves_a_blob_without_a_row_its_grace(config: Config) -> None:
+    """A run that is open puts its weights before the row that names them."""
+    _publish_days(config, 1)
+    put_blob(config.root, b"weights", ".safetensors")
+    for hours, n_left in ((47, 1), (49, 0)):
+        collect(config, datetime.now(UTC) + timedelta(hours=hours))
+        assert len(blobs(config.root)) == n_left

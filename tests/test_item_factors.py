@@ -55,7 +55,14 @@ def test_score_session_lists_what_the_kernels_list(exponent: float) -> None:
     vectors[7] = 0
     shown = rng.random(300) < 0.8
     ridge = Ridge(3.0, 0.01, 1.0)
-    settings = {"alpha": 3.0, "regularization": 0.01, "nu": 1.0, "n_cols": 300.0, "norm_exponent": exponent}
+    settings = {
+        "alpha": 3.0,
+        "regularization": 0.01,
+        "nu": 1.0,
+        "unobserved": 1.0,
+        "n_cols": 300.0,
+        "norm_exponent": exponent,
+    }
     ids = tuple(f"i{at:03d}" for at in range(300))
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     places = {item_id: at for at, item_id in enumerate(ids)}

@@ -23,13 +23,13 @@ def test_plan_reads_only_what_was_written_before() -> None:
 
 def test_plan_fits_before_it_retrieves() -> None:
     order = [one.name for one in PLAN]
-    assert ("als", "retrieve") in pairwise(order)
-    assert set(step("als").writes) <= set(step("retrieve").reads)
+    assert {("als", "two_tower"), ("two_tower", "embed"), ("embed", "retrieve")} <= set(pairwise(order))
+    assert {*step("als").writes, *step("embed").writes} <= set(step("retrieve").reads)
 
 
 def test_plan_reads_of_the_base_run_what_every_published_bundle_has() -> None:
     read = {name for one in PLAN for name in one.base_reads}
-    assert read == {"item_factors"}
+    assert read == {"item_factors", "two_tower_models", "item_embeddings"}
     assert read <= set(BUNDLE_TABLES)
 
 

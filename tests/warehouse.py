@@ -60,7 +60,7 @@ def make_neighbors() -> list[dict[str, Any]]:
 # Factors of items by item: two groups, and one item that may not be shown.
 FACTORS = {"i1": [1.0, 0.0], "i2": [0.75, 0.125], "i3": [0.0, 1.0], "i4": [0.125, 0.75], "i5": [0.875, 0.0]}
 HIDDEN = {"i5"}
-FIT = {"alpha": 2.0, "regularization": 0.1, "nu": 0.0, "n_cols": 20.0, "norm_exponent": 1.0}
+FIT = {"alpha": 2.0, "regularization": 0.1, "nu": 0.0, "unobserved": 1.0, "n_cols": 20.0, "norm_exponent": 1.0}
 
 
 def make_factors() -> list[dict[str, Any]]:

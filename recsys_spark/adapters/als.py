@@ -181,7 +181,7 @@ def _side_of(state: _State) -> int:
 def _next_half(state: _State, sides: tuple[Side, Side], settings: Als) -> Half | None:
     """What is to be solved after `state`; None if there is nothing left."""
     users, items = sides
-    ridge = Ridge(settings.alpha, settings.regularization, settings.nu)
+    ridge = Ridge(settings.alpha, settings.regularization, settings.nu, settings.unobserved)
     # Users from items, and items from users.
     forth = Factors(users, state.half + 1), Factors(items, state.half), ridge
     back = Factors(items, state.half + 1), Factors(users, state.half), ridge

@@ -6,8 +6,9 @@ reader has the same arithmetic for one row in plain numpy (`recsys_spark.fold_in
     min over X, Y of  sum over all u, i of c_ui (p_ui - x_u . y_i)^2 + sum of ridge_u |x_u|^2 + sum of ridge_i |y_i|^2
 
 with p_ui = 1 where r_ui > 0, else 0, and c_ui = 1 + alpha * r_ui (Hu, Koren, Volinsky 2008, eq. 2 and 3), and a ridge
-that grows with what a row has: regularization * (alpha * L_u + n_cols)^nu (Rendle et al. 2021, section 4, where alpha
-is 1 / alpha_0); nu = 0 is one ridge for all.
+that grows with what a row has: regularization * (alpha * L_u + unobserved * n_cols)^nu.  At unobserved = 1 that is
+Rendle et al. 2021, section 4 (where alpha is 1 / alpha_0), at 0 the ridge follows the row's own entries alone (Zhou et
+al. 2008); nu = 0 is one ridge for all.
 """
 
 from typing import NamedTuple
@@ -30,11 +31,15 @@ _FLOAT32_FROM = (6e-8 / 1e-6) ** 2
 
 
 class Ridge(NamedTuple):
-    """alpha: confidence per unit of weight.  regularization, nu: strength of the ridge, and how it grows with a row."""
+    """alpha: confidence per unit of weight.  regularization, nu: strength of the ridge, and how it grows with a row.
+
+    unobserved: what a column counts in the ridge of a row that has no entry there, 0 to 1.
+    """
 
     alpha: float
     regularization: float
     nu: float
+    unobserved: float = 1.0
 
 
 class Fixed(NamedTuple):
@@ -116,7 +121,9 @@ def dual_bound(factors: int) -> int:
 
 def row_ridges(lengths: np.ndarray, n_cols: int, ridge: Ridge) -> np.ndarray:
     """The ridge of rows with so many entries, float64."""
-    return np.asarray(ridge.regularization * (ridge.alpha * lengths + n_cols) ** ridge.nu, np.float64)
+    return np.asarray(
+        ridge.regularization * (ridge.alpha * lengths + ridge.unobserved * n_cols) ** ridge.nu, np.float64
+    )
 
 
 def row_costs(n_entries: np.ndarray, n_rows: np.ndarray, factors: int) -> np.ndarray:

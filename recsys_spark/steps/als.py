@@ -25,7 +25,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 
     Pairs count that have a weight.  Figures: n_iterations, objective (after the last of them), n_resumed
     (half-iterations that an earlier attempt had done), and what the reader folds sessions in by: alpha, regularization,
-    nu, n_cols (items, and attributes of users) and norm_exponent.
+    nu, unobserved, n_cols (items, and attributes of users) and norm_exponent.
     """
     settings, scratch = context.config.als, context.scratch("als")
     source = Params.model_validate(context.config.sources.params("als"))
@@ -40,6 +40,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         alpha=settings.alpha,
         regularization=settings.regularization,
         nu=settings.nu,
+        unobserved=settings.unobserved,
     )
     _log.info("step=als phase=fit n_iterations=%d objective=%.9g", fit.n_iterations, fit.objectives[-1])
     return {"user_factors": _user_factors(inputs, fit, context), "item_factors": _item_factors(inputs, fit, context)}

@@ -3,6 +3,7 @@
 Owns: `Context`.  Made by the runner, read by every step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -14,7 +15,10 @@ from recsys_spark.tables.scratch import Scratch, scratch_of
 
 @dataclass(frozen=True)
 class Context:
-    """The settings, the date and the seed of a run; `figures` collects what a step measured."""
+    """The settings, the date and the seed of a run; `figures` collects what a step measured.
+
+    tell: takes how far a long step is, for whoever watches: done and of, and further figures to show.
+    """
 
     config: Config
     day: date
@@ -22,6 +26,7 @@ class Context:
     seed: int
     spark: SparkSession
     figures: dict[str, float] = field(default_factory=dict)
+    tell: Callable[[dict[str, float]], None] = lambda _: None
 
     def scratch(self, step: str) -> Scratch:
         """Where `step` keeps what must outlive a kill; dropped once the step is recorded."""

@@ -331,6 +331,48 @@ ITEM_FACTORS = run_table(
     key=("item_id",),
 )
 
+TWO_TOWER_MODELS = run_table(
+    "two_tower_models",
+    "bundle",
+    "The two-tower model of the run: where its weights are, and how it was trained; no row if it was not asked for",
+    (
+        Column("model_version", "string", "SHA-256 of the file of weights"),
+        Column("rel_path", "string", "safetensors file, relative to the warehouse"),
+        Column("n_bytes", "long", "its size"),
+        Column("card", "string", "what the model takes and how it was trained, as JSON; it is in the file too"),
+    ),
+    key=("model_version",),
+)
+
+_EMBEDDING = Column(
+    "vector", ListOf("float"), "output of the tower; a user's and an item's product is their score over temperature"
+)
+_NORM = Column("norm", "float", "length of the vector, 1 where [two_tower] normalize is on")
+_MODEL_VERSION = Column("model_version", "string", "SHA-256 of the weights that made it")
+
+USER_EMBEDDINGS = run_table(
+    "user_embeddings",
+    "bundle",
+    "Embeddings of users by their features and recent items: of every indexed user whose vector is finite and not zero",
+    (_user_id(), _USER_IDX, _EMBEDDING, _NORM, _MODEL_VERSION),
+    key=("user_id",),
+)
+
+ITEM_EMBEDDINGS = run_table(
+    "item_embeddings",
+    "bundle",
+    "Embeddings of every indexed item, those without any event too",
+    (
+        _item_id(),
+        _ITEM_IDX,
+        _EMBEDDING,
+        _NORM,
+        _MODEL_VERSION,
+        Column("shown", "boolean", "may stand in a list on the date: available as [candidates] says"),
+    ),
+    key=("item_id",),
+)
+
 SOURCE_CANDIDATES = run_table(
     "source_candidates",
     "work",
@@ -476,6 +518,9 @@ TABLES: dict[str, Table] = {
         ITEM_NEIGHBORS,
         USER_FACTORS,
         ITEM_FACTORS,
+        TWO_TOWER_MODELS,
+        USER_EMBEDDINGS,
+        ITEM_EMBEDDINGS,
         SOURCE_CANDIDATES,
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,

@@ -1,4 +1,4 @@
-"""Files of one step of one run, for work that must outlive a kill but is no table: arrays, and markers that count.
+"""Files of one step of one run, for work that must outlive a kill but is no table: arrays, shards, and markers.
 
 Owns: their folder, their names, and that a file is whole or absent.  Called by the adapters whose tasks exchange arrays
 without a shuffle, and by the runner, which drops the folder once the step is recorded; `gc` drops what is left over.
@@ -8,6 +8,8 @@ On a cluster the folder is part of the warehouse, so every worker sees it.
 import json
 import os
 import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 _FOLDER = "_scratch"
 
@@ -27,14 +31,8 @@ class Scratch:
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Stores an array, in place of any of that name; a reader sees the old one or the new one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.{uuid4().hex}"
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            temporary.replace(self.folder / f"{name}.npy")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self._written(f"{name}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
 
     def read(self, name: str) -> np.ndarray:
         """The array, mapped and not to be written to."""
@@ -48,27 +46,65 @@ class Scratch:
         except FileNotFoundError:
             return ""
 
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Stores a table as Parquet, in place of any of that name."""
+        with self._written(f"{name}.parquet") as temporary:
+            pq.write_table(table, temporary)
+
+    def read_table(self, name: str) -> pa.Table:
+        """The table of that name."""
+        return pq.read_table(self.folder / f"{name}.parquet", partitioning=None)
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Stores a file, durably, in place of any of that name."""
+        with self._written(name) as temporary, temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The content of the file of that name; None if there is none."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def remove(self, name: str) -> None:
         """Removes an array; none of that name is no fault."""
         (self.folder / f"{name}.npy").unlink(missing_ok=True)
 
+    def remove_marker(self, name: str) -> None:
+        """Removes a marker; none of that name is no fault."""
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def keep_only(self, prefixes: tuple[str, ...], names: Collection[str]) -> None:
+        """Removes the files whose names begin so, but `names`."""
+        for path in self.folder.iterdir():
+            if path.name.startswith(prefixes) and path.name not in names:
+                path.unlink(missing_ok=True)
+
     def mark(self, name: str, content: dict[str, Any]) -> None:
         """Stores a marker, durably; arrays are not synced to disk, so a marker names their hashes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.{uuid4().hex}"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / f"{name}.json")
+        self.write_bytes(f"{name}.json", json.dumps(content).encode())
 
     def marker(self, name: str) -> dict[str, Any] | None:
         """The marker of that name; None if there is none, or none that can be read."""
         try:
-            content = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            content = json.loads(self.read_bytes(f"{name}.json") or b"null")
+        except ValueError:
             return None
         return content if isinstance(content, dict) else None
+
+    @contextmanager
+    def _written(self, name: str) -> Iterator[Path]:
+        """A file to write that takes the place of `name` when the block is left; a reader sees the old or the new."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{name}.{uuid4().hex}"
+        try:
+            yield temporary
+            temporary.replace(self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Removes the folder with all that is in it."""

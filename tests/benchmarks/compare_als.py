@@ -9,7 +9,7 @@ what is hidden from whom are those of compare_item_cf.
           both logs of recall in parts of that of 28-day popularity.
 logs      The defaults on the judged dates, means over dates, as compare_item_cf has them.
 solvers   Ours, `implicit` (conjugate gradients) and MLlib, by plain dot products.  Each is at its best of twelve
-          settings: factors {64, 128} x alpha {1, 10} x three ridges of its own kind; ten iterations, and users solved
+          settings: factors {64, 128} x alpha {1, 10} x three ridges of its own kinds; ten iterations, and users solved
           last, for all.  Confidence is 1 + alpha * r everywhere: `implicit` is fed it, the others make it.
           MovieTweetings: settings by the tuning dates, lists of all judged dates pooled, the same weights,
           availability and hidden items for all.  At their best there ours and `implicit` are almost of rank one, an
@@ -106,7 +106,7 @@ def defaults() -> Setting:
     config = load_config()
     als, source = config.als, config.sources.params("als")
     fit = als.factors, als.alpha, als.regularization, als.nu, als.iterations, als.tolerance
-    return Setting(*fit, als.half_life_days, source["norm_exponent"])
+    return Setting(*fit, als.half_life_days, source["norm_exponent"], als.unobserved)
 
 
 def tuned() -> dict[str, dict[str, list[float]]]:

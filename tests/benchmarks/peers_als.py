@@ -33,7 +33,12 @@ N_RESAMPLES, RESAMPLES_AT_ONCE = 10_000, 100
 SCORE_BYTES = 64 << 20
 # The best of a coarse search on the tuning data of MovieTweetings and goodbooks lies between the ends, to 0.001 of
 # recall; MLlib was searched on one date of MovieTweetings, for the time it takes.
-RIDGES = {"ours": (0.001, 0.01, 0.03), "implicit": (10.0, 100.0, 1000.0), "MLlib": (0.1, 1.0, 4.0)}
+# Ours has two kinds: regularization, and what it counts for unobserved; the last is MLlib's kind, times alpha.
+RIDGES: dict[str, tuple[tuple[float, float], ...]] = {
+    "ours": ((0.01, 1.0), (0.03, 1.0), (0.2, 0.0)),
+    "implicit": ((10.0, 1.0), (100.0, 1.0), (1000.0, 1.0)),
+    "MLlib": ((0.1, 1.0), (1.0, 1.0), (4.0, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Setting:
     tolerance: float = 0.0
     half_life_days: float = 0.0
     norm_exponent: float = 1.0
+    unobserved: float = 1.0
 
 
 class Task(NamedTuple):
@@ -88,7 +94,7 @@ def figures_of(task: Task, X: np.ndarray, Y: np.ndarray, norm_exponent: float) -
 
 def fit_ours(weights: Csr, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     """Factors of users and items by the kernel, in the order and with the end of `adapters.als`."""
-    ridge, columns = Ridge(setting.alpha, setting.regularization, setting.nu), transposed(weights)
+    ridge, columns = Ridge(setting.alpha, setting.regularization, setting.nu, setting.unobserved), transposed(weights)
     Y, before = initial_factors(0, weights.n_cols, setting.factors, SEED), np.inf
     for _ in range(setting.iterations):
         users = solve_rows(weights, fixed(Y), ridge)
@@ -221,18 +227,20 @@ def compare_solvers(logs: dict[str, tuple[list[Task], list[Task]]], fits: dict[s
     return found
 
 
-def _best(fit: Fit, ridges: tuple[float, ...], tasks: list[Task]) -> Setting:
+def _best(fit: Fit, ridges: tuple[tuple[float, float], ...], tasks: list[Task]) -> Setting:
     """The setting with the highest recall, of twelve."""
     recalls = {}
-    for setting in (Setting(*values) for values in product((64, 128), (1.0, 10.0), ridges)):
+    for factors, alpha, (regularization, unobserved) in product((64, 128), (1.0, 10.0), ridges):
+        setting = Setting(factors, alpha, regularization, unobserved=unobserved)
         recalls[setting] = float(np.mean([_figures(fit, setting, task)[:, 0].mean() for task in tasks]))
         print(f"    {recalls[setting]:.4f} {_shared(setting)}", flush=True)
     return max(recalls, key=lambda setting: recalls[setting])
 
 
 def _shared(setting: Setting) -> str:
-    """What all solvers have, in one line."""
-    return f"factors={setting.factors} alpha={setting.alpha:g} regularization={setting.regularization:g}"
+    """What solvers are given, in one line."""
+    ridge = f"regularization={setting.regularization:g}" + ("" if setting.unobserved else " unobserved=0")
+    return f"factors={setting.factors} alpha={setting.alpha:g} {ridge}"
 
 
 def _figures(fit: Fit, setting: Setting, task: Task) -> np.ndarray:

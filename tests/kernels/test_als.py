@@ -83,7 +83,9 @@ def test_fit_gives_the_factors_of_the_oracle() -> None:
     np.testing.assert_allclose(objectives[-1], whole, rtol=OBJECTIVE_TOLERANCE)
 
 
-@pytest.mark.parametrize("ridge", [RIDGE, Ridge(40.0, 0.001, 1.0), Ridge(1.0, 0.1, 0.0), Ridge(0.1, 1.0, 0.5)])
+@pytest.mark.parametrize(
+    "ridge", [RIDGE, Ridge(40.0, 0.001, 1.0), Ridge(1.0, 0.1, 0.0), Ridge(0.1, 1.0, 0.5), Ridge(2.0, 0.5, 1.0, 0.0)]
+)
 @pytest.mark.parametrize("factors", [3, 16, 40])
 def test_fit_never_raises_the_objective(factors: int, ridge: Ridge) -> None:
     weights = sparse(long_tailed(8, 150, 80))
@@ -323,6 +325,8 @@ def test_row_ridges_grow_with_a_row_as_published() -> None:
     assert row_ridges(lengths, 100, Ridge(2.0, 0.5, 0.0)).tolist() == [0.5, 0.5, 0.5]
     assert row_ridges(lengths, 100, Ridge(2.0, 0.5, 1.0)).tolist() == [0.5 * 100, 0.5 * (2 * 3 + 100), 0.5 * 120]
     np.testing.assert_allclose(row_ridges(lengths, 100, Ridge(2.0, 0.5, 0.5))[2], 0.5 * np.sqrt(2 * 10 + 100))
+    assert row_ridges(lengths, 100, Ridge(2.0, 0.5, 1.0, 0.1)).tolist() == [0.5 * 10, 0.5 * (2 * 3 + 10), 0.5 * 30]
+    assert row_ridges(lengths, 100, Ridge(2.0, 0.5, 1.0, 0.0)).tolist() == [0, 0.5 * 2 * 3, 0.5 * 2 * 10]
 
 
 def test_dual_bound_is_three_quarters_of_the_factors() -> None:

@@ -50,12 +50,24 @@ def log() -> list[Event]:
 def _inputs(spark: SparkSession, config, events: DataFrame) -> tuple[dict[str, DataFrame], Context]:
     context = make_context(spark, config)
     users = make_users(spark, {f"u{number}": {"attributes": {"country": "FR"}} for number in range(30)})
-    tables = {"events": events, "items": make_items(spark, {}), "users": users}
+    # Two items each share a word; no item but those of the events, so that their indices stay.
+    ids = sorted(row.item_id for row in events.select("item_id").distinct().collect())
+    items = make_items(spark, {name: {"title": f"word{number // 2}"} for number, name in enumerate(ids)})
+    tables = {"events": events, "items": items, "users": users}
     tables = run_steps(tables, context)
     needed = {table for name in config.sources.enabled for table in load(name).READS}
     for module, outputs in ((item_cf, {"item_neighbors"}), (als, {"user_factors", "item_factors"})):
         tables |= module.run(tables, context) if needed & outputs else {}
+    for kind in ("user", "item"):
+        tables |= {f"{kind}_embeddings": _embeddings(tables[f"{kind}_index"], kind)}
     return tables, context
+
+
+def _embeddings(index: DataFrame, kind: str) -> DataFrame:
+    """Vectors that depend on the idx alone; the step that makes them has tests of its own."""
+    vector = F.array(*[F.sin(F.col(f"{kind}_idx") * (place + 1)).cast("float") for place in range(3)])
+    norm = F.sqrt(F.aggregate("vector", F.lit(0.0), lambda total, one: total + one * one)).cast("float").alias("norm")
+    return index.withColumn("vector", vector).select("*", norm, F.lit(True).alias("shown"))
 
 
 def _settings(name: str, make_config):

@@ -84,7 +84,14 @@ def test_run_says_how_it_was_fitted(spark: SparkSession, make_config) -> None:
     tables, context = _tables(spark, make_config, LOG, "als.nu=0.5", "als.regularization=0.03")
     _run(tables, context)
     objective = context.figures["objective"]
-    expected = {"n_iterations": 4.0, "n_resumed": 0.0, "alpha": 4.0, "regularization": 0.03, "nu": 0.5}
+    expected = {
+        "n_iterations": 4.0,
+        "n_resumed": 0.0,
+        "alpha": 4.0,
+        "regularization": 0.03,
+        "nu": 0.5,
+        "unobserved": 1.0,
+    }
     assert {name: context.figures[name] for name in expected} == expected
     assert 0 < objective < 8 + 4 * 9  # that of factors of zero: eight entries, and alpha times their weights
 

@@ -1,8 +1,10 @@
 """What a step keeps for itself is whole or absent, and gone when it is told to go."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys_spark.tables.scratch import Scratch, drop_scratch, runs_with_scratch, scratch_of
@@ -94,6 +96,62 @@ def test_marker_is_none_if_it_cannot_be_read(scratch: Scratch, damaged: bytes) -
     scratch.mark("half", {"n": 1})
     (scratch.folder / "half.json").write_bytes(damaged)
     assert scratch.marker("half") is None
+
+
+def test_read_table_gives_the_table_that_was_written_last(scratch: Scratch) -> None:
+    lists = pa.array([[1, 2], [], None], pa.large_list(pa.int32()))
+    scratch.write_table("users-00000", pa.table({"old": [1]}))
+    scratch.write_table("users-00000", pa.table({"user_idx": [3, 1, 2], "items": lists}))
+    found = scratch.read_table("users-00000")
+    assert found.schema == pa.schema([("user_idx", pa.int64()), ("items", lists.type)])
+    assert found.to_pydict() == {"user_idx": [3, 1, 2], "items": [[1, 2], [], None]}
+    assert [path.name for path in scratch.folder.iterdir()] == ["users-00000.parquet"]
+
+
+def test_write_table_that_fails_leaves_the_table_before(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch.write_table("a", pa.table({"x": [1]}))
+
+    def half(table, path):
+        path.write_bytes(b"PAR1 and no more")
+        raise OSError("disk is full")
+
+    monkeypatch.setattr("recsys_spark.tables.scratch.pq.write_table", half)
+    with pytest.raises(OSError, match="disk is full"):
+        scratch.write_table("a", pa.table({"x": [2]}))
+    assert scratch.read_table("a").to_pydict() == {"x": [1]}
+    assert [path.name for path in scratch.folder.iterdir()] == ["a.parquet"]
+
+
+def test_read_bytes_gives_what_was_written_last_and_none_of_what_is_not_there(scratch: Scratch) -> None:
+    assert scratch.read_bytes("last-0001") is None
+    scratch.write_bytes("last-0001", b"old")
+    scratch.write_bytes("last-0001", b"\x00new")
+    scratch.write_bytes("empty", b"")
+    assert scratch.read_bytes("last-0001") == b"\x00new"
+    assert scratch.read_bytes("empty") == b""
+    assert sorted(path.name for path in scratch.folder.iterdir()) == ["empty", "last-0001"]
+
+
+def test_write_bytes_is_on_disk_before_it_takes_its_place(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch.write_bytes("a", b"old")
+    seen, sync = [], os.fsync
+
+    def watched(number: int) -> None:
+        seen.append((os.fstat(number).st_size, scratch.read_bytes("a")))
+        sync(number)
+
+    monkeypatch.setattr("recsys_spark.tables.scratch.os.fsync", watched)
+    scratch.write_bytes("a", b"newer")
+    scratch.mark("marker", {})
+    assert seen == [(len(b"newer"), b"old"), (len(b"{}"), b"newer")]
+
+
+def test_keep_only_removes_others_of_these_prefixes(scratch: Scratch) -> None:
+    names = ["last-0001", "last-0002", "best-0001", "job.json", "a-last-0001"]
+    for name in names:
+        scratch.write_bytes(name, b"x")
+    scratch.keep_only(("last-", "best-"), {"last-0002": "its hash", "best-0009": "of none"})
+    assert sorted(path.name for path in scratch.folder.iterdir()) == ["a-last-0001", "job.json", "last-0002"]
 
 
 def test_drop_removes_one_step_and_drop_scratch_a_run(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""What a two-tower model is trained on: batches of users, with an item that each engaged with and what they had before.
+
+Owns: which engagements are examples, what the model is told of a user at that time, who is held out to validate on,
+and which items stand against the wanted one.  Called by `tower_training`.
+
+A shard holds whole histories, newest first, one entry per user and item.  An entry is an example if it has weight; what
+the user had *strictly before* it is its history.  Letters: n users, N entries, B examples, R and H further items each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from recsys_spark.kernels.negatives import draw
+from recsys_spark.kernels.tower_inputs import Encoded
+
+NONE = -1  # in the place of an item
+
+
+class Shard(NamedTuple):
+    """Users with their histories.
+
+    users: int32 (n,), user_idx.  indptr: int64 (n + 1,).  items: int32 (N,), by user newest first, ties by the smaller
+    idx.  times: int64 (N,), microseconds, of the last engagement.  weights: float32 (N,), of an entry as an example, 0:
+    history alone.  shown: int32 (n, S), items shown and not engaged with, NONE where there are fewer.  encoded: (n,).
+    """
+
+    users: np.ndarray
+    indptr: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+    weights: np.ndarray
+    shown: np.ndarray
+    encoded: Encoded
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The items that stand against the wanted one, beside those of the other examples of the batch.
+
+    probabilities: float64 (n_items,), of a random draw.  n_random, n_hard: how many for each example.
+    """
+
+    probabilities: np.ndarray
+    n_random: int
+    n_hard: int
+
+
+class Batch(NamedTuple):
+    """Examples of one shard.
+
+    rows: places of the users in the shard, int64 (B,).  positive: int32 (B,).  weights: float32 (B,).  starts, lengths:
+    where the history of each begins among the entries, and its items, int64 (B,).  random: int32 (B, R).  hard: int32
+    """
+
+    rows: np.ndarray
+    positive: np.ndarray
+    weights: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    random: np.ndarray
+    hard: np.ndarray
+
+    def part(self, rank: int, world_size: int) -> "Batch":
+        """The examples of one process of many."""
+        return Batch(*(values[rank::world_size] for values in self))
+
+
+def held_out(users: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Whether a user is validated on, bool (n,): about `share` of them, the same for a seed wherever they are."""
+    # splitmix64 (Steele, Lea, Flood 2014)
+    mixed = users.astype(np.uint64) + np.uint64(seed % (1 << 63)) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return np.asarray((mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < share)
+
+
+def history_starts(shard: Shard) -> np.ndarray:
+    """Where the history of each entry begins: at the user's next entry that is older, int64 (N,); else at their end."""
+    n = len(shard.items)
+    user = np.repeat(np.arange(len(shard.users)), np.diff(shard.indptr))
+    last_of_time = np.ones(n, bool)
+    last_of_time[:-1] = (user[1:] != user[:-1]) | (shard.times[1:] != shard.times[:-1])
+    ends = np.flatnonzero(last_of_time) + 1
+    return np.asarray(ends[np.searchsorted(ends, np.arange(n), side="right")])
+
+
+def examples_of(shard: Shard, validated: np.ndarray, split_time: int) -> np.ndarray:
+    """Entries that are examples, ascending; of users that are `validated` (n,) those before `split_time` alone."""
+    of_validated = np.repeat(validated, np.diff(shard.indptr))
+    return np.flatnonzero((shard.weights > 0) & ~(of_validated & (shard.times >= split_time)))
+
+
+def batches_of(
+    shard: Shard,
+    examples: np.ndarray,
+    hard: np.ndarray | None,
+    draws: Draws,
+    history_items: int,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    """The examples in random order, at most `batch_size` at a time.
+
+    hard: int32 (n, M), items of each user that are hard to tell from wanted ones, NONE where there are fewer.
+    """
+    starts = history_starts(shard)
+    user = np.repeat(np.arange(len(shard.users)), np.diff(shard.indptr))
+    order = rng.permutation(examples)
+    for first in range(0, len(order), batch_size):
+        entries = order[first : first + batch_size]
+        rows = user[entries]
+        lengths = np.minimum(shard.indptr[rows + 1] - starts[entries], history_items)
+        chosen = np.full((len(entries), 0), NONE, np.int32)
+        if hard is not None and draws.n_hard and hard.shape[1]:
+            columns = rng.integers(0, hard.shape[1], (len(entries), draws.n_hard))
+            chosen = hard[rows[:, None], columns]
+        random = draw(rng, draws.probabilities, (len(entries), draws.n_random))
+        yield Batch(rows, shard.items[entries], shard.weights[entries], starts[entries], lengths, random, chosen)
+
+
+def entries_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Places starts[i], starts[i] + 1, ... of every history, one after the other."""
+    return np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
+
+
+def take(encoded: Encoded, rows: np.ndarray) -> Encoded:
+    """These rows of `encoded`, in this order."""
+    lengths = np.diff(encoded.indptr)[rows]
+    places = entries_of(encoded.indptr[rows], lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = encoded.ids[rows] if len(encoded.ids) else encoded.ids
+    return Encoded(encoded.dense[rows], indptr, encoded.buckets[places], encoded.weights[places], ids)

@@ -1,0 +1,191 @@
+"""The program that trains, in processes of its own: killed, as one of two, without its owner, and on its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_spark.adapters.tower_epochs import Training, World
+from recsys_spark.adapters.tower_job import read_job, read_state
+from recsys_spark.adapters.tower_process import OWNER, main
+from recsys_spark.kernels.model_file import unpack
+from recsys_spark.tables.scratch import Scratch
+from tests.two_groups import stage
+
+TIMEOUT_S = 120
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", OWNER):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def processes() -> Iterator[ExitStack]:
+    """What is started in it is killed at the end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Scratch:
+    return Scratch(tmp_path / "scratch")
+
+
+def _start(processes: ExitStack, scratch: Scratch, **environment: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recsys_spark.adapters.tower_process", str(scratch.folder)],
+        env=os.environ | {name: str(value) for name, value in environment.items()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    processes.enter_context(process)
+    processes.callback(process.kill)
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> int:
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    print(output)
+    return process.returncode
+
+
+def _trained_here(folder: Path, **changes: object) -> Scratch:
+    scratch = Scratch(folder)
+    stage(scratch, **changes)
+    Training(read_job(scratch), scratch, World(0, 1, torch.device("cpu"))).run()
+    return scratch
+
+
+def test_process_that_was_killed_and_started_again_gives_what_training_here_gives(
+    scratch: Scratch, tmp_path: Path, processes: ExitStack
+) -> None:
+    stage(scratch)
+    assert _end(_start(processes, scratch, RECSYS_FAILPOINT="two_tower.after_epoch:2")) == -signal.SIGKILL
+    assert len(read_state(scratch)[0].epochs) == 2
+    assert scratch.marker("done") is None
+    assert _end(_start(processes, scratch)) == 0
+    here = _trained_here(tmp_path / "here")
+    state, files = read_state(here)
+    assert read_state(scratch) == (state, files)  # the hashes are in it: the same bits
+    assert scratch.marker("done") == {"best": state.best, "epochs": state.epochs}
+    for name in files:
+        assert scratch.read_bytes(name) == here.read_bytes(name)
+
+
+def test_two_processes_give_the_weights_of_one(scratch: Scratch, tmp_path: Path, processes: ExitStack) -> None:
+    stage(scratch, epochs=2, loss="softmax")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    both = [
+        _start(processes, scratch, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        for rank in range(2)
+    ]
+    assert [_end(process) for process in both] == [0, 0]
+    here = _trained_here(tmp_path / "here", epochs=2, loss="softmax")
+    (state, files), (expected, expected_files) = read_state(scratch), read_state(here)
+    assert scratch.marker("done") == {"best": state.best, "epochs": state.epochs}
+    assert files.keys() == expected_files.keys()
+    for one, other in zip(state.epochs, expected.epochs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    found, weights = (unpack(one.read_bytes(f"best-{state.best:04d}") or b"")[0] for one in (scratch, here))
+    for name, array in weights.items():
+        # Gradients are sums in another order; where they cancel Adam makes steps of what is left.
+        np.testing.assert_allclose(found[name], array, atol=1e-4, rtol=0, err_msg=name)
+
+
+def test_process_ends_when_its_owner_is_gone(scratch: Scratch, processes: ExitStack) -> None:
+    stage(scratch, epochs=1_000_000, patience=1_000_000)
+    owner = processes.enter_context(subprocess.Popen(["sleep", "600"]))
+    processes.callback(owner.kill)
+    process = _start(processes, scratch, **{OWNER: owner.pid})
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (scratch.marker("state") or process.poll() is not None or time.monotonic() > deadline):
+        time.sleep(0.05)
+    assert process.poll() is None, "it trains"
+    owner.kill()
+    owner.wait()
+    assert process.wait(timeout=30) == 1
+    assert scratch.marker("done") is None
+    assert scratch.marker("failed") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 1e30}, "two_tower: expected a finite loss, got nan in epoch 1"),
+        pytest.param(
+            {"device": "cuda"},
+            "two_tower.device: expected a GPU that torch sees, got none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+    ids=["loss-is-nan", "no-gpu"],
+)
+def test_main_ends_with_3_and_says_why_it_cannot_train(
+    scratch: Scratch, changes: dict[str, object], message: str
+) -> None:
+    stage(scratch, **changes)
+    with pytest.raises(SystemExit) as ended:
+        main(str(scratch.folder))
+    assert ended.value.code == 3
+    assert (scratch.marker("failed") or {})["error"].startswith(message)
+    assert scratch.marker("done") is None
+
+
+def test_main_ends_with_3_without_a_job(scratch: Scratch) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(str(scratch.folder))
+    assert ended.value.code == 3
+    assert "expected a staged training, got none" in (scratch.marker("failed") or {})["error"]
+
+
+def test_main_lets_the_first_process_alone_say_why(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as ended:
+        main(str(scratch.folder))
+    assert ended.value.code == 3
+    assert not scratch.folder.exists()
+
+
+def test_main_lets_a_crash_through(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(scratch)
+
+    def crash(training: Training) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Training, "run", crash)
+    with pytest.raises(MemoryError):
+        main(str(scratch.folder))
+    assert scratch.marker("failed") is None
+
+
+def test_the_layers_below_training_need_neither_spark_nor_more_torch_than_they_say() -> None:
+    code = """
+import json, sys
+from importlib import import_module
+found = {}
+for name in ("kernels.towers", "kernels.tower_model", "tables.tower_shards", "adapters.tower_job",
+             "adapters.tower_epochs", "adapters.tower_process"):
+    import_module(f"recsys_spark.{name}")
+    found[name] = sorted({"torch", "pyspark", "py4j", "faiss"} & set(sys.modules))
+print(json.dumps(found))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    without = {"kernels.towers", "kernels.tower_model", "tables.tower_shards", "adapters.tower_job"}
+    found = json.loads(told.stdout)
+    assert {name for name, modules in found.items() if modules == []} == without
+    assert {name for name, modules in found.items() if modules == ["torch"]} == set(found) - without

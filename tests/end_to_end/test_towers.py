@@ -1,0 +1,59 @@
+"""Two days with the towers on: trained, embedded, proposed, published, read; the second day starts from the first."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.publish import head
+from recsys_spark.reader import open_current
+from recsys_spark.runner import run_day
+from recsys_spark.steps.catalog import ingest_catalogue
+from recsys_spark.steps.ingest import ingest
+from recsys_spark.tables.blobs import blobs
+from recsys_spark.tables.ledger import steps_of
+from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
+
+pytestmark = pytest.mark.slow
+
+N_DAYS = 20
+DAY = FIRST_DAY + timedelta(days=N_DAYS)
+TOWERS = (
+    'sources.enabled=["popular","two_tower","content"]', "sources.content.by=towers", "two_tower.dim=8",
+    "two_tower.hidden=16", "two_tower.n_buckets=64", "two_tower.batch_size=64", "two_tower.epochs=2",
+    "two_tower.device=cpu",
+)  # fmt: skip
+
+
+def test_two_days_with_towers_are_trained_published_and_read(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_shop(tmp_path, *TOWERS)
+    land_catalogue(config, FIRST_DAY)
+    land_days(config, FIRST_DAY, N_DAYS)
+    ingest_catalogue(spark, config)
+    ingest(spark, config)
+    assert run_day(spark, config).outcome == "published"
+    bundle = open_current(config.root)
+    (model,) = bundle.read_table("two_tower_models").to_pylist()
+    assert blobs(config.root) == [model["rel_path"]]
+    assert not json.loads(model["card"])["started_warm"]
+    n_items = bundle.read_table("item_index").num_rows
+    assert bundle.read_table("item_embeddings").num_rows == n_items
+    stored = {row["user_id"]: row["vector"] for row in bundle.read_table("user_embeddings").to_pylist()}
+    features = bundle.user_features("user-01")
+    found = bundle.encode_user(features, features["recent_items"])
+    np.testing.assert_allclose(found, stored["user-01"], atol=1e-5)
+    nearest = bundle.nearest(found, 5)
+    assert [one.rank for one in nearest] == [1, 2, 3, 4, 5]
+    proposed_by = {source.source for one in bundle.candidates("user-01").items for source in one.sources}
+    assert "two_tower" in proposed_by
+
+    land_events(config, DAY, events_of(DAY))
+    ingest(spark, config)
+    assert run_day(spark, config).outcome == "published"
+    figures = steps_of(config.root, head(config.root).run_id)
+    assert figures["two_tower"]["figures"]["warm"] == 1
+    assert -1 <= figures["embed"]["figures"]["drift_cosine"] <= 1 + 1e-6
+    assert len(blobs(config.root)) == 2

@@ -1,0 +1,206 @@
+"""The step embeds everybody and everything that is indexed, with the model of the run and with no other."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.config_file import load_config
+from recsys_spark.errors import DamagedError
+from recsys_spark.features import declared_tables
+from recsys_spark.kernels.hashed_bags import hashed
+from recsys_spark.kernels.tower_inputs import Field, TowerInputs
+from recsys_spark.kernels.tower_model import SUFFIX, load_model
+from recsys_spark.kernels.towers import Shape, embed
+from recsys_spark.steps import embed as step
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.blobs import put_blob
+from recsys_spark.tables.catalog import TWO_TOWER_MODELS
+from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.tables.spark import spark_schema
+from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.tower_fits import ITEMS, SETTINGS, SHAPE, USERS, make_model, make_weights
+
+LOG = [
+    Event(user, item, "buy", before(days=days))
+    for user, items in {"ann": "xyz", "bob": "yz"}.items()
+    for days, item in enumerate(items, 1)
+]
+SHELF: dict[str, dict[str, Any]] = {
+    "x": {"title": "red tea", "price": 2.0},
+    "y": {"title": "green tea", "price": 3.0},
+    "old": {"title": "no more", "created_at": before(days=300)},
+    "new": {"title": "a red cup", "price": 5.0, "created_at": before(days=1)},
+}
+MODELS = spark_schema(TWO_TOWER_MODELS, without=("run_id",))
+
+
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataFrame]:
+    """A day on which `dora` signed up and `new` came in; no model."""
+    root = tmp_path_factory.mktemp("unused")
+    context = make_context(spark, load_config(sets=(f"storage.root={root}", TYPES_SET, "segments.attribute=country")))
+    users = {"ann": {"attributes": {"country": "A"}}, "dora": {"attributes": {"country": "B"}}}
+    inputs = {"events": make_events(spark, LOG), "items": make_items(spark, SHELF), "users": make_users(spark, users)}
+    made = {name: frame.persist() for name, frame in run_steps(inputs, context).items()}
+    return made | {"two_tower_models": spark.createDataFrame([], MODELS)}
+
+
+@pytest.fixture
+def world(spark: SparkSession, tables: dict[str, DataFrame], make_config: Any) -> tuple[dict[str, DataFrame], Context]:
+    return tables, make_context(spark, make_config(TYPES_SET, *SETTINGS))
+
+
+def _with_towers(world: tuple[dict[str, DataFrame], Context], **changes: Any) -> tuple[dict[str, DataFrame], Context]:
+    tables, context = world
+    towers = context.config.two_tower.model_copy(update=changes)
+    return tables, replace(context, config=context.config.model_copy(update={"two_tower": towers}))
+
+
+def _with_model(world: tuple[dict[str, DataFrame], Context], data: bytes) -> tuple[dict[str, DataFrame], Context]:
+    tables, context = world
+    blob = put_blob(context.config.root, data, SUFFIX)
+    rows = [(blob.sha256, blob.rel_path, blob.n_bytes, "{}")]
+    return tables | {"two_tower_models": context.spark.createDataFrame(rows, MODELS)}, context
+
+
+def _run(world: tuple[dict[str, DataFrame], Context]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows by id of every table, which keep their contracts."""
+    outputs = step.run(*world)
+    assert list(outputs) == ["user_embeddings", "item_embeddings"]
+    found = {}
+    for name, frame in outputs.items():
+        table = declared_tables()[name]
+        check_schema(frame, table, without=("run_id",))
+        check_rows(measure_rows(frame, table), table, "in a test")
+        found[name] = {row[table.key[0]]: row.asDict() for row in frame.collect()}
+    return found
+
+
+def test_run_without_a_model_gives_no_embeddings(world: Any) -> None:
+    assert _run(world) == {"user_embeddings": {}, "item_embeddings": {}}
+    assert world[1].figures == {}
+
+
+def test_run_embeds_everybody_and_everything_that_is_indexed(world: Any) -> None:
+    data = make_model()
+    model = load_model(data)
+    found = _run(_with_model(world, data))
+    users, items = found["user_embeddings"], found["item_embeddings"]
+    assert set(users) == {"ann", "bob", "dora"}
+    assert set(items) == {"x", "y", "z", "old", "new"}
+    table = {
+        "item_id": ["new", "z"],
+        "title": pa.array(["a red cup", None], pa.string()),
+        "price": pa.array([5.0, None], pa.float64()),
+    }
+    expected = embed(model.item, model.item_inputs.encode(pa.table(table)), None, True)
+    # float32, and other rows beside them.
+    np.testing.assert_allclose([items["new"]["vector"], items["z"]["vector"]], expected, atol=1e-6)
+    # Who has only a country has an embedding too, and who has bought has that of their newest items.
+    half = 0.5 ** (1 / SHAPE.half_life_items)
+    x, y, z = (np.array(items[one]["vector"]) for one in "xyz")
+    pooled = [(x + half * y + half**2 * z) / (1 + half + half**2), np.zeros(SHAPE.dim)]
+    known = pa.table({"segment": ["A", "B"], "n_events": [3, 0]})
+    expected = embed(model.user, model.user_inputs.encode(known), np.array(pooled, np.float32), True)
+    np.testing.assert_allclose([users["ann"]["vector"], users["dora"]["vector"]], expected, atol=1e-6)
+    index = {row.item_id: row.item_idx for row in world[0]["item_index"].collect()}
+    assert {one: row["item_idx"] for one, row in items.items()} == index
+    assert {row["model_version"] for row in [*users.values(), *items.values()]} == {model.version}
+    assert {one: row["shown"] for one, row in items.items()} == {
+        "x": True,
+        "y": True,
+        "z": True,
+        "old": False,
+        "new": True,
+    }
+    assert world[1].figures == {
+        "n_items": 5.0,
+        "n_items_without_embedding": 0.0,
+        "n_users": 3.0,
+        "n_users_without_embedding": 0.0,
+    }
+
+
+def test_run_leaves_out_users_without_an_embedding_and_keeps_items(world: Any) -> None:
+    users = TowerInputs((Field("segment", "category"),), 4096)
+    items = TowerInputs((Field("title", "category"),), 4096)
+    weights = make_weights(users, items, SHAPE)
+    weights["user.buckets"][hashed("segment", ["B"], 4096)] = 3e38
+    weights["item.buckets"][hashed("title", ["red tea"], 4096)] = 3e38
+    tables, context = _with_towers(world, user_features=["segment"], item_features=["title"], item_words=[])
+    found = _run(_with_model((tables, context), make_model(weights, users, items, SHAPE)))
+    # ann's newest item is x, which has none, and they have one all the same.
+    assert set(found["user_embeddings"]) == {"ann", "bob"}
+    assert found["item_embeddings"]["x"]["vector"] == [0.0] * SHAPE.dim
+    assert {one: row["norm"] > 0 for one, row in found["item_embeddings"].items()} == {
+        "x": False,
+        "y": True,
+        "z": True,
+        "old": True,
+        "new": True,
+    }
+    assert context.figures["n_users_without_embedding"] == 1
+    assert context.figures["n_items_without_embedding"] == 1
+    assert (context.figures["n_users"], context.figures["n_items"]) == (3, 5)
+
+
+@pytest.mark.parametrize("started_warm", [True, False])
+def test_run_measures_the_drift_from_the_run_that_it_started_from(world: Any, started_warm: bool) -> None:
+    tables, context = _with_model(world, make_model(started_warm=started_warm))
+    base = step.run(tables, context)["item_embeddings"].persist()
+    context.figures.clear()
+    # x is where it was, y at the opposite side, of twice the length; z and new are not in both; old has none.
+    base = base.where(F.col("item_id").isin("x", "y", "old")).withColumn(
+        "vector",
+        F.when(F.col("item_id") == "y", F.transform("vector", lambda one: one * F.lit(-2.0).cast("float"))).otherwise(
+            F.col("vector")
+        ),
+    )
+    norm = F.when(F.col("item_id") == "y", F.lit(2.0)).when(F.col("item_id") == "old", F.lit(0.0)).otherwise(F.lit(1.0))
+    step.run(tables | {"base_item_embeddings": base.withColumn("norm", norm.cast("float"))}, context)
+    if started_warm:
+        assert context.figures["drift_cosine"] == pytest.approx((1 - 1) / 2, abs=1e-6)  # norms are float32
+        context.figures.clear()
+        same = base.where(F.col("item_id") == "x")
+        step.run(tables | {"base_item_embeddings": same}, context)
+        assert context.figures["drift_cosine"] == pytest.approx(1, abs=1e-6)
+        context.figures.clear()
+        step.run(tables | {"base_item_embeddings": base.limit(0)}, context)
+    assert "drift_cosine" not in context.figures
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "shape", "fault"),
+    [
+        (TowerInputs(USERS.fields[::-1], 32), ITEMS, SHAPE, "expected the user features segment, n_events, got n_ev"),
+        (TowerInputs((), 0), ITEMS, SHAPE, "expected the user features segment, n_events, got none"),
+        (
+            USERS,
+            TowerInputs((*ITEMS.fields, Field("brand", "category")), 64, 16),
+            SHAPE,
+            "expected the item features title, price, got title, price, brand",
+        ),
+        (
+            USERS,
+            TowerInputs((ITEMS.fields[0], Field("price", "values"), ITEMS.fields[2]), 64, 16),
+            SHAPE,
+            "price: expected values as list",
+        ),
+        (USERS, ITEMS, Shape(5, 3, True, 3, 2.0), r"expected Shape\(dim=4, .* got Shape\(dim=5"),
+    ],
+)
+def test_run_refuses_a_model_of_other_features_or_another_form(
+    world: Any, users: TowerInputs, items: TowerInputs, shape: Shape, fault: str
+) -> None:
+    with pytest.raises(DamagedError, match=fault):
+        step.run(*_with_model(world, make_model(None, users, items, shape)))
+
+
+def test_run_accepts_a_model_without_a_vector_that_no_row_had(world: Any) -> None:
+    asked = _with_towers(world, item_features=["title", "vectors.text", "price"])
+    assert len(_run(_with_model(asked, make_model()))["item_embeddings"]) == 5

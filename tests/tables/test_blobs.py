@@ -1,0 +1,225 @@
+"""What is read is what was stored, or nothing; and what nobody names goes, when it is old enough."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from recsys_spark.errors import ContractError, DamagedError
+from recsys_spark.tables.blobs import Blob, blobs, drop_blobs, named_blobs, put_blob, read_blob
+from recsys_spark.tables.ledger import table_path
+
+DATA = np.random.default_rng(1).bytes(1000)
+SHA = sha256(DATA).hexdigest()
+REL_PATH = f"blobs/{SHA}.safetensors"
+NOW = datetime(2025, 3, 1, tzinfo=UTC)
+
+
+def _put(root: Path, data: bytes, hours_ago: float) -> str:
+    """Puts a blob that many hours before NOW."""
+    rel_path = put_blob(root, data, ".safetensors").rel_path
+    _age(root / rel_path, hours_ago)
+    return rel_path
+
+
+def _age(path: Path, hours_ago: float) -> None:
+    then = (NOW - timedelta(hours=hours_ago)).timestamp()
+    os.utime(path, (then, then))
+
+
+def test_put_blob_stores_what_read_blob_gives(tmp_path: Path) -> None:
+    blob = put_blob(tmp_path, DATA, ".safetensors")
+    assert blob == Blob(REL_PATH, SHA, 1000)
+    assert (tmp_path / REL_PATH).read_bytes() == DATA
+    assert read_blob(tmp_path, blob.rel_path, blob.sha256) == DATA
+    assert blobs(tmp_path) == [REL_PATH]
+
+
+def test_put_blob_stores_a_file(tmp_path: Path) -> None:
+    (tmp_path / "trained").write_bytes(DATA)
+    assert put_blob(tmp_path / "warehouse", tmp_path / "trained", ".safetensors") == Blob(REL_PATH, SHA, 1000)
+    assert read_blob(tmp_path / "warehouse", REL_PATH, SHA) == DATA
+
+
+def test_put_blob_writes_nothing_the_second_time(tmp_path: Path) -> None:
+    first = put_blob(tmp_path, DATA, ".safetensors")
+    _age(tmp_path / REL_PATH, 1)
+    before = (tmp_path / REL_PATH).stat()
+    assert put_blob(tmp_path, DATA, ".safetensors") == first
+    after = (tmp_path / REL_PATH).stat()
+    assert after.st_ino == before.st_ino  # not replaced
+    assert after.st_mtime > before.st_mtime  # its grace begins anew
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [f"{SHA}.safetensors"]
+
+
+def test_put_blob_mends_a_damaged_one(tmp_path: Path) -> None:
+    put_blob(tmp_path, DATA, ".safetensors")
+    (tmp_path / REL_PATH).write_bytes(DATA[:-1])
+    put_blob(tmp_path, DATA, ".safetensors")
+    assert read_blob(tmp_path, REL_PATH, SHA) == DATA
+
+
+def test_put_blob_syncs_the_whole_file_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def sync(descriptor: int) -> None:
+        seen.append((os.fstat(descriptor).st_size, (tmp_path / REL_PATH).exists()))
+
+    monkeypatch.setattr("recsys_spark.tables.blobs.os.fsync", sync)
+    put_blob(tmp_path, DATA, ".safetensors")
+    assert seen == [(1000, False)]
+
+
+def test_put_blob_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError("disk is full")
+
+    monkeypatch.setattr("recsys_spark.tables.blobs.os.fsync", full)
+    with pytest.raises(OSError, match="disk is full"):
+        put_blob(tmp_path, DATA, ".safetensors")
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)], ids=oct)
+def test_put_blob_gives_the_rights_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        put_blob(tmp_path, DATA, ".safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / REL_PATH).stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("suffix", ["", ".", "/x", "/../../x", ".Bin", ".a b", ".a\n"])
+def test_put_blob_refuses_a_suffix_that_is_none(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ContractError, match=r"expected a suffix such as '\.safetensors'"):
+        put_blob(tmp_path, DATA, suffix)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_put_blob_does_not_follow_a_link_out_of_the_warehouse(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "warehouse").mkdir()
+    (tmp_path / "warehouse" / "blobs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedError, match="expected a path inside"):
+        put_blob(tmp_path / "warehouse", DATA, ".safetensors")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_read_blob_refuses_every_flipped_bit(tmp_path: Path) -> None:
+    """M2: torch.load took 289 of 300 flips for weights."""
+    put_blob(tmp_path, DATA, ".safetensors")
+    for bit in np.random.default_rng(2).choice(len(DATA) * 8, 300, replace=False):
+        flipped = bytearray(DATA)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / REL_PATH).write_bytes(flipped)
+        with pytest.raises(DamagedError, match=rf"{REL_PATH}: expected sha256 {SHA}, got [0-9a-f]{{64}} over 1000"):
+            read_blob(tmp_path, REL_PATH, SHA)
+
+
+def test_read_blob_refuses_every_cut(tmp_path: Path) -> None:
+    put_blob(tmp_path, DATA, ".safetensors")
+    for length in np.random.default_rng(3).choice(len(DATA), 60, replace=False):
+        (tmp_path / REL_PATH).write_bytes(DATA[:length])
+        with pytest.raises(DamagedError, match=rf"over {length} bytes.*run the date again.*rollback"):
+            read_blob(tmp_path, REL_PATH, SHA)
+
+
+def test_read_blob_refuses_another_blob_in_its_place(tmp_path: Path) -> None:
+    other = put_blob(tmp_path, b"yesterday's weights", ".safetensors")
+    put_blob(tmp_path, DATA, ".safetensors")
+    (tmp_path / other.rel_path).replace(tmp_path / REL_PATH)
+    with pytest.raises(DamagedError, match=f"expected sha256 {SHA}, got {other.sha256} over 19 bytes"):
+        read_blob(tmp_path, REL_PATH, SHA)
+
+
+def test_read_blob_refuses_a_path_that_names_another_blob(tmp_path: Path) -> None:
+    other = put_blob(tmp_path, b"yesterday's weights", ".safetensors")
+    put_blob(tmp_path, DATA, ".safetensors")
+    with pytest.raises(DamagedError, match=f"expected sha256 {SHA}, got {other.sha256}"):
+        read_blob(tmp_path, other.rel_path, SHA)
+
+
+def test_read_blob_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match=f"{REL_PATH}: expected a file with sha256 {SHA}, got none; run the date"):
+        read_blob(tmp_path, REL_PATH, SHA)
+
+
+def test_read_blob_refuses_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / REL_PATH).mkdir(parents=True)
+    with pytest.raises(DamagedError, match="expected a readable file, got Is a directory; run the date"):
+        read_blob(tmp_path, REL_PATH, SHA)
+
+
+@pytest.mark.parametrize("rel_path", ["../secret", "/etc/hostname", "blobs/../../secret", "blobs/link", "", "a\0b"])
+def test_read_blob_never_leaves_the_warehouse(tmp_path: Path, rel_path: str) -> None:
+    (tmp_path / "secret").write_bytes(DATA)
+    (tmp_path / "warehouse" / "blobs").mkdir(parents=True)
+    (tmp_path / "warehouse" / "blobs" / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(DamagedError, match="expected a path inside"):
+        read_blob(tmp_path / "warehouse", rel_path, SHA)
+
+
+def test_blobs_lists_whole_ones_in_order(tmp_path: Path) -> None:
+    assert blobs(tmp_path) == []
+    stored = [put_blob(tmp_path, bytes([i]), ".faiss").rel_path for i in range(5)]
+    (tmp_path / "blobs" / f".{SHA}.faiss.{'0' * 32}").write_bytes(b"half")
+    (tmp_path / "blobs" / "README.txt").write_bytes(b"of the team")
+    assert blobs(tmp_path) == sorted(stored)
+
+
+def test_drop_blobs_drops_what_is_neither_kept_nor_young(tmp_path: Path) -> None:
+    kept, *_old, young = (_put(tmp_path, bytes([hours]), hours) for hours in (100, 99, 49, 47))
+    assert drop_blobs(tmp_path, {kept}, NOW, 48) == 2
+    assert blobs(tmp_path) == sorted([kept, young])
+
+
+def test_drop_blobs_counts_the_grace_from_when_a_blob_was_last_kept(tmp_path: Path) -> None:
+    rel_path = _put(tmp_path, DATA, 99)
+    drop_blobs(tmp_path, {rel_path}, NOW, 48)
+    assert drop_blobs(tmp_path, set(), NOW + timedelta(hours=47), 48) == 0
+    assert drop_blobs(tmp_path, set(), NOW + timedelta(hours=49), 48) == 1
+
+
+def test_drop_blobs_takes_what_a_kill_left_and_nothing_of_others(tmp_path: Path) -> None:
+    _put(tmp_path, DATA, 99)
+    folder = tmp_path / "blobs"
+    half, young = folder / f".{SHA}.faiss.{'0' * 32}", folder / f".{SHA}.faiss.{'1' * 32}"
+    for path, hours in ((half, 49), (young, 47), (folder / "README.txt", 49)):
+        path.write_bytes(b"half")
+        _age(path, hours)
+    assert drop_blobs(tmp_path, {REL_PATH}, NOW, 48) == 1
+    assert {path.name for path in folder.iterdir()} == {f"{SHA}.safetensors", young.name, "README.txt"}
+
+
+def test_drop_blobs_of_a_new_warehouse_are_none(tmp_path: Path) -> None:
+    assert drop_blobs(tmp_path, set(), NOW, 48) == 0
+
+
+def _name_blobs(root: Path, table: str, run_id: str, rel_paths: list[str]) -> None:
+    rows = pa.table({"rel_path": rel_paths, "run_id": [run_id] * len(rel_paths)})
+    write_deltalake(table_path(root, table), rows, mode="append", partition_by=["run_id"])
+
+
+def test_named_blobs_are_those_of_all_rows_of_all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ())
+    assert named_blobs(tmp_path) == set()
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ("models", "shards"))
+    _name_blobs(tmp_path, "models", "run1", ["blobs/a"])
+    _name_blobs(tmp_path, "models", "run2", ["blobs/b", "blobs/a"])
+    _name_blobs(tmp_path, "shards", "run1", ["blobs/c"])
+    _name_blobs(tmp_path, "other", "run1", ["blobs/d"])
+    assert named_blobs(tmp_path) == {"blobs/a", "blobs/b", "blobs/c"}
+
+
+def test_named_blobs_of_a_table_that_is_gone_are_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ("models",))
+    with pytest.raises(DamagedError, match="models: expected a Delta table"):
+        named_blobs(tmp_path)
