@@ -14,7 +14,7 @@ from recsys_spark.adapters.tower_job import Job, State, read_job
 from recsys_spark.adapters.tower_shards import histories, shown_in_vain, stage_items, stage_users
 from recsys_spark.adapters.two_tower import is_staged, train
 from recsys_spark.config import Config
-from recsys_spark.errors import DamagedError
+from recsys_spark.errors import ConfigError, DamagedError
 from recsys_spark.kernels.model_file import unpack
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX, load_model, pack_model
@@ -47,6 +47,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     if not uses_towers(context.config):
         return {"two_tower_models": context.spark.createDataFrame([], _SCHEMA)}
     scratch, settings = context.scratch("two_tower"), context.config.two_tower
+    _check_history(context.config)
     data = _data(context)
     staged = {"settings": settings.model_dump(), "seed": context.seed, "data": data}
     if not is_staged(staged, scratch):
@@ -55,6 +56,16 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         scratch.mark("job", job.as_json())
     state, weights = train(scratch, context.tell)
     return {"two_tower_models": _model_row(context, state, weights)}
+
+
+def _check_history(config: Config) -> None:
+    """Raises ConfigError if users would be embedded by shorter histories than the towers learnt from."""
+    wanted, kept = config.two_tower.history_items, config.features.recent_items
+    if wanted > kept:
+        raise ConfigError(
+            f"[two_tower] history_items: expected at most [features] recent_items, {kept}, got {wanted}; lower it, or "
+            "raise the other"
+        )
 
 
 def _data(context: Context) -> dict[str, Any]:

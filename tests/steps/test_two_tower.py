@@ -102,3 +102,9 @@ def test_run_names_a_feature_that_means_nothing(made, spark: SparkSession, make_
     context = make_context(spark, make_config(TYPES_SET, *SMALL, 'two_tower.item_features=["titel"]'))
     with pytest.raises(ConfigError, match=r"\[two_tower\] item_features: expected columns .*, got 'titel'; known are"):
         _run(tables, context)
+
+
+def test_run_refuses_histories_longer_than_those_that_users_are_embedded_by(spark: SparkSession, make_config) -> None:
+    context = make_context(spark, make_config(*SMALL, "features.recent_items=5", "two_tower.history_items=6"))
+    with pytest.raises(ConfigError, match=r"history_items: expected at most \[features\] recent_items, 5, got 6;"):
+        two_tower.run({}, context)
