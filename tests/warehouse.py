@@ -60,6 +60,7 @@ def make_neighbors() -> list[dict[str, Any]]:
 # Factors of items by item: two groups, and one item that may not be shown.
 FACTORS = {"i1": [1.0, 0.0], "i2": [0.75, 0.125], "i3": [0.0, 1.0], "i4": [0.125, 0.75], "i5": [0.875, 0.0]}
 HIDDEN = {"i5"}
+MODEL = "e" * 64  # nobody reads its weights
 FIT = {"alpha": 2.0, "regularization": 0.1, "nu": 0.0, "unobserved": 1.0, "n_cols": 20.0, "norm_exponent": 1.0}
 
 
@@ -85,6 +86,15 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
         "item_neighbors": make_neighbors(),
         "user_factors": [{"user_id": one, "user_idx": at, "vector": [1.0, 0.0]} for at, one in enumerate(known)],
         "item_factors": make_factors(),
+        "two_tower_models": [{"model_version": MODEL, "rel_path": f"blobs/{MODEL}.safetensors", "card": "{}"}],
+        "user_embeddings": [
+            {"user_id": one, "user_idx": at, "vector": [1.0, 0.0], "norm": 1.0, "model_version": MODEL}
+            for at, one in enumerate(known)
+        ],
+        "item_embeddings": [
+            {"item_id": one, "item_idx": at, "vector": [0.0, 1.0], "norm": 1.0, "model_version": MODEL, "shown": True}
+            for at, one in enumerate(sorted(item_ids))
+        ],
         "candidates": [
             {"user_id": one, "variant": "main", "items": make_items(run, one), "generated_at": GENERATED_AT}
             for one in sorted(user_ids)
