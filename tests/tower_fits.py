@@ -22,6 +22,7 @@ SETTINGS = (
     f"two_tower.half_life_items={SHAPE.half_life_items}",
     'two_tower.user_features=["segment", "n_events"]',
     'two_tower.item_features=["title", "price"]',
+    "two_tower.item_history=[]",
 )
 
 

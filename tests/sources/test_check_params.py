@@ -55,8 +55,8 @@ def test_check_params_names_an_unknown_source() -> None:
     assert faults('sources.enabled=["populr"]') == [
         f"--set [sources] enabled: {hint} 'populr'; did you mean 'popular'?"
     ]
-    assert faults("sources.tower.factors=3") == [
-        f"--set [sources] tower: {hint} 'tower'; known here: {', '.join(discover())}"
+    assert faults("sources.xyzzy.factors=3") == [
+        f"--set [sources] xyzzy: {hint} 'xyzzy'; known here: {', '.join(discover())}"
     ]
     assert faults('candidates.source_weights={"populr/global"=2.0}') == [
         f"--set [candidates.source_weights] populr/global: {hint} 'populr/global'; did you mean 'popular'?"
