@@ -61,7 +61,7 @@ def test_run_stores_a_model_that_its_row_names(made) -> None:
     (row,) = _run(tables, context)
     model = load_model(read_blob(context.config.root, row["rel_path"], row["model_version"]))
     assert model.version == row["model_version"]
-    assert [field.name for field in model.item_inputs.fields][-1] == "item_id"
+    assert [field.name for field in model.item_inputs.fields][-2:] == ["days_since_first", "known_id"]
     assert model.item.ids.shape == (128, 8)  # 16 items x 8
     card = json.loads(row["card"])
     assert card["data"]["date"] == "2025-03-01"
