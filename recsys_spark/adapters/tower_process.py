@@ -17,12 +17,11 @@ import torch
 import torch.distributed as dist
 
 from recsys_spark.adapters.tower_epochs import Training, World
-from recsys_spark.adapters.tower_job import read_job
+from recsys_spark.adapters.tower_job import OWNER, read_job
 from recsys_spark.errors import KernelError, RecsysError
 from recsys_spark.fit_settings import TwoTower
 from recsys_spark.tables.scratch import Scratch
 
-OWNER = "RECSYS_OWNER_PID"  # the process of the step: without it nobody wants the model
 _LOOK_S = 2.0
 
 

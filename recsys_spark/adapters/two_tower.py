@@ -16,13 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from recsys_spark.adapters.tower_job import Job, State, read_job, read_state
+from recsys_spark.adapters.tower_job import OWNER, Job, State, read_job, read_state
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.tables.scratch import Scratch
 
 _log = logging.getLogger(__name__)
 
-OWNER = "RECSYS_OWNER_PID"  # see adapters.tower_process
 _LOOK_S = 0.25
 _LOG_TAIL = 20  # lines
 
