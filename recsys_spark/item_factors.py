@@ -3,7 +3,7 @@
 Owns: what a session is scored by.  Called by the reader.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -66,13 +66,16 @@ class ItemFactors:
         scores = (self.vectors @ x)[candidates]
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = np.nan_to_num(scores * self.lengths[candidates] ** (exponent - 1))
-        return tuple(
-            Scored(self.ids[candidates[at]], rank, float(scores[at]))
-            for rank, at in enumerate(best_places(scores, k), 1)
-        )
+        return best_scored(self.ids, candidates, scores, k)
 
 
-def best_places(scores: np.ndarray, k: int) -> np.ndarray:
+def best_scored(ids: Sequence[str], candidates: np.ndarray, scores: np.ndarray, k: int) -> tuple[Scored, ...]:
+    """The k best candidates, ties by the smaller place.  candidates: places in `ids`, ascending.  scores: of each."""
+    best = enumerate(_best_places(scores, k), 1)
+    return tuple(Scored(ids[candidates[at]], rank, float(scores[at])) for rank, at in best)
+
+
+def _best_places(scores: np.ndarray, k: int) -> np.ndarray:
     """Places of the k greatest, greatest first, ties by the smaller place."""
     if len(scores) > k:
         least = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError, ContractError
-from recsys_spark.item_factors import Scored, best_places
+from recsys_spark.item_factors import Scored, best_scored
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_model import TowerModel, load_model
 from recsys_spark.kernels.towers import embed, pool_history
@@ -78,10 +78,7 @@ class UserEncoder:
         listed[[self.places[item_id] for item_id in exclude if item_id in self.places]] = False
         candidates = np.flatnonzero(listed)
         scores = (self.vectors @ given.astype(np.float32))[candidates]
-        return tuple(
-            Scored(self.ids[candidates[at]], rank, float(scores[at]))
-            for rank, at in enumerate(best_places(scores, k), 1)
-        )
+        return best_scored(self.ids, candidates, scores, k)
 
 
 def user_encoder(models: pa.Table, items: pa.Table, root: Path, run_id: str) -> UserEncoder:
