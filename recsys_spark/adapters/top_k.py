@@ -1,13 +1,14 @@
 """The best items of every user by the product of their vectors, over the cluster, around `kernels.top_k`.
 
 Owns: the items that are searched, and how a block's users, their vectors and what they may not be shown meet.  Called
-by the source `als`.
+by the sources `als`, `two_tower` and `content`.
 
 Pairs of user and hidden item, and users' vectors, are cut into chunks per block of users; one shuffle brings a block's
 chunks together.  The items are sent to every worker, at most MAX_VECTOR_BYTES of them.
 """
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.blend import is_hidden
 from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.vectors import cut_vectors, matrix_of, read_chunk
+from recsys_spark.config import Candidates
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.top_k import Items, damped, search_items, top_k
 
@@ -48,6 +51,11 @@ def fit_items(factors: DataFrame, n_items: int, norm_exponent: float, where: str
         vectors[idx] = matrix_of(table["vector"].combine_chunks())
         listed = idx[table["shown"].to_numpy()]
     return search_items(damped(vectors, norm_exponent), listed)
+
+
+def hidden_pairs(interactions: DataFrame, candidates: Candidates, cutoff: datetime) -> DataFrame:
+    """user_idx and item_idx of what users are not shown, by the policy for what they have seen: for `search_users`."""
+    return interactions.where(is_hidden(candidates, cutoff)).select("user_idx", "item_idx")
 
 
 def search_users(users: DataFrame, hidden: DataFrame, n_users: int, items: Items, source: str, k: int) -> DataFrame:

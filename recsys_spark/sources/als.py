@@ -27,11 +27,9 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if the items' vectors are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.blend import is_hidden
-    from recsys_spark.adapters.top_k import fit_items, search_users
+    from recsys_spark.adapters.top_k import fit_items, hidden_pairs, search_users
 
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
     items = fit_items(inputs["item_factors"], n_items, params.norm_exponent, "retrieve", "als.factors")
-    hidden = inputs["interactions"].where(is_hidden(context.config.candidates, context.cutoff))
-    hidden = hidden.select("user_idx", "item_idx")
+    hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
     return search_users(inputs["user_factors"], hidden, n_users, items, "als", params.max_items)

@@ -26,11 +26,9 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if the items' embeddings are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.blend import is_hidden
-    from recsys_spark.adapters.top_k import fit_items, search_users
+    from recsys_spark.adapters.top_k import fit_items, hidden_pairs, search_users
 
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
     items = fit_items(inputs["item_embeddings"], n_items, 1.0, "retrieve", "two_tower.dim")
-    hidden = inputs["interactions"].where(is_hidden(context.config.candidates, context.cutoff))
-    hidden = hidden.select("user_idx", "item_idx")
+    hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
     return search_users(inputs["user_embeddings"], hidden, n_users, items, "two_tower", params.max_items)
