@@ -21,8 +21,8 @@ from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
 from recsys_spark.kernels.top_k import Items, search_items
-from recsys_spark.kernels.tower_batches import Draws, Shard, batches_of, examples_of, held_out
-from recsys_spark.kernels.tower_search import after_split, hard_items, judge, validated_rows
+from recsys_spark.kernels.tower_batches import Draws, Shard, after_split, batches_of, examples_of, held_out, known_from
+from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from recsys_spark.kernels.tower_training import Catalogue, Learning, Trainer
 from recsys_spark.kernels.two_tower import TwoTower
 from recsys_spark.tables.scratch import Scratch
@@ -62,7 +62,7 @@ class Training:
         counts, self.n_steps = np.zeros(job.n_items, np.int64), 0
         for number in range(job.n_shards):
             shard = read_users(scratch, number)
-            items = shard.items[self._examples(shard)]
+            items = shard.items[examples_of(shard, self._known(shard))]
             counts += np.bincount(items, minlength=job.n_items)
             self.n_steps += math.ceil(len(items) / job.settings.batch_size)
         self.n_examples = int(counts.sum())
@@ -115,8 +115,8 @@ class Training:
         for at in rng.permutation(self.job.n_shards):
             shard = read_users(self.scratch, int(at))
             hard = self._hard(shard, searched, number)
-            examples = self._examples(shard)
-            for batch in batches_of(shard, examples, hard, self.draws, one.history_items, one.batch_size, rng):
+            known = self._known(shard)
+            for batch in batches_of(shard, known, hard, self.draws, one.history_items, one.batch_size, rng):
                 total += self.trainer.step(shard, batch, rng, world.rank, world.size) * len(batch.rows)
                 done += len(batch.rows)
                 self._tell(number, done, total, started)
@@ -152,8 +152,8 @@ class Training:
     def _held_out(self, shard: Shard) -> np.ndarray:
         return held_out(shard.users, self.share_held_out, self.job.seed)
 
-    def _examples(self, shard: Shard) -> np.ndarray:
-        return examples_of(shard, self._held_out(shard), self.job.split_time)
+    def _known(self, shard: Shard) -> np.ndarray:
+        return known_from(shard, self._held_out(shard), self.job.split_time)
 
     def _store(self, state: State) -> None:
         """Checkpoint: the model with its optimizer, and the best model so far; then the marker that counts."""

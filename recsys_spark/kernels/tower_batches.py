@@ -1,10 +1,13 @@
-"""What a two-tower model is trained on: batches of users, with an item that each engaged with and what they had before.
+"""What a two-tower model is trained on: batches of users, with an item that each engaged with and what else they had.
 
-Owns: which engagements are examples, what the model is told of a user at that time, who is held out to validate on,
-and which items stand against the wanted one.  Called by `tower_training`.
+Owns: which engagements are examples, what the model is told of a user beside each, who is held out to validate on, and
+which items stand against the wanted one.  Called by `tower_training` and `tower_search`.
 
-A shard holds whole histories, newest first, one entry per user and item.  An entry is an example if it has weight; what
-the user had *strictly before* it is its history.  Letters: n users, N entries, B examples, R and H further items each.
+A shard holds whole histories, newest first, one entry per user and item.  An entry is an example if it has weight; the
+user's newest *other* entries are its history, also those of the same basket and later ones: what is had together says
+most of what belongs together, and a history that ends before the example never shows it (leave-one-out, as in
+Steck 2019, "Embarrassingly shallow autoencoders").  Of validated users nothing from the split on is in either, so the
+validation looks ahead as serving does.  Letters: n users, N entries, B examples, R and H further items each.
 """
 
 from collections.abc import Iterator
@@ -51,11 +54,13 @@ class Draws:
 class Batch(NamedTuple):
     """Examples of one shard.
 
-    rows: places of the users in the shard, int64 (B,).  positive: int32 (B,).  weights: float32 (B,).  starts, lengths:
-    where the history of each begins among the entries, and its items, int64 (B,).  random: int32 (B, R).  hard: int32
+    rows: places of the users in the shard, int64 (B,).  entries: those of the examples among its entries, int64 (B,).
+    positive: int32 (B,).  weights: float32 (B,).  starts, lengths: where what is known of each user begins among the
+    entries, and how many others are the history, int64 (B,).  random: int32 (B, R).  hard: int32 (B, H).
     """
 
     rows: np.ndarray
+    entries: np.ndarray
     positive: np.ndarray
     weights: np.ndarray
     starts: np.ndarray
@@ -78,25 +83,27 @@ def held_out(users: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.asarray((mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < share)
 
 
-def history_starts(shard: Shard) -> np.ndarray:
-    """Where the history of each entry begins: at the user's next entry that is older, int64 (N,); else at their end."""
-    n = len(shard.items)
-    user = np.repeat(np.arange(len(shard.users)), np.diff(shard.indptr))
-    last_of_time = np.ones(n, bool)
-    last_of_time[:-1] = (user[1:] != user[:-1]) | (shard.times[1:] != shard.times[:-1])
-    ends = np.flatnonzero(last_of_time) + 1
-    return np.asarray(ends[np.searchsorted(ends, np.arange(n), side="right")])
+def after_split(shard: Shard, rows: np.ndarray, split_time: int) -> np.ndarray:
+    """Where the history before `split_time` of each of the users `rows` begins, int64 (n,)."""
+    newer = np.concatenate([[0], np.cumsum(shard.times >= split_time)])
+    # Newest first: what is not older than the split stands in front.
+    begin = shard.indptr[rows]
+    return np.asarray(begin + newer[shard.indptr[rows + 1]] - newer[begin])
 
 
-def examples_of(shard: Shard, validated: np.ndarray, split_time: int) -> np.ndarray:
-    """Entries that are examples, ascending; of users that are `validated` (n,) those before `split_time` alone."""
-    of_validated = np.repeat(validated, np.diff(shard.indptr))
-    return np.flatnonzero((shard.weights > 0) & ~(of_validated & (shard.times >= split_time)))
+def known_from(shard: Shard, validated: np.ndarray, split_time: int) -> np.ndarray:
+    """Where what may be learnt of each user begins among the entries, int64 (n,): if `validated` (n,), at the split."""
+    return np.where(validated, after_split(shard, np.arange(len(shard.users)), split_time), shard.indptr[:-1])
+
+
+def examples_of(shard: Shard, known: np.ndarray) -> np.ndarray:
+    """Entries that are examples, ascending; known: where each user's may begin (`known_from`)."""
+    return np.flatnonzero((shard.weights > 0) & (np.arange(len(shard.items)) >= np.repeat(known, _lengths(shard))))
 
 
 def batches_of(
     shard: Shard,
-    examples: np.ndarray,
+    known: np.ndarray,
     hard: np.ndarray | None,
     draws: Draws,
     history_items: int,
@@ -105,26 +112,45 @@ def batches_of(
 ) -> Iterator[Batch]:
     """The examples in random order, at most `batch_size` at a time.
 
-    hard: int32 (n, M), items of each user that are hard to tell from wanted ones, NONE where there are fewer.
+    known: where what may be learnt of each user begins, (n,).  hard: int32 (n, M), items of each user that are hard to
+    tell from wanted ones, NONE where there are fewer.
     """
-    starts = history_starts(shard)
-    user = np.repeat(np.arange(len(shard.users)), np.diff(shard.indptr))
-    order = rng.permutation(examples)
+    user = np.repeat(np.arange(len(shard.users)), _lengths(shard))
+    order = rng.permutation(examples_of(shard, known))
     for first in range(0, len(order), batch_size):
         entries = order[first : first + batch_size]
         rows = user[entries]
-        lengths = np.minimum(shard.indptr[rows + 1] - starts[entries], history_items)
+        starts = known[rows]
+        lengths = np.minimum(shard.indptr[rows + 1] - starts - 1, history_items)
         chosen = np.full((len(entries), 0), NONE, np.int32)
         if hard is not None and draws.n_hard and hard.shape[1]:
             columns = rng.integers(0, hard.shape[1], (len(entries), draws.n_hard))
             chosen = hard[rows[:, None], columns]
         random = draw(rng, draws.probabilities, (len(entries), draws.n_random))
-        yield Batch(rows, shard.items[entries], shard.weights[entries], starts[entries], lengths, random, chosen)
+        positive, weights = shard.items[entries], shard.weights[entries]
+        yield Batch(rows, entries, positive, weights, starts, lengths, random, chosen)
+
+
+def histories_of(batch: Batch) -> np.ndarray:
+    """Places of every example's history, one after the other: entries from its start on, without its own."""
+    places = entries_of(batch.starts, batch.lengths)
+    return np.asarray(places + (places >= np.repeat(batch.entries, batch.lengths)))
+
+
+def items_before(shard: Shard, batch: Batch) -> np.ndarray:
+    """The item that each user had last before the example, int32 (B,), NONE if there is none."""
+    older = batch.entries + 1
+    has_one = older < shard.indptr[batch.rows + 1]
+    return np.where(has_one, shard.items[np.where(has_one, older, 0)], NONE).astype(np.int32)
 
 
 def entries_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Places starts[i], starts[i] + 1, ... of every history, one after the other."""
     return np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
+
+
+def _lengths(shard: Shard) -> np.ndarray:
+    return np.diff(shard.indptr)
 
 
 def take(encoded: Encoded, rows: np.ndarray) -> Encoded:

@@ -8,17 +8,9 @@ import numpy as np
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, recall_at_k
 from recsys_spark.kernels.top_k import Items, top_k
-from recsys_spark.kernels.tower_batches import NONE, Shard, entries_of
+from recsys_spark.kernels.tower_batches import NONE, Shard, after_split, entries_of
 
 _BLOCK_BYTES = 64 << 20
-
-
-def after_split(shard: Shard, rows: np.ndarray, split_time: int) -> np.ndarray:
-    """Where the history before `split_time` of each of the users `rows` begins, int64 (n,)."""
-    newer = np.concatenate([[0], np.cumsum(shard.times >= split_time)])
-    # Newest first: what is not older than the split stands in front.
-    begin = shard.indptr[rows]
-    return np.asarray(begin + newer[shard.indptr[rows + 1]] - newer[begin])
 
 
 def validated_rows(shard: Shard, validated: np.ndarray, split_time: int) -> np.ndarray:

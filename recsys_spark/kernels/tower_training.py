@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_spark.kernels.tower_batches import Batch, Shard, entries_of, take
+from recsys_spark.kernels.tower_batches import Batch, Shard, entries_of, histories_of, items_before, take
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_losses import NO, binary_cross_entropy, bpr, sampled_softmax, triplet
 from recsys_spark.kernels.towers import Shape, history_weights
@@ -93,8 +93,8 @@ class Trainer:
 
     def _loss(self, shard: Shard, batch: Batch, mine: Batch, rng: np.random.Generator) -> Tensor:
         """The weighted sum of losses of `mine`, a part of `batch`."""
-        history = shard.items[entries_of(mine.starts, mine.lengths)]
-        parts = [batch.positive, history, mine.random.ravel(), mine.hard[mine.hard >= 0]]
+        history, anchors = shard.items[histories_of(mine)], self._anchors(shard, mine)
+        parts = [batch.positive, history, mine.random.ravel(), mine.hard[mine.hard >= 0], anchors[anchors >= 0]]
         items = np.unique(np.concatenate(parts))
         # Drawn for the whole catalogue, so that every process drops the same ids, whichever items it needs.
         kept = (rng.random(len(self.catalogue.log_q), dtype=np.float32) >= self.learning.id_dropout)[items]
@@ -108,10 +108,14 @@ class Trainer:
         if self.learning.loss == "softmax":
             return found.softmax(batch, mine)
         if self.learning.loss == "triplet":
-            return found.triplet(shard, mine)
+            return found.triplet(mine, anchors)
         positive, negatives = found.positive(mine), found.chosen(mine)
         loss = bpr if self.learning.loss == "bpr" else binary_cross_entropy
         return loss(positive, negatives, found.weights)
+
+    def _anchors(self, shard: Shard, mine: Batch) -> np.ndarray:
+        """The items that a triplet begins with; the other losses have none."""
+        return items_before(shard, mine) if self.learning.loss == "triplet" else np.empty(0, np.int32)
 
     def _without_engagement(self, encoded: Encoded, dropped: np.ndarray) -> Encoded:
         """`encoded`, a copy, with the engaged numbers of the rows `dropped` as if they were null."""
@@ -221,15 +225,13 @@ class _Scored:
         found = torch.einsum("bd,brd->br", self.users, self.vectors[self.trainer.places(self.items, others)])
         return (found * self.scale).masked_fill(self._excluded(others, positive), NO)
 
-    def triplet(self, shard: Shard, mine: Batch) -> Tensor:
+    def triplet(self, mine: Batch, anchors: np.ndarray) -> Tensor:
         """Of items alone: the one engaged with last before the wanted one, that, and what was shown or drawn."""
-        has_anchor = mine.lengths > 0
-        anchor = shard.items[np.where(has_anchor, mine.starts, 0)]
         others = np.concatenate([mine.hard, mine.random], axis=1)
         near, far = (self.vectors[self.trainer.places(self.items, one)] for one in (mine.positive, others))
         taking_part = ~self._excluded(others, mine.positive)
-        weights = self.weights * self.trainer._tensor(has_anchor.astype(np.float32))
-        start = self.vectors[self.trainer.places(self.items, np.where(has_anchor, anchor, mine.positive))]
+        weights = self.weights * self.trainer._tensor((anchors >= 0).astype(np.float32))
+        start = self.vectors[self.trainer.places(self.items, np.where(anchors >= 0, anchors, mine.positive))]
         return triplet(start, near, far, taking_part, self.trainer.learning.margin, weights)
 
     def _excluded(self, others: np.ndarray, positive: np.ndarray) -> Tensor:

@@ -16,7 +16,7 @@ from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
-from recsys_spark.kernels.tower_batches import held_out
+from recsys_spark.kernels.tower_batches import examples_of, held_out
 from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import read_users, write_users
 from tests.two_groups import N_ITEMS, SPLIT, stage, users
@@ -197,7 +197,8 @@ def test_training_corrects_for_how_often_an_item_is_an_example(scratch: Scratch)
     np.testing.assert_allclose(training.draws.probabilities, proposal(share, "popularity"), rtol=1e-12)
     assert (training.draws.n_random, training.draws.n_hard) == (7, 3)
     # Steps never mix shards, so each ends with a batch of its own.
-    assert training.n_steps == sum(-(-len(training._examples(read_users(scratch, at))) // 64) for at in range(2))
+    shards = [read_users(scratch, number) for number in range(2)]
+    assert training.n_steps == sum(-(-len(examples_of(shard, training._known(shard))) // 64) for shard in shards)
 
 
 def test_training_validates_on_2000_users_at_most(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:

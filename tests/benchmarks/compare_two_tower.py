@@ -193,13 +193,13 @@ def tuned() -> dict[str, list[float]]:
 def grid() -> dict[str, dict[str, Any]]:
     """The defaults, then one change each."""
     changes = [
-        *({"temperature": value} for value in (0.05, 0.1, 0.3, 0.5)),
-        *({"half_life_days": value} for value in (10.0, 20.0, 60.0)),
+        *({"temperature": value} for value in (0.05, 0.15, 0.3)),
+        *({"half_life_days": value} for value in (10.0, 30.0, 60.0)),
         *({"hard_share": value} for value in (0.0, 0.6)),
         *({"learning_rate": value} for value in (0.001, 0.006)),
-        *({"id_dropout": value} for value in (0.0, 0.5)),
+        *({"id_dropout": value} for value in (0.0, 0.2)),
         *({"batch_size": value} for value in (256, 1024)),
-        *({"history_items": items, "half_life_items": items / 4} for items in (10, 50)),
+        *({"history_items": items, "half_life_items": items / 2} for items in (20, 300)),
         {"dim": 128, "hidden": 256},
         {"random_negatives": "popularity"},
         {"normalize": False, "temperature": 1.0},

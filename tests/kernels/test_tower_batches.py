@@ -1,4 +1,4 @@
-"""Batches against loops: nothing of the future in a history, nothing of the validated days in an example."""
+"""Batches against loops: the example itself is never in its history, and nothing of the validated days in either."""
 
 from itertools import chain
 
@@ -13,11 +13,14 @@ from recsys_spark.kernels.tower_batches import (
     Batch,
     Draws,
     Shard,
+    after_split,
     batches_of,
     entries_of,
     examples_of,
     held_out,
-    history_starts,
+    histories_of,
+    items_before,
+    known_from,
     take,
 )
 from recsys_spark.kernels.tower_inputs import Encoded
@@ -35,7 +38,7 @@ UNIFORM = Draws(proposal(np.ones(10), "uniform"), n_random=3, n_hard=0)
 
 def _batches(shard: Shard, seed: int = 1, **changes: object) -> list[Batch]:
     given_ = {
-        "examples": np.flatnonzero(shard.weights > 0),
+        "known": shard.indptr[:-1],
         "hard": None,
         "draws": UNIFORM,
         "history_items": 3,
@@ -44,47 +47,56 @@ def _batches(shard: Shard, seed: int = 1, **changes: object) -> list[Batch]:
     return list(batches_of(shard, **given_ | changes, rng=np.random.default_rng(seed)))  # type: ignore[arg-type]
 
 
-def _before(history: list[Entry], time: int) -> list[int]:
-    """Items of a user from strictly before `time`, newest first, ties by the smaller idx."""
-    older = [entry for entry in history if entry[1] < time]
-    return [item for item, _, _ in sorted(older, key=lambda entry: (-entry[1], entry[0]))]
+def _newest_first(history: list[Entry]) -> list[Entry]:
+    return sorted(history, key=lambda entry: (-entry[1], entry[0]))
+
+
+@given(_histories, st.integers(1, 4), st.integers(1, 5), st.integers(0, 5), st.data())
+def test_batches_of_give_every_example_once_with_the_newest_others_that_are_known(
+    histories: list[list[Entry]], history_items: int, batch_size: int, split_time: int, data: st.DataObject
+) -> None:
+    validated = np.array([data.draw(st.booleans()) for _ in histories], bool)
+    shard = shard_of(histories)
+    known = known_from(shard, validated, split_time)
+    found = []
+    for batch in _batches(shard, known=known, history_items=history_items, batch_size=batch_size):
+        ends = np.cumsum(batch.lengths)
+        history = np.split(shard.items[histories_of(batch)], ends[:-1])
+        items_of = zip(batch.rows, batch.positive, batch.weights, history, strict=True)
+        found += [(row, item, weight, others.tolist()) for row, item, weight, others in items_of]
+    expected = []
+    for user, history_ in enumerate(histories):
+        may_be_known = [one for one in _newest_first(history_) if not (validated[user] and one[1] >= split_time)]
+        for item, _, weight in may_be_known:
+            others = [other for other, _, _ in may_be_known if other != item][:history_items]
+            expected += [(user, item, weight, others)] if weight > 0 else []
+    assert sorted(found) == sorted(expected)
 
 
 @given(_histories)
-def test_history_starts_at_the_next_older_entry(histories: list[list[Entry]]) -> None:
+def test_after_split_is_where_the_past_begins(histories: list[list[Entry]]) -> None:
     shard = shard_of(histories)
-    starts = history_starts(shard)
-    assert len(starts) == len(shard.items)
-    for user, history in enumerate(histories):
-        begin, end = shard.indptr[user : user + 2]
-        for entry in range(begin, end):
-            assert starts[entry] <= end
-            assert shard.items[starts[entry] : end].tolist() == _before(history, shard.times[entry])
+    rows = np.arange(len(histories))[::-1]
+    for row, start in zip(rows, after_split(shard, rows, 2), strict=True):
+        had = {item for item, time, _ in histories[row] if time < 2}
+        assert set(shard.items[start : shard.indptr[row + 1]]) == had
+        assert shard.indptr[row] <= start
 
 
-@given(_histories, st.integers(1, 4), st.integers(1, 5))
-def test_batches_of_give_every_example_once_with_what_the_user_had_before(
-    histories: list[list[Entry]], history_items: int, batch_size: int
-) -> None:
+@given(_histories)
+def test_items_before_are_the_next_older_ones(histories: list[list[Entry]]) -> None:
     shard = shard_of(histories)
-    found = []
-    for batch in _batches(shard, history_items=history_items, batch_size=batch_size):
-        for row, item, weight, start, length in zip(*batch[:5], strict=True):
-            found.append((row, item, weight, shard.items[start : start + length].tolist()))
-    expected = [
-        (user, item, weight, _before(history, time)[:history_items])
-        for user, history in enumerate(histories)
-        for item, time, weight in history
-        if weight > 0
-    ]
-    assert sorted(found) == sorted(expected)
+    for batch in _batches(shard):
+        for row, item, before in zip(batch.rows, batch.positive, items_before(shard, batch), strict=True):
+            items = [item_ for item_, _, _ in _newest_first(histories[row])]
+            assert before == [*items, NONE][items.index(item) + 1]
 
 
 def test_batches_of_are_full_but_the_last() -> None:
     shard = shard_of([[(item, item, 1.0) for item in range(5)], [(item, item, 1.0) for item in range(4)]])
     assert [len(batch.rows) for batch in _batches(shard)] == [4, 4, 1]
     assert [len(batch.rows) for batch in _batches(shard, batch_size=100)] == [9]
-    assert _batches(shard, examples=np.empty(0, np.int64)) == []
+    assert _batches(shard, known=shard.indptr[1:]) == []
 
 
 def test_batches_of_are_the_same_for_the_same_generator_and_in_random_order() -> None:
@@ -156,7 +168,7 @@ def test_examples_of_validated_users_end_at_the_split(
         for entry in range(shard.indptr[user], shard.indptr[user + 1]):
             if shard.weights[entry] > 0 and not (validated[user] and shard.times[entry] >= split_time):
                 expected.append(entry)
-    assert examples_of(shard, validated, split_time).tolist() == expected
+    assert examples_of(shard, known_from(shard, validated, split_time)).tolist() == expected
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.kernels.top_k import search_items
 from recsys_spark.kernels.tower_batches import NONE
-from recsys_spark.kernels.tower_search import after_split, hard_items, judge, validated_rows
+from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from tests.two_groups import Entry, shard_of
 
 N_ITEMS = 8
@@ -47,15 +47,6 @@ def _vectors(seed: int, n: int) -> np.ndarray:
     found = np.random.default_rng(seed).integers(-2, 3, (n, 3)).astype(np.float32)
     found[~found.any(axis=1)] = 1.0
     return found
-
-
-@given(_histories)
-def test_after_split_is_where_the_past_begins(histories: Histories) -> None:
-    shard = shard_of(histories)
-    rows = np.arange(len(histories))[::-1]
-    for row, start in zip(rows, after_split(shard, rows, SPLIT), strict=True):
-        assert set(shard.items[start : shard.indptr[row + 1]]) == _had(histories[row])
-        assert shard.indptr[row] <= start
 
 
 @given(_histories, st.data())
