@@ -20,7 +20,7 @@ from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
-from recsys_spark.kernels.top_k import Items, search_items
+from recsys_spark.kernels.top_k import search_items
 from recsys_spark.kernels.tower_batches import Draws, Shard, after_split, batches_of, examples_of, held_out, known_from
 from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from recsys_spark.kernels.tower_training import Catalogue, Learning, Trainer
@@ -59,11 +59,12 @@ class Training:
         self.clock = time.monotonic()
         n_users = sum(len(read_users(scratch, number).users) for number in range(job.n_shards))
         self.share_held_out = min(job.settings.validation_share, _MAX_VALIDATED / max(1, n_users))
-        counts, self.n_steps = np.zeros(job.n_items, np.int64), 0
+        counts, self.had, self.n_steps = np.zeros(job.n_items, np.int64), np.zeros(job.n_items, bool), 0
         for number in range(job.n_shards):
             shard = read_users(scratch, number)
             items = shard.items[examples_of(shard, self._known(shard))]
             counts += np.bincount(items, minlength=job.n_items)
+            self.had[shard.items] = True
             self.n_steps += math.ceil(len(items) / job.settings.batch_size)
         self.n_examples = int(counts.sum())
         if not self.n_examples:
@@ -77,7 +78,7 @@ class Training:
     def _prepared(self, share: np.ndarray) -> tuple[Draws, Trainer]:
         """The samplers, and the model with its optimizer as they begin; share: of each item in the examples."""
         job, one = self.job, self.job.settings
-        draws = Draws(proposal(share, one.random_negatives), one.negatives - one.n_hard, one.n_hard)
+        draws = Draws(proposal(share, self.had, one.random_negatives), one.negatives - one.n_hard, one.n_hard)
         log_q = expected_log_counts(share, one.batch_size - 1, draws.probabilities, draws.n_random)
         learning = Learning(
             one.loss, one.log_q, one.learning_rate, one.id_dropout, one.margin, self.n_steps * one.epochs
@@ -110,11 +111,11 @@ class Training:
         """One pass over all examples; the mean loss."""
         one, world = self.job.settings, self.world
         rng = np.random.default_rng([self.job.seed, number])
-        searched = search_items(self.trainer.embed_items(), None) if one.n_hard else None
+        vectors = self.trainer.embed_items() if one.n_hard else None
         total, done, started = torch.zeros(1, device=world.device), 0, time.monotonic()
         for at in rng.permutation(self.job.n_shards):
             shard = read_users(self.scratch, int(at))
-            hard = self._hard(shard, searched, number)
+            hard = self._hard(shard, vectors, number)
             known = self._known(shard)
             for batch in batches_of(shard, known, hard, self.draws, one.history_items, one.batch_size, rng):
                 total += self.trainer.step(shard, batch, rng, world.rank, world.size) * len(batch.rows)
@@ -123,15 +124,15 @@ class Training:
         world.sum(total)
         return float(total) / self.n_examples
 
-    def _hard(self, shard: Shard, searched: Items | None, number: int) -> np.ndarray | None:
+    def _hard(self, shard: Shard, vectors: np.ndarray | None, number: int) -> np.ndarray | None:
         """Items of each user that are hard to tell from wanted ones; in the first epoch only what was shown."""
-        if searched is None:
+        if vectors is None:
             return None
         if number == 1 and not self.job.start:
             return shard.shown
         everybody = np.arange(len(shard.users))
-        users = self.trainer.embed_users(shard, everybody, shard.indptr[:-1], _by_idx(searched))
-        return hard_items(shard, users, searched, _HARD_ITEMS)
+        users = self.trainer.embed_users(shard, everybody, shard.indptr[:-1], vectors)
+        return hard_items(shard, users, search_items(vectors, np.flatnonzero(self.had)), _HARD_ITEMS)
 
     def _validated(self) -> tuple[float, float]:
         """Mean recall and ndcg of validated users' lists, NOT_KNOWN if there are too few of them."""
@@ -205,8 +206,3 @@ class Training:
         self.scratch.mark(
             "progress", told | {"of": self.n_examples, "loss": float(total) * self.world.size / done, "per_s": speed}
         )
-
-
-def _by_idx(items: Items) -> np.ndarray:
-    """The vectors of `items`, in the order of their idx."""
-    return np.asarray(items.vectors[items.places])

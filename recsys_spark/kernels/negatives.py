@@ -11,10 +11,14 @@ import numpy as np
 _POWER = 0.75
 
 
-def proposal(share: np.ndarray, kind: Literal["uniform", "popularity"]) -> np.ndarray:
-    """How probable each item is in a draw, float64 (n_items,): the same for all, or as share ** 0.75."""
+def proposal(share: np.ndarray, had: np.ndarray, kind: Literal["uniform", "popularity"]) -> np.ndarray:
+    """How probable each item is in a draw, float64 (n_items,): the same for all, or as share ** 0.75.
+
+    share: of each item in the examples.  had: whether anybody ever had it, bool (n_items,); what nobody had is not
+    drawn, as nobody had the choice: a model that learns to reject it rejects whatever is new.
+    """
     if kind == "uniform":
-        return np.full(len(share), 1.0 / max(1, len(share)))
+        return np.asarray(had / max(1, had.sum()), np.float64)
     powers = share**_POWER
     return np.asarray(powers / powers.sum())
 

@@ -16,7 +16,8 @@ from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
-from recsys_spark.kernels.tower_batches import examples_of, held_out
+from recsys_spark.kernels.tower_batches import Batch, Shard, examples_of, held_out
+from recsys_spark.kernels.tower_training import Trainer
 from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import read_users, write_users
 from tests.two_groups import N_ITEMS, SPLIT, stage, users
@@ -192,13 +193,34 @@ def test_training_corrects_for_how_often_an_item_is_an_example(scratch: Scratch)
         hidden = np.repeat(held_out(shard.users, 0.4, 5), np.diff(shard.indptr)) & (shard.times >= SPLIT)
         np.add.at(counts, shard.items[~hidden], 1)
     share = counts / counts.sum()
-    expected = expected_log_counts(share, 64 - 1, proposal(share, "popularity"), 10 - 3)
+    expected = expected_log_counts(share, 64 - 1, proposal(share, share > 0, "popularity"), 10 - 3)
     np.testing.assert_allclose(training.trainer.catalogue.log_q, expected, rtol=1e-6)
-    np.testing.assert_allclose(training.draws.probabilities, proposal(share, "popularity"), rtol=1e-12)
+    np.testing.assert_allclose(training.draws.probabilities, proposal(share, share > 0, "popularity"), rtol=1e-12)
     assert (training.draws.n_random, training.draws.n_hard) == (7, 3)
     # Steps never mix shards, so each ends with a batch of its own.
     shards = [read_users(scratch, number) for number in range(2)]
     assert training.n_steps == sum(-(-len(examples_of(shard, training._known(shard))) // 64) for shard in shards)
+
+
+def test_training_never_sets_what_nobody_had_against_what_was_wanted(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a new item would learn to be rejected before anybody had the choice."""
+    training = _staged(scratch, negatives=10, hard_share=0.5)
+    for number in range(2):
+        shard = read_users(scratch, number)
+        kept = np.where(shard.items == 7, 8, shard.items)  # nobody has item 7
+        write_users(scratch, number, shard._replace(items=kept.astype(np.int32)))
+    training, seen = _training(scratch), []
+    step = Trainer.step
+
+    def watched(trainer: Trainer, shard: Shard, batch: Batch, *rest: Any) -> torch.Tensor:
+        seen.extend([*batch.random.ravel(), *batch.hard.ravel()])
+        return step(trainer, shard, batch, *rest)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    training.run()
+    assert set(range(N_ITEMS)) - set(seen) == {7}
 
 
 def test_training_validates_on_2000_users_at_most(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,9 +256,9 @@ def test_hard_items_of_the_first_epoch_are_found_by_an_earlier_model_alone(
     seen: list[list[int]] = []
     batches_of = tower_epochs.batches_of
 
-    def watched(shard: Any, examples: Any, hard: np.ndarray, *others: Any) -> Any:
+    def watched(shard: Any, known: Any, hard: np.ndarray, *others: Any) -> Any:
         seen.append([*hard.shape])
-        return batches_of(shard, examples, hard, *others)
+        return batches_of(shard, known, hard, *others)
 
     monkeypatch.setattr(tower_epochs, "batches_of", watched)
     for number in (1, 2):

@@ -11,19 +11,24 @@ SHARE = np.array([0.5, 0.0, 0.25, 0.125, 0.125])
 
 
 def test_proposal_is_the_same_for_all_or_damped_popularity() -> None:
-    assert proposal(SHARE, "uniform").tolist() == [1 / 5] * 5
+    assert proposal(SHARE, np.ones(5, bool), "uniform").tolist() == [1 / 5] * 5
     powers = [0.5**0.75, 0, 0.25**0.75, 0.125**0.75, 0.125**0.75]
-    np.testing.assert_allclose(proposal(SHARE, "popularity"), np.array(powers) / sum(powers), rtol=1e-14)
+    np.testing.assert_allclose(proposal(SHARE, SHARE > 0, "popularity"), np.array(powers) / sum(powers), rtol=1e-14)
+
+
+def test_proposal_never_gives_what_nobody_had() -> None:
+    assert proposal(SHARE, SHARE > 0, "uniform").tolist() == [1 / 4, 0, 1 / 4, 1 / 4, 1 / 4]
+    assert proposal(SHARE, np.array([True] * 4 + [False]), "uniform").tolist() == [1 / 4] * 4 + [0]
 
 
 @pytest.mark.parametrize("kind", ["uniform", "popularity"])
 def test_proposal_sums_to_1(kind: Any) -> None:
     share = np.random.default_rng(1).dirichlet(np.full(1000, 0.1))
-    assert proposal(share, kind).sum() == pytest.approx(1, abs=1e-12)
+    assert proposal(share, share > 0, kind).sum() == pytest.approx(1, abs=1e-12)
 
 
 def test_draw_follows_the_probabilities() -> None:
-    probabilities = proposal(np.arange(1.0, 11.0) / 55, "popularity")
+    probabilities = proposal(np.arange(1.0, 11.0) / 55, np.ones(10, bool), "popularity")
     n = 100_000
     drawn = draw(np.random.default_rng(11), probabilities, (n // 10, 10))
     assert (drawn.shape, drawn.dtype) == ((n // 10, 10), np.int32)
@@ -52,7 +57,7 @@ def test_draw_never_gives_an_item_of_probability_0(scale: float) -> None:
 
 
 def test_expected_log_counts_are_those_of_both_samplers_together() -> None:
-    found = expected_log_counts(SHARE, 7, proposal(SHARE, "uniform"), 10)
+    found = expected_log_counts(SHARE, 7, proposal(SHARE, np.ones(5, bool), "uniform"), 10)
     expected = np.log([7 * share + 10 / 5 for share in SHARE])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -33,7 +33,7 @@ _history = st.lists(
     unique_by=lambda entry: entry[0],
 )
 _histories = st.lists(_history, max_size=6)
-UNIFORM = Draws(proposal(np.ones(10), "uniform"), n_random=3, n_hard=0)
+UNIFORM = Draws(proposal(np.ones(10), np.ones(10, bool), "uniform"), n_random=3, n_hard=0)
 
 
 def _batches(shard: Shard, seed: int = 1, **changes: object) -> list[Batch]:

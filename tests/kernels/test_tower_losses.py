@@ -152,7 +152,7 @@ def _far_from_full(n_in_batch: int, n_random: int, turn: float) -> float:
     rng, n, wanted, n_draws = np.random.default_rng(5), 30, 4, 400
     share = rng.permutation(1 / np.arange(1.0, n + 1))
     share /= share.sum()
-    probabilities = proposal(share, "uniform")
+    probabilities = proposal(share, np.ones(len(share), bool), "uniform")
     log_q = torch.tensor(expected_log_counts(share, n_in_batch, probabilities, n_random).astype(np.float64))
     drawn = np.concatenate(
         [draw(rng, share, (n_draws, n_in_batch)), draw(rng, probabilities, (n_draws, n_random))], axis=1

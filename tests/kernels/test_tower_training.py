@@ -22,7 +22,7 @@ from recsys_spark.kernels.two_tower import Pooled, TwoTower, as_rows
 from tests.two_groups import ITEMS, N_ITEMS, N_NEW, PER_USER, SHAPE, SPLIT, USERS, catalogue, shard_of, users
 
 CPU = torch.device("cpu")
-UNIFORM = proposal(np.ones(N_ITEMS), "uniform")
+UNIFORM = proposal(np.ones(N_ITEMS), np.ones(N_ITEMS, bool), "uniform")
 LOG_Q = expected_log_counts(UNIFORM, 63, UNIFORM, 5)
 # What a user of a group has not had: a list of that length finds all that is new if it holds this group alone.
 K = N_ITEMS // 2 - (PER_USER - N_NEW)
@@ -136,7 +136,7 @@ def _far_from_full(log_q: bool, turn: float = 1.0) -> float:
     n, n_random = 800, 300
     shard = _one_entry_each(n)
     share = np.bincount(shard.items, minlength=N_ITEMS) / n
-    probabilities = proposal(share, "popularity")
+    probabilities = proposal(share, share > 0, "popularity")
     trainer = _trainer(None, turn * expected_log_counts(share, n - 1, probabilities, n_random), log_q=log_q)
     full = _full_softmax(trainer, shard)
     draws = Draws(probabilities, n_random, 0)

@@ -88,9 +88,9 @@ def test_read_users_is_enough_for_batches(scratch: Scratch) -> None:
     """What is read is mapped and cannot be written to: nothing may want to."""
     shard = users(10)
     write_users(scratch, 0, shard)
-    draws, every = Draws(proposal(np.ones(40), "uniform"), 2, 0), np.arange(len(shard.items))
+    draws, known = Draws(proposal(np.ones(40), np.ones(40, bool), "uniform"), 2, 0), shard.indptr[:-1]
     pairs = [
-        list(batches_of(one, every, None, draws, 3, 7, np.random.default_rng(1)))
+        list(batches_of(one, known, None, draws, 3, 7, np.random.default_rng(1)))
         for one in (shard, read_users(scratch, 0))
     ]
     for expected, found in zip(*pairs, strict=True):
