@@ -68,7 +68,7 @@ class Trainer:
         self.catalogue, self.shape, self.learning, self.device = catalogue, shape, learning, device
         self._sum = sum_over_processes
         learnt = [one for one in self.model.parameters() if one.requires_grad and one.numel()]
-        self.optimizer = torch.optim.Adam(learnt, lr=learning.learning_rate, foreach=True)
+        self.optimizer = torch.optim.Adam(learnt, lr=learning.learning_rate, fused=True)
         # There from the beginning, as Adam counts a weight's steps from its first gradient on, and kept, as each step
         # adds to them: many processes, and one that resumes, then count as one that does not.
         self._gradients = [torch.zeros_like(one) for one in learnt]
@@ -202,14 +202,19 @@ class _Scored:
     scale: Tensor
     weights: Tensor
 
+    def vectors_of(self, wanted: np.ndarray) -> Tensor:
+        """Embeddings of these items, in their shape; of NONE any."""
+        # Not by an index, whose gradient sorts.
+        return torch.nn.functional.embedding(self.trainer.places(self.items, wanted), self.vectors)
+
     def positive(self, mine: Batch) -> Tensor:
         """Scores of the wanted items, (B,)."""
-        wanted = self.vectors[self.trainer.places(self.items, mine.positive)]
+        wanted = self.vectors_of(mine.positive)
         return (self.users * wanted).sum(dim=1) * self.scale
 
     def softmax(self, batch: Batch, mine: Batch) -> Tensor:
         """Sampled softmax over the wanted items of all examples, random and hard ones."""
-        others = self.vectors[self.trainer.places(self.items, batch.positive)]
+        others = self.vectors_of(batch.positive)
         in_batch = self.users @ others.T * self.scale - self.trainer.log_q(batch.positive)[None]
         same = self.trainer._tensor(mine.positive[:, None] == batch.positive[None])
         random = self.scores(mine.random, mine.positive) - self.trainer.log_q(mine.random)
@@ -222,16 +227,16 @@ class _Scored:
 
     def scores(self, others: np.ndarray, positive: np.ndarray) -> Tensor:
         """Scores with `others`, (B, R), NO where one is none or the wanted item itself: an accidental hit."""
-        found = torch.einsum("bd,brd->br", self.users, self.vectors[self.trainer.places(self.items, others)])
+        found = torch.einsum("bd,brd->br", self.users, self.vectors_of(others))
         return (found * self.scale).masked_fill(self._excluded(others, positive), NO)
 
     def triplet(self, mine: Batch, anchors: np.ndarray) -> Tensor:
         """Of items alone: the one engaged with last before the wanted one, that, and what was shown or drawn."""
         others = np.concatenate([mine.hard, mine.random], axis=1)
-        near, far = (self.vectors[self.trainer.places(self.items, one)] for one in (mine.positive, others))
+        near, far = (self.vectors_of(one) for one in (mine.positive, others))
         taking_part = ~self._excluded(others, mine.positive)
         weights = self.weights * self.trainer._tensor((anchors >= 0).astype(np.float32))
-        start = self.vectors[self.trainer.places(self.items, np.where(anchors >= 0, anchors, mine.positive))]
+        start = self.vectors_of(np.where(anchors >= 0, anchors, mine.positive))
         return triplet(start, near, far, taking_part, self.trainer.learning.margin, weights)
 
     def _excluded(self, others: np.ndarray, positive: np.ndarray) -> Tensor:

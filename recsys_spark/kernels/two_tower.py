@@ -81,7 +81,7 @@ class _Tower(nn.Module):
             )  # fmt: skip
         if len(rows.ids):
             counts = (rows.ids >= 0).to(x.dtype) if keep is None else keep * (rows.ids >= 0)
-            x = x + self.ids[rows.ids.clamp(min=0)] * counts[:, None]
+            x = x + F.embedding(rows.ids.clamp(min=0), self.ids) * counts[:, None]
         if pooled is not None:
             x = x + pooled @ self.history
         x = x + F.relu(x @ self.into + self.into_bias) @ self.out + self.out_bias
