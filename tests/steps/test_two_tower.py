@@ -104,6 +104,11 @@ def test_run_names_a_feature_that_means_nothing(made, spark: SparkSession, make_
         _run(tables, context)
 
 
+def test_histories_of_the_defaults_are_kept(make_config) -> None:
+    config = make_config()
+    assert config.two_tower.history_items <= config.features.recent_items
+
+
 def test_run_refuses_histories_longer_than_those_that_users_are_embedded_by(spark: SparkSession, make_config) -> None:
     context = make_context(spark, make_config(*SMALL, "features.recent_items=5", "two_tower.history_items=6"))
     with pytest.raises(ConfigError, match=r"history_items: expected at most \[features\] recent_items, 5, got 6;"):
