@@ -71,6 +71,9 @@ value_transform = "log"
 
 [segments]
 attribute = "country"
+
+[sources]
+enabled = ["popular", "item_cf", "als", "two_tower"]
 """
 
 
