@@ -20,7 +20,7 @@ def start_run(settings: Path, failpoint: str = "", **environment: str) -> subpro
     )
 
 
-def end_run(process: subprocess.Popen[bytes], timeout_s: float = 180) -> tuple[int, str]:
+def end_run(process: subprocess.Popen[bytes], timeout_s: float = 600) -> tuple[int, str]:
     """Exit code and output; what the process started is ended with it."""
     try:
         output = process.communicate(timeout=timeout_s)[0].decode(errors="replace")
