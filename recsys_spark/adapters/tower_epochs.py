@@ -20,7 +20,7 @@ from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
-from recsys_spark.kernels.top_k import search_items
+from recsys_spark.kernels.top_k import Items, search_items
 from recsys_spark.kernels.tower_batches import Draws, Shard, after_split, batches_of, examples_of, held_out, known_from
 from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from recsys_spark.kernels.tower_training import Catalogue, Learning, Trainer
@@ -111,11 +111,11 @@ class Training:
         """One pass over all examples; the mean loss."""
         one, world = self.job.settings, self.world
         rng = np.random.default_rng([self.job.seed, number])
-        vectors = self.trainer.embed_items() if one.n_hard else None
+        searched = self._searched() if one.n_hard else None
         total, done, started = torch.zeros(1, device=world.device), 0, time.monotonic()
         for at in rng.permutation(self.job.n_shards):
             shard = read_users(self.scratch, int(at))
-            hard = self._hard(shard, vectors, number)
+            hard = self._hard(shard, searched, number)
             known = self._known(shard)
             for batch in batches_of(shard, known, hard, self.draws, one.history_items, one.batch_size, rng):
                 total += self.trainer.step(shard, batch, rng, world.rank, world.size) * len(batch.rows)
@@ -124,15 +124,20 @@ class Training:
         world.sum(total)
         return float(total) / self.n_examples
 
-    def _hard(self, shard: Shard, vectors: np.ndarray | None, number: int) -> np.ndarray | None:
+    def _searched(self) -> tuple[np.ndarray, Items]:
+        """Embeddings of all items, and those that hard ones are sought among: what somebody had."""
+        vectors = self.trainer.embed_items()
+        return vectors, search_items(vectors, np.flatnonzero(self.had))
+
+    def _hard(self, shard: Shard, searched: tuple[np.ndarray, Items] | None, number: int) -> np.ndarray | None:
         """Items of each user that are hard to tell from wanted ones; in the first epoch only what was shown."""
-        if vectors is None:
+        if searched is None:
             return None
         if number == 1 and not self.job.start:
             return shard.shown
-        everybody = np.arange(len(shard.users))
-        users = self.trainer.embed_users(shard, everybody, shard.indptr[:-1], vectors)
-        return hard_items(shard, users, search_items(vectors, np.flatnonzero(self.had)), _HARD_ITEMS)
+        vectors, items = searched
+        users = self.trainer.embed_users(shard, np.arange(len(shard.users)), shard.indptr[:-1], vectors)
+        return hard_items(shard, users, items, _HARD_ITEMS)
 
     def _validated(self) -> tuple[float, float]:
         """Mean recall and ndcg of validated users' lists, NOT_KNOWN if there are too few of them."""
