@@ -1,6 +1,6 @@
 """What item embeddings look like: their main directions, a map of them, folding, and what their length follows.
 
-Owns: the measures behind the report on embeddings.  Called by the step that writes it and by `tests/benchmarks`.
+Owns: the measures behind a report on embeddings, which is to come; until then only its tests call it.
 Letters: n items, d length of a vector, c components, s sampled items, g groups, m items looked at, p pairs of groups.
 """
 

@@ -98,7 +98,9 @@ def known_from(shard: Shard, validated: np.ndarray, split_time: int) -> np.ndarr
 
 def examples_of(shard: Shard, known: np.ndarray) -> np.ndarray:
     """Entries that are examples, ascending; known: where each user's may begin (`known_from`)."""
-    return np.flatnonzero((shard.weights > 0) & (np.arange(len(shard.items)) >= np.repeat(known, _lengths(shard))))
+    return np.flatnonzero(
+        (shard.weights > 0) & (np.arange(len(shard.items)) >= np.repeat(known, np.diff(shard.indptr)))
+    )
 
 
 def batches_of(
@@ -115,7 +117,7 @@ def batches_of(
     known: where what may be learnt of each user begins, (n,).  hard: int32 (n, M), items of each user that are hard to
     tell from wanted ones, NONE where there are fewer.
     """
-    user = np.repeat(np.arange(len(shard.users)), _lengths(shard))
+    user = np.repeat(np.arange(len(shard.users)), np.diff(shard.indptr))
     order = rng.permutation(examples_of(shard, known))
     for first in range(0, len(order), batch_size):
         entries = order[first : first + batch_size]
@@ -147,10 +149,6 @@ def items_before(shard: Shard, batch: Batch) -> np.ndarray:
 def entries_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Places starts[i], starts[i] + 1, ... of every history, one after the other."""
     return np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
-
-
-def _lengths(shard: Shard) -> np.ndarray:
-    return np.diff(shard.indptr)
 
 
 def take(encoded: Encoded, rows: np.ndarray) -> Encoded:

@@ -99,7 +99,8 @@ def bag_sums(table: np.ndarray, encoded: Encoded) -> np.ndarray:
     order = np.argsort(-lengths, kind="stable")
     starts, longest_first = encoded.indptr[:-1][order], lengths[order]
     sums = np.zeros((len(lengths), table.shape[1]), np.float32)
-    # The first of every bag, the second of every bag, ...: twice as fast as bag by bag, and nothing large in between.
+    # The first of every bag, the second of every bag, ...: 3 times as fast as bag by bag or more up to 100 in a bag
+    # (and half as fast for 50 bags of 2000), and nothing large in between.
     n_longer = np.searchsorted(-longest_first, -np.arange(lengths.max(initial=0)), side="left")
     for place, n in enumerate(n_longer):
         at = starts[:n] + place

@@ -92,7 +92,8 @@ def _fit(trainer: Trainer, n_hard: int = 0) -> tuple[list[float], float, float]:
 @pytest.mark.parametrize("loss", ["softmax", "bce", "bpr", "triplet"])
 def test_trainer_learns_which_group_likes_what(loss: str) -> None:
     losses, before, after = _fit(_trainer(loss=loss))
-    assert losses[-1] < 0.95 * losses[0]  # what a user had says their group from the beginning
+    # What a user had says their group from the beginning: the softmax begins at 3.19 and 16 epochs leave 2.92, too.
+    assert losses[-1] < (0.92 if loss == "softmax" else 0.9) * losses[0]
     assert before < 0.8  # of lists in any order it is 16 / 36
     assert after > 0.95
 
@@ -108,7 +109,7 @@ def test_trainer_learns_from_features_when_all_ids_are_dropped() -> None:
     ids = trainer.model.arrays()["item.ids"]
     _, before, after = _fit(trainer)
     assert before < 0.8
-    assert after > 0.85  # a seventh of the items has no category
+    assert after >= 0.9  # a seventh of the items has no category
     np.testing.assert_array_equal(trainer.model.arrays()["item.ids"], ids)
 
 
