@@ -4,7 +4,6 @@ Owns: the commands, their options and the exit codes.  Heavy imports stay inside
 is refused in well under two seconds.
 """
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_spark.arguments import parse_day
-from recsys_spark.config_file import load_config
+from recsys_spark.cli_settings import FileOption, ProfileOption, SetOption, published, settings_of
 from recsys_spark.console import Console
-from recsys_spark.errors import EXIT_DONE, ArgumentError, NothingPublished, RecsysError
+from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError
 from recsys_spark.worker_faults import named_fault
 
 if TYPE_CHECKING:
@@ -35,9 +34,6 @@ app = typer.Typer(
 
 SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Settings profile in conf/.")]
-FileOption = Annotated[Path | None, typer.Option("--config", help="Your settings; ./recsys.toml is found by itself.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else.")]
 JsonOption = Annotated[bool, typer.Option("--json-logs", help="One JSON object a line instead of progress bars.")]
 DateOption = Annotated[str | None, typer.Option("--date", help="As-of day D: events before D 00:00 UTC count.")]
 HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
@@ -64,7 +60,7 @@ def run(
     json_logs: JsonOption = False,
 ) -> None:
     """Ingest what is new, then run and publish one date (by default the day after the last event)."""
-    config = _settings(profile, file, sets)
+    config = settings_of(profile, file, sets)
     day = parse_day(date_text)
     console = Console(json_logs)
     with _writing(config, "run") as spark, console.progress("run") as observe:
@@ -83,7 +79,7 @@ def ingest(
     json_logs: JsonOption = False,
 ) -> None:
     """Take in new event logs and catalogue snapshots, exactly once, without running a date."""
-    config = _settings(profile, file, sets)
+    config = settings_of(profile, file, sets)
     console = Console(json_logs)
     with _writing(config, "ingest") as spark, console.progress("ingest") as observe:
         _ingest_all(spark, config, console, history, observe)
@@ -104,7 +100,7 @@ def step(
     if name not in {one.name for one in PLAN}:
         names = ", ".join(one.name for one in PLAN)
         raise ArgumentError(f"step: expected one of {names}, got {name[:80]!r}; correct the name")
-    config = _settings(profile, file, sets)
+    config = settings_of(profile, file, sets)
     day = parse_day(date_text)
     console = Console(json_logs)
     with _writing(config, f"step {name}") as spark, console.progress(name) as observe:
@@ -121,7 +117,7 @@ def status(profile: ProfileOption = "local", file: FileOption = None, sets: SetO
     """Show what is current, the last runs with their steps and gates, and the last ingest batches."""
     from recsys_spark.status import show_status
 
-    show_status(_settings(profile, file, sets).root, Console(json_logs=False))
+    show_status(settings_of(profile, file, sets).root, Console(json_logs=False))
 
 
 @app.command()
@@ -136,7 +132,7 @@ def lookup(
     """Show a user's recent items and published candidates, with titles and the lists that proposed them."""
     from recsys_spark.lookup import show_user
 
-    show_user(_settings(profile, file, sets).root, user, n, segment, Console(json_logs=False))
+    show_user(settings_of(profile, file, sets).root, user, n, segment, Console(json_logs=False))
 
 
 @app.command()
@@ -151,7 +147,7 @@ def related(
     """Show the items nearest to an item, with titles; with --user in the order of that user."""
     from recsys_spark.lookup import show_related
 
-    show_related(_settings(profile, file, sets).root, item, user, n, Console(json_logs=False))
+    show_related(settings_of(profile, file, sets).root, item, user, n, Console(json_logs=False))
 
 
 @app.command()
@@ -167,7 +163,7 @@ def rollback(
     from recsys_spark.tables.run_id import check_run_id
 
     check_run_id(to)  # before the lock, which makes the folder of the warehouse
-    config = _published(_settings(profile, file, sets))
+    config = published(settings_of(profile, file, sets))
     with warehouse_lock(config.root, "rollback"):
         sequence = rollback_to(config, to)
     Console(json_logs=False).say(f"{to} is current again (publish {sequence})")
@@ -176,7 +172,7 @@ def rollback(
 @app.command()
 def gc(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
     """Delete bundles that nobody can be reading any more, and the files behind them."""
-    config = _published(_settings(profile, file, sets))
+    config = published(settings_of(profile, file, sets))
     from recsys_spark.gc import collect
     from recsys_spark.lock import warehouse_lock
 
@@ -203,28 +199,6 @@ def reference() -> None:
     from recsys_spark.reference import reference_text
 
     sys.stdout.write(reference_text())
-
-
-def _settings(profile: str, file: Path | None, sets: list[str] | None) -> "Config":
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", profile):
-        raise ArgumentError(f"--profile: expected the name of a file in conf/, got {profile[:80]!r}; for example local")
-    own = Path("recsys.toml")
-    config = load_config(profile, file or (own if own.is_file() else None), tuple(sets or ()))
-    from recsys_spark.sources import check_params
-
-    check_params(config)
-    return config
-
-
-def _published(config: "Config") -> "Config":
-    """`config` itself; raises NothingPublished if its warehouse is none yet, before a lock makes its folder."""
-    from recsys_spark.tables.publish_log import publishes_folder
-
-    if not publishes_folder(config.root).exists():
-        raise NothingPublished(
-            f"{config.root}: expected a warehouse, got none; run `recsys-spark run`, or check [storage] root"
-        )
-    return config
 
 
 @contextmanager

@@ -1,0 +1,42 @@
+"""The options that most commands share, and the settings that they make together.
+
+Owns: `--profile`, `--config` and `--set`, and what is refused before Spark starts.  Called by `cli` and the groups of
+commands beside it.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_spark.config import Config
+from recsys_spark.config_file import load_config
+from recsys_spark.errors import ArgumentError, NothingPublished
+
+ProfileOption = Annotated[str, typer.Option("--profile", help="Settings profile in conf/.")]
+FileOption = Annotated[Path | None, typer.Option("--config", help="Your settings; ./recsys.toml is found by itself.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else.")]
+
+
+def settings_of(profile: str, file: Path | None, sets: list[str] | None) -> Config:
+    """The settings that the options name, those of the sources too; raises ConfigError or ArgumentError."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", profile):
+        raise ArgumentError(f"--profile: expected the name of a file in conf/, got {profile[:80]!r}; for example local")
+    own = Path("recsys.toml")
+    config = load_config(profile, file or (own if own.is_file() else None), tuple(sets or ()))
+    from recsys_spark.sources import check_params
+
+    check_params(config)
+    return config
+
+
+def published(config: Config) -> Config:
+    """`config` itself; raises NothingPublished if its warehouse is none yet, before a lock makes its folder."""
+    from recsys_spark.tables.publish_log import publishes_folder
+
+    if not publishes_folder(config.root).exists():
+        raise NothingPublished(
+            f"{config.root}: expected a warehouse, got none; run `recsys-spark run`, or check [storage] root"
+        )
+    return config
