@@ -38,6 +38,16 @@ class Csr(NamedTuple):
         return np.repeat(np.arange(self.n_rows), self.lengths)
 
 
+def entries_of(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows `rows`, in that order: their own indptr, int64 (len(rows) + 1,), and the place of each of their entries.
+
+    indptr: of any rows of entries, (n_rows + 1,).
+    """
+    lengths = np.diff(indptr)[rows]
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return ends, np.repeat(indptr[rows] - ends[:-1], lengths) + np.arange(ends[-1])
+
+
 def transposed(matrix: Csr, first: int = 0, end: int | None = None) -> Csr:
     """Columns `first` to `end` (exclusive; None: all) of `matrix` as rows, (end - first, n_rows)."""
     indptr, indices, values = _transpose(matrix, first, matrix.n_cols if end is None else end)

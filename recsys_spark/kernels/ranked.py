@@ -34,6 +34,31 @@ def joined(parts: list[Ranked]) -> Ranked:
     )
 
 
+def merged(parts: list[Ranked], k: int) -> Ranked:
+    """The k best entries of every row over all parts, which have the same rows.
+
+    An index stands in at most one list of a row.
+    """
+    if len(parts) == 1 and np.diff(parts[0].indptr).max(initial=0) <= k:
+        return parts[0]
+    return ranked_of_rows(*_merge(joined(parts), len(parts), k))
+
+
+@njit(cache=True, nogil=True)
+def _merge(lists: Ranked, n_parts: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = (len(lists.indptr) - 1) // n_parts
+    lengths, indices, scores = np.zeros(n, np.int64), np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    for row in range(n):
+        size = 0
+        for part in range(n_parts):
+            at = part * n + row
+            for entry in range(lists.indptr[at], lists.indptr[at + 1]):
+                size = offer(indices[row], scores[row], size, lists.indices[entry], lists.scores[entry])
+        sort_best_first(indices[row], scores[row], size)
+        lengths[row] = size
+    return lengths, indices, scores
+
+
 @njit(cache=True, nogil=True)
 def _is_worse(score: np.float32, index: int, other_score: np.float32, other_index: int) -> bool:
     return bool(score < other_score or (score == other_score and index > other_index))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys_spark.kernels.csr import Csr, transposed
+from recsys_spark.kernels.csr import Csr, entries_of, transposed
 from tests.item_cf_oracle import sparse
 from tests.sparse import csr_of_pairs
 
@@ -60,3 +60,11 @@ def test_transposed_takes_the_columns_of_a_block_alone(matrix: np.ndarray, data:
     first = data.draw(st.integers(0, matrix.shape[1]))
     end = data.draw(st.integers(first, matrix.shape[1]))
     np.testing.assert_array_equal(dense(transposed(sparse(matrix), first, end)), matrix.T[first:end])
+
+
+def test_entries_of_takes_rows_in_the_order_that_is_asked_for() -> None:
+    matrix = sparse(np.array([[1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32))
+    indptr, places = entries_of(matrix.indptr, np.array([2, 1, 0, 2]))
+    assert indptr.tolist() == [0, 1, 1, 3, 4]
+    assert matrix.values[places].tolist() == [3, 1, 2, 3]
+    assert [found.tolist() for found in entries_of(matrix.indptr, np.empty(0, np.int64))] == [[0], []]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+from recsys_spark.kernels.ranked import Ranked, joined, merged, offer, ranked_of_rows, sort_best_first
 from tests.item_cf_oracle import lists_of
 
 # Few scores, so that many are equal.
@@ -48,3 +48,22 @@ def test_joined_puts_lists_one_after_the_other() -> None:
     parts = [Ranked(np.array([0, 2, 2]), np.array([3, 1], np.int32), np.array([2.0, 1.0], np.float32)),
              Ranked(np.array([0, 1]), np.array([7], np.int32), np.array([5.0], np.float32))]  # fmt: skip
     assert lists_of(joined(parts)) == [[(3, 2.0), (1, 1.0)], [], [(7, 5.0)]]
+
+
+@given(st.lists(OFFERS, min_size=1, max_size=4), st.integers(1, 4), st.integers(1, 12))
+@settings(deadline=None)
+def test_merged_keeps_the_best_over_all_parts(rows: list[list[tuple[int, float]]], n_parts: int, k: int) -> None:
+    """Every row's entries are dealt out to the parts by their index."""
+    dealt = [[sorted((one for one in row if one[0] % n_parts == part), key=lambda one: (-one[1], one[0]))
+              for row in rows] for part in range(n_parts)]  # fmt: skip
+    found = lists_of(merged([_ranked(part) for part in dealt], k))
+    assert found == [sorted(row, key=lambda one: (-one[1], one[0]))[:k] for row in rows]
+
+
+def _ranked(rows: list[list[tuple[int, float]]]) -> Ranked:
+    flat = [one for row in rows for one in row]
+    return Ranked(
+        np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        np.array([index for index, _ in flat], np.int32),
+        np.array([score for _, score in flat], np.float32),
+    )
