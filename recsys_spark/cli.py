@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recsys_spark import cli_index
 from recsys_spark.arguments import parse_day
 from recsys_spark.cli_settings import FileOption, ProfileOption, SetOption, published, settings_of
 from recsys_spark.console import Console
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cli_index.app, name="index")
 
 SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]

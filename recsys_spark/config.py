@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-from recsys_spark.fit_settings import Als, ItemCf, TwoTower
+from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
 from recsys_spark.setting_types import (
     MAX_DAYS,
     Days,
@@ -248,6 +248,7 @@ class Config(Section):
     item_cf: ItemCf
     als: Als
     two_tower: TwoTower
+    ann: Ann
     sources: Sources
     candidates: Candidates
     audit: Audit

@@ -22,6 +22,7 @@ from recsys_spark.demo_judge import judge_bundle
 from recsys_spark.demo_logs import read_purchases, write_catalogue, write_events
 from recsys_spark.errors import ArgumentError
 from recsys_spark.features import declared_tables
+from recsys_spark.index_view import show_index
 from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.lock import warehouse_lock
 from recsys_spark.lookup import show_related_of, show_user_of
@@ -74,6 +75,9 @@ attribute = "country"
 
 [sources]
 enabled = ["popular", "item_cf", "als", "two_tower"]
+
+[ann]
+search = "ann"                      # so few items are searched exactly otherwise
 """
 
 
@@ -162,6 +166,7 @@ def play(demo: Demo) -> None:
             _take_in(demo)
     with demo.scene(f"3  {RUN_DAY} is run and published"):
         _run(demo)
+        show_index(open_current(demo.config.root), demo.config, demo.console)
     with demo.scene("4  The same date again"):
         _run_again(demo)
     bundle = open_current(demo.config.root)

@@ -1,6 +1,7 @@
 """Named places at which a test can end the process, as a kill or a lost reply would.
 
-Owns: the environment variable RECSYS_FAILPOINT (`name:passage`) and RECSYS_FAILPOINT_ACTION (`kill` or `raise`).
+Owns: the environment variable RECSYS_FAILPOINT (`name:passage`) and RECSYS_FAILPOINT_ACTION (`kill`, `raise`, or in a
+worker `kill_first_attempt`, which lets later attempts of the task pass).
 Called at the points of the publish and ingest protocols that the fault tests name; does nothing otherwise.
 """
 
@@ -22,6 +23,17 @@ def failpoint(name: str) -> None:
     _passages[name] = _passages.get(name, 0) + 1
     if _passages[name] != int(passage or 1):
         return
-    if os.environ.get("RECSYS_FAILPOINT_ACTION", "kill") == "raise":
+    action = os.environ.get("RECSYS_FAILPOINT_ACTION", "kill")
+    if action == "raise":
         raise FailpointReached(name)
+    if action == "kill_first_attempt" and _attempt():
+        return
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _attempt() -> int:
+    """Number of the attempt of the running task, from 0; 0 outside of a task."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    return task.attemptNumber() if task else 0

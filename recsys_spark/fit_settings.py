@@ -1,4 +1,4 @@
-"""Settings of what is fitted: similarities, factors, and towers.
+"""Settings of what is fitted: similarities, factors, towers, and the index.
 
 Owns: their types and bounds; their meaning and defaults stand in conf/base.toml.  Called by `config`, and by the
 adapters that fit.
@@ -100,3 +100,18 @@ class TwoTower(Section):
     def n_hard(self) -> int:
         """Hard negatives of each example."""
         return round(self.negatives * self.hard_share)
+
+
+class Ann(Section):
+    """How the index over items' embeddings is built and searched."""
+
+    factory: str
+    memory_bytes: PositiveInt
+    items_per_shard: PositiveInt
+    partition_by: str
+    rerank: PositiveInt
+    recall_users: PositiveInt
+    min_recall: Ratio
+    train_threads: PositiveInt
+    search: Literal["exact", "ann", "auto"]
+    exact_below: PositiveInt

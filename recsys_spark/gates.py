@@ -12,6 +12,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.ann_check import shard_faults
 from recsys_spark.steps.context import Context
 
 _MAX_NORM_ERROR = 1e-3  # of a vector of length 1, in float32 and in any dimension
@@ -48,6 +49,7 @@ def run_gates(
         lambda: _embeddings("item", inputs["item_embeddings"], context),
         lambda: _embeddings("user", inputs["user_embeddings"], context),
         lambda: [_drift(drift_cosine, context)],
+        lambda: _shards(inputs, context),
     ]
     verdicts: list[Gate] = []
     for gate in gates:
@@ -170,6 +172,24 @@ def _embeddings(kind: str, embeddings: DataFrame, context: Context) -> list[Gate
     if not settings.normalize or error is None:
         return [*verdicts, Gate(names[2], "skipped", None, bounds[2], "no length to hold them against")]
     return [*verdicts, _verdict(names[2], error <= _MAX_NORM_ERROR, error, bounds[2])]
+
+
+def _shards(inputs: dict[str, DataFrame], context: Context) -> list[Gate]:
+    """Every shard is whole and of the embeddings' model, and together they hold every item that may be shown."""
+    shards, embeddings = inputs["ann_shards"], inputs["item_embeddings"]
+    shown = embeddings.where(F.col("shown") & (F.col("norm") > 0)).count()
+    held: Any = shards.agg(F.sum("ntotal").alias("n")).first()
+    names, bounds = ("shards_damaged", "shards_of_other_model", "shards_items"), ("0", "0", f"{shown} items")
+    if not shown and not held["n"]:
+        return [Gate(name, "skipped", None, bound, "no embeddings") for name, bound in zip(names, bounds, strict=True)]
+    faults = shard_faults(shards, context.config.root)
+    foreign = shards.join(embeddings.select("model_version").distinct(), on="model_version", how="left_anti").count()
+    n_held = int(held["n"] or 0)
+    return [
+        _verdict(names[0], not faults, len(faults), bounds[0], "; ".join(faults[:3])),
+        _verdict(names[1], not foreign, foreign, bounds[1]),
+        _verdict(names[2], n_held == shown, n_held, bounds[2]),
+    ]
 
 
 def _drift(drift_cosine: float | None, context: Context) -> Gate:

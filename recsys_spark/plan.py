@@ -68,6 +68,7 @@ PLAN: tuple[Step, ...] = (
         ("user_embeddings", "item_embeddings"),
         base_reads=("item_embeddings",),
     ),
+    Step("ann", ("items", "user_embeddings", "item_embeddings"), ("ann_shards",)),
     Step(
         "retrieve",
         (
@@ -82,6 +83,7 @@ PLAN: tuple[Step, ...] = (
             "item_factors",
             "user_embeddings",
             "item_embeddings",
+            "ann_shards",
         ),
         ("source_candidates",),
     ),
@@ -98,6 +100,7 @@ PLAN: tuple[Step, ...] = (
             "item_index",
             "user_embeddings",
             "item_embeddings",
+            "ann_shards",
             "candidates",
             "fallback_candidates",
         ),
@@ -120,6 +123,7 @@ BUNDLE_TABLES = (
     "two_tower_models",
     "user_embeddings",
     "item_embeddings",
+    "ann_shards",
     "candidates",
     "fallback_candidates",
 )

@@ -15,12 +15,13 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_spark.arguments import check_ids, check_k
 from recsys_spark.candidate_lists import Candidate, Candidates, Source, candidates_of
 from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
 from recsys_spark.item_factors import ItemFactors, Scored, item_factors
@@ -32,7 +33,11 @@ from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_he
 from recsys_spark.tables.run_files import RunFiles, list_run
 from recsys_spark.user_encoder import UserEncoder, user_encoder
 
-__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source", "open_current"]
+if TYPE_CHECKING:
+    from recsys_spark.ann_index import AnnIndex
+
+__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source"]
+__all__ += ["open_current", "open_index"]
 
 _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
 
@@ -59,6 +64,27 @@ def open_current(root: str | Path) -> "Bundle":
     seconds = perf_counter() - started
     _log.info("open_bundle run_id=%s publish_seq=%d seconds=%.3f", head.run_id, head.publish_seq, seconds)
     return Bundle(folder, head, version, tables)
+
+
+def open_index(
+    bundle: "Bundle",
+    shards: Sequence[int] | None = None,
+    part: str | None = None,
+    mapped: bool = False,
+    threads: int = 1,
+) -> "AnnIndex":
+    """The index over the embeddings of the bundle's items; every file is hashed before it is used.
+
+    shards: numbers of those to open, None for all; several machines can share them, `ann_index.merge` joins answers.
+    part: only the shards of one value of [ann] partition_by.  mapped: the index stays on disk, as its vectors do.
+    threads: shards that are searched at once.
+    Raises ArgumentError if the run has no index; DamagedError names the shard that is damaged or of another model.
+    """
+    from recsys_spark.ann_index import open_shards
+
+    models = bundle.read_table("two_tower_models", ("model_version",))["model_version"].to_pylist()
+    manifest, items = bundle.read_table("ann_shards"), bundle.read_table("item_index", ("item_id", "item_idx"))
+    return open_shards(manifest, items, "".join(models), bundle.root, shards, part, mapped, threads)
 
 
 def _open_run(root: Path, published: PublishedTable, run_id: str) -> RunFiles:
@@ -94,6 +120,11 @@ class Bundle:
         }
 
     @property
+    def root(self) -> Path:
+        """Folder of the warehouse."""
+        return self._root
+
+    @property
     def run_id(self) -> str:
         """The run that made the bundle."""
         return self._head.run_id
@@ -126,7 +157,7 @@ class Bundle:
         segment: of a user for whom the run knows none, such as one who signed up today.  A warehouse without any list
         for everybody gives an empty one.
         """
-        _check_ids("candidates", [user_id])
+        check_ids("candidates", [user_id])
         row = self._lookup("candidates").find(user_id, {"variant": variant}, ("items", "generated_at"))
         if row is not None:
             return candidates_of(user_id, row, "user")
@@ -143,8 +174,8 @@ class Bundle:
 
         user_id: what the user had lately is left out, and what is also near to it comes first (see `related.for_user`).
         """
-        _check_ids("related", [item_id] if user_id is None else [item_id, user_id])
-        _check_k("related", k)
+        check_ids("related", [item_id] if user_id is None else [item_id, user_id])
+        check_k("related", k)
         lookup = self._lookup("item_neighbors")
         row = lookup.find(item_id, columns=("neighbors",))
         if row is None:
@@ -161,33 +192,33 @@ class Bundle:
         The first call reads all factors of items (see `item_factors.ItemFactors.score_session`).
         """
         given = list(events)
-        _check_ids("fold_in", [item_id for item_id, _ in given])
-        return self._item_factors.score_session(given, _check_k("fold_in", k))
+        check_ids("fold_in", [item_id for item_id, _ in given])
+        return self._item_factors.score_session(given, check_k("fold_in", k))
 
     def encode_user(self, features: Mapping[str, Any], recent_items: Sequence[str]) -> np.ndarray:
         """The embedding of a user whom the run need not know, float32, by the user tower of the bundle's model.
 
         The first call reads the model and all items' embeddings (see `user_encoder.UserEncoder.encode`).
         """
-        _check_ids("encode_user", recent_items)
+        check_ids("encode_user", recent_items)
         return self._user_encoder.encode(features, recent_items)
 
     def nearest(self, vector: np.ndarray, k: int = 50, exclude: Iterable[str] = ()) -> tuple[Scored, ...]:
         """The `k` items nearest to an embedding that may be shown and are not in `exclude`, best first."""
         left_out = list(exclude)
-        _check_ids("nearest", left_out)
-        return self._user_encoder.nearest(vector, _check_k("nearest", k), left_out)
+        check_ids("nearest", left_out)
+        return self._user_encoder.nearest(vector, check_k("nearest", k), left_out)
 
     def user_features(self, user_id: str) -> dict[str, Any] | None:
         """Every feature of a user by column name, `recent_items` newest first; None for a user whom the run ignores."""
-        _check_ids("user_features", [user_id])
+        check_ids("user_features", [user_id])
         row = self._lookup("user_features").find(user_id)
         return None if row is None else self._as_dicts("user_features", row)[0]
 
     def item_features(self, item_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Every feature of each item by column name; items that the run does not know are left out."""
         wanted = list(dict.fromkeys(item_ids))
-        _check_ids("item_features", wanted)
+        check_ids("item_features", wanted)
         rows = [
             row
             for table in self._lookup("item_features").find_many(wanted)
@@ -267,21 +298,3 @@ def _as_declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         for field in schema
     ]
     return pa.record_batch(columns, schema=schema)
-
-
-def _check_k(where: str, k: int) -> int:
-    if k < 1:
-        raise ArgumentError(f"{where}: expected k of at least 1, got {k}; ask for as many items as you show")
-    return k
-
-
-def _check_ids(where: str, ids: Sequence[object]) -> None:
-    for one in ids:
-        if not isinstance(one, str):
-            raise ArgumentError(f"{where}: expected ids as text, got {type(one).__name__}; ids are strings end to end")
-        try:
-            one.encode()
-        except UnicodeEncodeError as err:
-            raise ArgumentError(
-                f"{where}: expected ids as valid Unicode, got a lone surrogate; decode it first"
-            ) from err

@@ -88,3 +88,5 @@ def test_demo_publishes_and_is_not_worse_than_all_time_popularity(tmp_path: Path
     assert recall["most bought in 28 days"] == 0.0505
     assert recall["most bought of all time"] == 0.0302
     assert min(recall["published lists"], recall["source two_tower"]) > recall["most bought of all time"]
+    assert "(served)" in done.stdout  # the recall of the index by nprobe
+    assert abs(recall["source two_tower"] - recall["source two_tower, searched exactly"]) <= 0.01

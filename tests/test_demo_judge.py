@@ -5,12 +5,14 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.demo_judge import lists_by_source
+from recsys_spark.demo_judge import exact_lists, lists_by_source
+from recsys_spark.features import declared_tables
 from recsys_spark.kernels.holdout import Holdout
+from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import open_current
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.ledger import create_tables
-from tests.warehouse import RUN_A, publish_bundle, stage_rows
+from tests.warehouse import MODEL, RUN_A, append_publish, make_rows, publish_bundle, stage_rows
 
 
 def test_lists_by_source_takes_the_own_list_then_the_segments_then_everybodys(
@@ -41,3 +43,21 @@ def test_lists_by_source_takes_the_own_list_then_the_segments_then_everybodys(
         "als": {"ann": [items[3], items[1]], "bob": [], "cleo": [items[2]], "dora": []},
         "popular": {"ann": items[:2], "bob": items[:2], "cleo": [items[4]], "dora": [items[4]]},
     }
+
+
+def test_exact_lists_are_in_the_order_of_all_products_of_what_may_be_shown(tmp_path: Path) -> None:
+    create_tables(tmp_path, [declared_tables()[name] for name in (*BUNDLE_TABLES, "publishes")])
+    rows = make_rows(RUN_A, ["ann", "bob"], {})
+    vectors = {"i1": ([1.0, 0.0], True), "i2": ([0.6, 0.8], True), "i3": ([0.0, 1.0], False), "i4": ([1.0, 0.0], True)}
+    rows["item_embeddings"] = [
+        {"item_id": one, "item_idx": at, "vector": vector, "norm": 1.0, "model_version": MODEL, "shown": shown}
+        for at, (one, (vector, shown)) in enumerate(vectors.items())
+    ]
+    rows["user_embeddings"] = [
+        {"user_id": one, "user_idx": at, "vector": vector, "norm": 1.0, "model_version": MODEL}
+        for at, (one, vector) in enumerate({"ann": [1.0, 0.0], "bob": [0.0, 1.0]}.items())
+    ]
+    stage_rows(tmp_path, RUN_A, rows)
+    append_publish(tmp_path, RUN_A, {name: len(table_rows) for name, table_rows in rows.items()})
+    holdout = Holdout(date(2025, 1, 31), ["ann", "bob", "dora"], [frozenset({"i1"})] * 3, [frozenset()] * 3)
+    assert exact_lists(open_current(tmp_path), holdout) == {"ann": ["i1", "i4", "i2"], "bob": ["i2", "i1", "i4"]}

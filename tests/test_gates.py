@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -11,11 +12,13 @@ from recsys_spark.gates import Gate, run_gates
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
+from tests.index_files import make_shards, unit_vectors
 
 DAY = date(2025, 2, 1)
 NOW = datetime(2025, 1, 31, 12, tzinfo=UTC)
 GOOD = [("x", 1, 2.0), ("y", 2, 1.0)]
 EMBEDDING_GATES = ("s_unusable", "s_of_other_size", "_norms")
+SHARD_GATES = {"shards_damaged", "shards_of_other_model", "shards_items"}
 
 Lists = dict[str, list[tuple[str, int, float]]]
 
@@ -26,6 +29,7 @@ def _inputs(
     active: tuple[str, ...] = ("u0", "u1"),
     item_vectors: Sequence[list[float]] = (),
     user_vectors: Sequence[list[float]] = (),
+    shards: Sequence[dict[str, object]] = (),
 ) -> dict[str, DataFrame]:
     def frame(name: str, rows: list[dict[str, object]]) -> DataFrame:
         return spark.createDataFrame(rows, spark_schema(TABLES[name], without=("run_id",)))
@@ -56,6 +60,7 @@ def _inputs(
         "user_index": frame("user_index", [{"user_idx": at, "user_id": user} for at, user in enumerate(users)]),
         "item_index": frame("item_index", [{"item_idx": at, "item_id": item} for at, item in enumerate("xyz")]),
         "item_embeddings": _embeddings(spark, "item", item_vectors),
+        "ann_shards": frame("ann_shards", list(shards)),
         "user_embeddings": _embeddings(spark, "user", user_vectors),
         "candidates": frame("candidates", rows),
         "fallback_candidates": frame(
@@ -81,9 +86,17 @@ def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callabl
         *sets: str,
         previous_lists: int | None = None,
         drift_cosine: float | None = None,
-        **kwargs: object,
+        missing_items: int = 0,
+        shard: dict[str, object] | None = None,
+        **kwargs: Any,
     ) -> dict[str, Gate]:
         context = Context(make_config("two_tower.dim=2", *sets), DAY, "20250201-001-9f2c81aa", 1, spark)
+        n_items = len(kwargs.get("item_vectors", ()))
+        if n_items:
+            held = unit_vectors(n_items - missing_items, 2)
+            kwargs["shards"] = make_shards(
+                context.config.root, held, 1, "Flat", **{"model_version": "m"} | (shard or {})
+            )
         gates = run_gates(_inputs(spark, lists, **kwargs), context, previous_lists, drift_cosine)
         return {gate.name: gate for gate in gates}
 
@@ -98,7 +111,7 @@ def test_run_gates_passes_a_good_first_bundle_and_lists_what_it_skipped(
     # No run has to have a model.
     embeddings = {f"{kind}_embedding{name}" for kind in ("item", "user") for name in EMBEDDING_GATES}
     skipped = {gate.name for gate in found.values() if gate.outcome == "skipped"}
-    assert skipped == {"volume", "embedding_drift"} | embeddings
+    assert skipped == {"volume", "embedding_drift"} | embeddings | SHARD_GATES
     assert found["coverage"].figure == 2 / 2
 
 
@@ -154,7 +167,7 @@ def test_a_gate_that_crashes_has_failed(spark: SparkSession, make_config: Callab
     inputs = _inputs(spark, {"u0": GOOD}) | {"candidates": spark.range(1)}
     context = Context(make_config(), DAY, "20250201-001-9f2c81aa", 1, spark)
     outcomes = {gate.name: gate.outcome for gate in run_gates(inputs, context, 10, None)}
-    of_lists = {outcome for name, outcome in outcomes.items() if "embedding" not in name}
+    of_lists = {outcome for name, outcome in outcomes.items() if "embedding" not in name and name not in SHARD_GATES}
     assert of_lists == {"failed"}
 
 
@@ -198,3 +211,30 @@ def test_embedding_drift_is_held_against_its_bound_if_there_is_one(
     sets = f"audit.min_embedding_cosine={least}"
     gate = verdicts({"u0": GOOD, "u1": GOOD}, sets, drift_cosine=cosine)["embedding_drift"]
     assert (gate.outcome, gate.figure) == (outcome, cosine)
+
+
+ITEMS = {"item_vectors": [[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]]}
+
+
+def test_shards_that_hold_every_item_of_the_model_pass(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    found = verdicts({"u0": GOOD, "u1": GOOD}, **ITEMS)
+    assert {(found[name].outcome, found[name].figure) for name in SHARD_GATES} == {("passed", 0), ("passed", 3)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "gate", "figure", "detail"),
+    [
+        ({"missing_items": 1}, "shards_items", 2, ""),
+        ({"shard": {"model_version": "another"}}, "shards_of_other_model", 1, ""),
+        ({"shard": {"sha256": "0" * 64}}, "shards_damaged", 1, "shard 0: blobs/"),
+        ({"shard": {"vectors_rel_path": "blobs/none.f32"}}, "shards_damaged", 1, "shard 0: blobs/none.f32: expected"),
+    ],
+)
+def test_shards_that_are_wrong_are_refused_by_name(
+    verdicts: Callable[..., dict[str, Gate]], wrong: dict[str, Any], gate: str, figure: float, detail: str
+) -> None:
+    """Rows 40 and 41 of the fault matrix, at the gate."""
+    found = verdicts({"u0": GOOD, "u1": GOOD}, **ITEMS, **wrong)
+    assert [name for name, one in found.items() if one.outcome == "failed"] == [gate]
+    assert found[gate].figure == figure
+    assert found[gate].detail.startswith(detail)

@@ -135,7 +135,7 @@ def put_model(config: Config, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
     """Puts weights, and the row of a run that names them."""
     create_tables(config.root, [MODELS])
     monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
-    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ("models",))
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": ("rel_path",)})
 
     def put(run_id: str, weights: bytes) -> str:
         rel_path = put_blob(config.root, weights, ".safetensors").rel_path

@@ -23,8 +23,8 @@ def test_plan_reads_only_what_was_written_before() -> None:
 
 def test_plan_fits_before_it_retrieves() -> None:
     order = [one.name for one in PLAN]
-    assert {("als", "two_tower"), ("two_tower", "embed"), ("embed", "retrieve")} <= set(pairwise(order))
-    assert {*step("als").writes, *step("embed").writes} <= set(step("retrieve").reads)
+    assert {("als", "two_tower"), ("two_tower", "embed"), ("embed", "ann"), ("ann", "retrieve")} <= set(pairwise(order))
+    assert {*step("als").writes, *step("embed").writes, *step("ann").writes} <= set(step("retrieve").reads)
 
 
 def test_plan_reads_of_the_base_run_what_every_published_bundle_has() -> None:

@@ -159,6 +159,11 @@ def test_run_day_with_corrected_input_is_a_new_run_whose_content_wins(spark: Spa
 
 def test_every_bundle_table_has_the_rows_of_the_published_runs(shop: Config) -> None:
     published = {row.run_id for row in history(shop.root)}
-    of_towers = {"two_tower_models", "user_embeddings", "item_embeddings"}  # no source of this shop asks them
+    of_towers = {
+        "two_tower_models",
+        "user_embeddings",
+        "item_embeddings",
+        "ann_shards",
+    }  # no source of this shop asks them
     for name in BUNDLE_TABLES:
         assert published <= runs_with_rows(shop.root, name) or name in of_towers

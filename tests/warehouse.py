@@ -95,6 +95,7 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
             {"item_id": one, "item_idx": at, "vector": [0.0, 1.0], "norm": 1.0, "model_version": MODEL, "shown": True}
             for at, one in enumerate(sorted(item_ids))
         ],
+        "ann_shards": [],
         "candidates": [
             {"user_id": one, "variant": "main", "items": make_items(run, one), "generated_at": GENERATED_AT}
             for one in sorted(user_ids)

@@ -98,17 +98,15 @@ def _search(sent: Any, source: str, k: int) -> Callable[[Iterator[pa.RecordBatch
             order = np.argsort(users)
             queries = np.concatenate([chunk[1] for chunk in known])[order]
             del known
-            hidden = _hidden(users[order], rows, cols, len(items.places))
+            hidden = hidden_rows(users[order], rows, cols, len(items.places))
             yield user_lists(source, users[order], top_k(queries, items, k, hidden, _SCORES_BYTES))
 
     return search
 
 
-def _hidden(users: np.ndarray, rows: list[np.ndarray], cols: list[np.ndarray], n_items: int) -> Csr | None:
-    """The hidden items of `users` (ascending), as far as they are among them."""
-    if not rows:
-        return None
-    user, item = np.concatenate(rows), np.concatenate(cols)
+def hidden_rows(users: np.ndarray, rows: list[np.ndarray], cols: list[np.ndarray], n_items: int) -> Csr:
+    """The hidden items of `users` (ascending), as far as they are among them, from chunks of pairs in any order."""
+    user, item = (np.concatenate([np.empty(0, np.int32), *parts]) for parts in (rows, cols))
     place = np.searchsorted(users, user)
     wanted = users[np.minimum(place, len(users) - 1)] == user
     place, item = place[wanted], item[wanted]

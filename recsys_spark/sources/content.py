@@ -15,7 +15,7 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-READS = ("events", "items", "item_index", "user_index", "interactions", "item_embeddings")
+READS = ("events", "items", "item_index", "user_index", "interactions", "item_embeddings", "ann_shards")
 
 
 class Params(SourceParams):
@@ -42,7 +42,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
     by_text = params.by == "text"
-    near = _text_neighbors(inputs, params, context) if by_text else _tower_neighbors(inputs, params, n_items)
+    near = _text_neighbors(inputs, params, context) if by_text else _tower_neighbors(inputs, params, n_items, context)
     neighbors = fit_lists(near, n_items, "sources.content.num_neighbors")
     blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
     history = newest_weighted(n_items, params.history_items, params.half_life_days, context.cutoff)
@@ -72,19 +72,26 @@ def _text_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, context: 
     return kept.select(F.col("col_idx").alias("idx"), F.col("neighbors").alias("indices"), "scores")
 
 
-def _tower_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, n_items: int) -> "DataFrame":
+def _tower_neighbors(
+    inputs: "Mapping[str, DataFrame]", params: Params, n_items: int, context: SourceContext
+) -> "DataFrame":
     """idx, indices and scores: the items of the nearest embeddings, by cosine, of every item that anybody has."""
     from pyspark.sql import functions as F
 
+    from recsys_spark.adapters.ann_search import search_shards, takes_index
     from recsys_spark.adapters.top_k import fit_items, search_users
 
     had = inputs["interactions"].where(F.col("weight") > 0).select("item_idx").distinct()
-    items = fit_items(inputs["item_embeddings"], n_items, 0.0, "retrieve", "two_tower.dim")
     unit = F.transform("vector", lambda number: (number / F.col("norm")).cast("float")).alias("vector")
     queries = inputs["item_embeddings"].join(had, on="item_idx", how="left_semi").where(F.col("norm") > 0)
     queries = queries.select(F.col("item_idx").alias("user_idx"), unit)
     itself = had.select(F.col("item_idx").alias("user_idx"), "item_idx")
-    near = search_users(queries, itself, n_items, items, "content", params.num_neighbors)
+    if takes_index(n_items, context.config) and context.config.two_tower.normalize:  # else it is no index by cosine
+        root = context.config.root
+        near = search_shards(queries, itself, n_items, inputs["ann_shards"], root, "content", params.num_neighbors)
+    else:
+        items = fit_items(inputs["item_embeddings"], n_items, 0.0, "retrieve", "two_tower.dim")
+        near = search_users(queries, itself, n_items, items, "content", params.num_neighbors)
     return near.select(
         F.col("user_idx").alias("idx"), F.col("items.item_idx").alias("indices"), F.col("items.score").alias("scores")
     )

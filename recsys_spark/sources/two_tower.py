@@ -1,6 +1,7 @@
 """What the towers say: the best items of every user by the product of their embeddings, new items among them.
 
-Owns: whom it proposes to.  The embeddings are those of the step `embed`.  Called by the step `retrieve`.
+Owns: whom it proposes to.  The embeddings are those of the step `embed`, the index over them that of `ann`.  Called by
+the step `retrieve`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-READS = ("item_index", "user_index", "interactions", "user_embeddings", "item_embeddings")
+READS = ("item_index", "user_index", "interactions", "user_embeddings", "item_embeddings", "ann_shards")
 
 
 class Params(SourceParams):
@@ -22,13 +23,14 @@ class Params(SourceParams):
 
 
 def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
-    """One list per user with an embedding, `two_tower`: score_uj = e_u . e_j.
+    """One list per user with an embedding, `two_tower`: score_uj = e_u . e_j, searched as [ann] search says.
 
-    Raises KernelError if the items' embeddings are too many to be sent to every worker.
+    Raises KernelError if they are to be searched exactly, and are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.top_k import fit_items, hidden_pairs, search_users
+    from recsys_spark.adapters.ann_search import search_embeddings
+    from recsys_spark.adapters.top_k import hidden_pairs
 
-    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
-    items = fit_items(inputs["item_embeddings"], n_items, 1.0, "retrieve", "two_tower.dim")
     hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
-    return search_users(inputs["user_embeddings"], hidden, n_users, items, "two_tower", params.max_items)
+    n_users = inputs["user_index"].count()
+    users = inputs["user_embeddings"]
+    return search_embeddings(users, hidden, n_users, inputs, context.config, "two_tower", params.max_items)

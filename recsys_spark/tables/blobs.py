@@ -1,16 +1,18 @@
 """Files that a table's rows name, such as a model's weights: whole, unaltered, and called by their own hash.
 
 Owns: the folder `blobs` of the warehouse, its names, and that what is read is what was stored.  Called by the steps
-that put weights there, by whoever loads them, and by `gc`, which drops what no row names any more.
+that put weights and index shards there, by whoever loads them, and by `gc`, which drops what no row names any more.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 import pyarrow.compute as pc
@@ -20,12 +22,14 @@ from recsys_spark.tables.head import inside
 from recsys_spark.tables.ledger import table_path
 from recsys_spark.tables.run_files import open_table
 
-# Names of the tables whose column `rel_path` names blobs.
-BLOB_TABLES: tuple[str, ...] = ("two_tower_models",)
+# Tables whose rows name blobs, and the columns that do.
+BLOB_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"two_tower_models": ("rel_path",), "ann_shards": ("rel_path", "vectors_rel_path")}
+)
 
 _FOLDER = "blobs"
 _NAME = re.compile(r"[0-9a-f]{64}\.[a-z0-9_]+")
-_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.[a-z0-9_]+\.[0-9a-f]{32}")
+_TEMPORARY = re.compile(r"\.(?:[0-9a-f]{64}\.[a-z0-9_]+\.)?[0-9a-f]{32}")
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
 
 
@@ -80,6 +84,58 @@ def _write(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class NewBlob:
+    """A blob while it is written piece by piece, by one attempt of a task: nothing sees it before `store`.
+
+    Leaving the block without `store` removes what was written; a kill leaves a file that `gc` removes.
+    """
+
+    def __init__(self, root: Path, suffix: str) -> None:
+        self._root, self._suffix = root, suffix
+        folder = root / _FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f".{uuid4().hex}"
+
+    def __enter__(self) -> "NewBlob":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def store(self) -> Blob:
+        """Syncs what is at `path` to disk, hashes it and gives it its name; the same content is stored once."""
+        with self.path.open("rb") as written:
+            os.fsync(written.fileno())
+            digest = file_digest(written, "sha256").hexdigest()
+        n_bytes = self.path.stat().st_size
+        path = inside(self._root, f"{_FOLDER}/{digest}{self._suffix}", _FOLDER)
+        # In place of one of that name, whole or damaged: whoever reads that one reads on.
+        self.path.replace(path)
+        return Blob(f"{_FOLDER}/{path.name}", digest, n_bytes)
+
+
+def check_blob(root: Path, rel_path: str, sha256_hex: str, n_bytes: int) -> Path:
+    """Where a blob is, read once from end to end; for what is mapped, or too large to be held.
+
+    Raises DamagedError unless it has the recorded size and hash; so does a path out of the warehouse, or without a
+    file.
+    """
+    path = inside(root, rel_path, _FOLDER)
+    try:
+        found_bytes = path.stat().st_size
+        found = _sha256_of(path) if found_bytes == n_bytes else "another"
+    except FileNotFoundError as err:
+        raise DamagedError(f"{rel_path}: expected a file with sha256 {sha256_hex}, got none; {_RERUN}") from err
+    except OSError as err:
+        raise DamagedError(f"{rel_path}: expected a readable file, got {err.strerror}; {_RERUN}") from err
+    if found != sha256_hex:
+        raise DamagedError(
+            f"{rel_path}: expected {n_bytes} bytes with sha256 {sha256_hex}, got {found_bytes} with {found}; the file "
+            f"was swapped, cut or altered: {_RERUN}"
+        )
+    return path
+
+
 def read_blob(root: Path, rel_path: str, sha256_hex: str) -> bytes:
     """The content of a blob, read once: the bytes that were hashed are the bytes that are returned.
 
@@ -115,14 +171,15 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def named_blobs(root: Path) -> set[str]:
-    """Relative paths that rows of BLOB_TABLES name, of any run.
+    """Relative paths that rows of the tables in BLOB_COLUMNS name, of any run.
 
     Raises DamagedError if one of the tables cannot be read: its blobs would look as if nothing named them.
     """
     named: set[str] = set()
-    for name in BLOB_TABLES:
-        stored = open_table(Path(table_path(root, name)), name).to_pyarrow_table(columns=["rel_path"])
-        named |= set(pc.unique(stored["rel_path"]).to_pylist())
+    for name, columns in BLOB_COLUMNS.items():
+        stored: Any = open_table(Path(table_path(root, name)), name).to_pyarrow_table(columns=list(columns))
+        for column in columns:
+            named |= set(pc.unique(stored[column]).to_pylist())
     return named
 
 

@@ -373,6 +373,40 @@ ITEM_EMBEDDINGS = run_table(
     key=("item_id",),
 )
 
+ANN_SHARDS = run_table(
+    "ann_shards",
+    "bundle",
+    "Manifest of the index over the embeddings of items that may be shown: one row per shard; none without embeddings",
+    (
+        Column("shard", "int", "number of the shard, from 0 over all parts"),
+        Column("part", "string", "value of [ann] partition_by that its items have; null: none", nullable=True),
+        Column("n_shards", "int", "shards of the part, among which its items are spread by the hash of their ids"),
+        Column("rel_path", "string", "FAISS index, relative to the warehouse"),
+        Column("n_bytes", "long", "its size"),
+        Column("sha256", "string", "its SHA-256"),
+        Column("vectors_rel_path", "string", "embeddings of its items in the order of item_idx, float32 (ntotal, dim)"),
+        Column("vectors_n_bytes", "long", "size of that file"),
+        Column("vectors_sha256", "string", "SHA-256 of that file"),
+        Column("ntotal", "int", "items in it", check="ntotal >= 1"),
+        Column("min_item_idx", "int", "smallest dense index in it; ids in the index are item_idx"),
+        Column("max_item_idx", "int", "greatest dense index in it"),
+        Column("d", "int", "length of an indexed vector: that of an embedding, or one more where norms differ"),
+        Column("metric", "string", "what the index compares by"),
+        Column("factory", "string", "FAISS factory string"),
+        Column("nlist", "int", "lists, 1 without"),
+        Column("m", "int", "sub-quantisers M of a code, 0: vectors are stored whole"),
+        Column("nbits", "int", "bits of a sub-quantiser, 0 likewise"),
+        Column("nprobe", "int", "lists to search: the fewest whose recall reached [ann] min_recall"),
+        Column("rerank", "int", "items per wanted item whose products are computed exactly"),
+        Column(
+            "recall_at_100", "double", "recall of the exact best 100 of the part at nprobe", check="recall_at_100 >= 0"
+        ),
+        Column("faiss_version", "string", "version of FAISS that wrote it"),
+        _MODEL_VERSION,
+    ),
+    key=("shard",),
+)
+
 SOURCE_CANDIDATES = run_table(
     "source_candidates",
     "work",
@@ -521,6 +555,7 @@ TABLES: dict[str, Table] = {
         TWO_TOWER_MODELS,
         USER_EMBEDDINGS,
         ITEM_EMBEDDINGS,
+        ANN_SHARDS,
         SOURCE_CANDIDATES,
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,

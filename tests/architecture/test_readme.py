@@ -18,6 +18,7 @@ def test_every_command_that_it_names_exists() -> None:
     from recsys_spark.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {group.name for group in app.registered_groups if group.name}
     named = set(re.findall(r"(?:`|uv run )recsys-spark ([a-z]+)", README))
     assert named
     assert named <= known

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.publish import head
-from recsys_spark.reader import open_current
+from recsys_spark.reader import open_current, open_index
 from recsys_spark.runner import run_day
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
@@ -24,7 +24,7 @@ DAY = FIRST_DAY + timedelta(days=N_DAYS)
 TOWERS = (
     'sources.enabled=["popular","two_tower","content"]', "sources.content.by=towers", "two_tower.dim=8",
     "two_tower.hidden=16", "two_tower.n_buckets=64", "two_tower.batch_size=64", "two_tower.epochs=2",
-    "two_tower.device=cpu",
+    "two_tower.device=cpu", "ann.search=ann",
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def test_two_days_with_towers_are_trained_published_and_read(spark: SparkSession
     assert run_day(spark, config).outcome == "published"
     bundle = open_current(config.root)
     (model,) = bundle.read_table("two_tower_models").to_pylist()
-    assert blobs(config.root) == [model["rel_path"]]
+    (shard,) = bundle.read_table("ann_shards").to_pylist()
+    assert set(blobs(config.root)) == {model["rel_path"], shard["rel_path"], shard["vectors_rel_path"]}
     assert not json.loads(model["card"])["started_warm"]
     n_items = bundle.read_table("item_index").num_rows
     assert bundle.read_table("item_embeddings").num_rows == n_items
@@ -47,6 +48,9 @@ def test_two_days_with_towers_are_trained_published_and_read(spark: SparkSession
     np.testing.assert_allclose(found, stored["user-01"], atol=1e-5)
     nearest = bundle.nearest(found, 5)
     assert [one.rank for one in nearest] == [1, 2, 3, 4, 5]
+    found_by_index = open_index(bundle).search(found, 5)
+    assert [one.item_id for one in found_by_index] == [one.item_id for one in nearest]
+    np.testing.assert_allclose([one.score for one in found_by_index], [one.score for one in nearest], atol=1e-6)
     proposed_by = {source.source for one in bundle.candidates("user-01").items for source in one.sources}
     assert "two_tower" in proposed_by
 
@@ -56,4 +60,4 @@ def test_two_days_with_towers_are_trained_published_and_read(spark: SparkSession
     figures = steps_of(config.root, head(config.root).run_id)
     assert figures["two_tower"]["figures"]["warm"] == 1
     assert -1 <= figures["embed"]["figures"]["drift_cosine"] <= 1 + 1e-6
-    assert len(blobs(config.root)) == 2
+    assert len(blobs(config.root)) == 2 * 3

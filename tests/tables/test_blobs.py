@@ -11,7 +11,7 @@ import pytest
 from deltalake import write_deltalake
 
 from recsys_spark.errors import ContractError, DamagedError
-from recsys_spark.tables.blobs import Blob, blobs, drop_blobs, named_blobs, put_blob, read_blob
+from recsys_spark.tables.blobs import Blob, NewBlob, blobs, check_blob, drop_blobs, named_blobs, put_blob, read_blob
 from recsys_spark.tables.ledger import table_path
 
 DATA = np.random.default_rng(1).bytes(1000)
@@ -188,6 +188,61 @@ def test_drop_blobs_counts_the_grace_from_when_a_blob_was_last_kept(tmp_path: Pa
     assert drop_blobs(tmp_path, set(), NOW + timedelta(hours=49), 48) == 1
 
 
+def test_new_blob_is_seen_once_it_is_stored(tmp_path: Path) -> None:
+    with NewBlob(tmp_path, ".f32") as new:
+        new.path.write_bytes(DATA)
+        assert blobs(tmp_path) == []
+        blob = new.store()
+    assert blob == Blob(f"blobs/{SHA}.f32", SHA, 1000)
+    assert read_blob(tmp_path, blob.rel_path, blob.sha256) == DATA
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [f"{SHA}.f32"]
+
+
+def test_new_blob_of_the_same_content_is_stored_once(tmp_path: Path) -> None:
+    with NewBlob(tmp_path, ".f32") as first, NewBlob(tmp_path, ".f32") as second:
+        assert first.path != second.path  # two attempts of one task
+        for new in (first, second):
+            new.path.write_bytes(DATA)
+        assert first.store() == second.store()
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [f"{SHA}.f32"]
+
+
+def test_new_blob_leaves_nothing_if_it_is_not_stored(tmp_path: Path) -> None:
+    with NewBlob(tmp_path, ".f32") as new:
+        new.path.write_bytes(DATA)
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_drop_blobs_takes_a_new_blob_that_a_kill_left(tmp_path: Path) -> None:
+    left = NewBlob(tmp_path, ".f32").path
+    left.write_bytes(b"half")
+    _age(left, 49)
+    assert drop_blobs(tmp_path, set(), NOW, 48) == 1
+
+
+def test_check_blob_gives_the_path_of_what_was_stored(tmp_path: Path) -> None:
+    put_blob(tmp_path, DATA, ".safetensors")
+    assert check_blob(tmp_path, REL_PATH, SHA, 1000) == tmp_path / REL_PATH
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (DATA[:-1], "got 999 with another"),
+        (DATA[:-1] + bytes([DATA[-1] ^ 1]), f"got 1000 with {sha256(DATA[:-1] + bytes([DATA[-1] ^ 1])).hexdigest()}"),
+        (None, "got none"),
+    ],
+    ids=["cut", "flipped", "missing"],
+)
+def test_check_blob_refuses_what_was_not_stored(tmp_path: Path, data: bytes | None, found: str) -> None:
+    put_blob(tmp_path, DATA, ".safetensors")
+    (tmp_path / REL_PATH).unlink()
+    if data is not None:
+        (tmp_path / REL_PATH).write_bytes(data)
+    with pytest.raises(DamagedError, match=found):
+        check_blob(tmp_path, REL_PATH, SHA, 1000)
+
+
 def test_drop_blobs_takes_what_a_kill_left_and_nothing_of_others(tmp_path: Path) -> None:
     _put(tmp_path, DATA, 99)
     folder = tmp_path / "blobs"
@@ -203,23 +258,25 @@ def test_drop_blobs_of_a_new_warehouse_are_none(tmp_path: Path) -> None:
     assert drop_blobs(tmp_path, set(), NOW, 48) == 0
 
 
-def _name_blobs(root: Path, table: str, run_id: str, rel_paths: list[str]) -> None:
-    rows = pa.table({"rel_path": rel_paths, "run_id": [run_id] * len(rel_paths)})
+def _name_blobs(root: Path, table: str, run_id: str, rel_paths: list[str], **more: list[str]) -> None:
+    rows = pa.table({"rel_path": rel_paths, "run_id": [run_id] * len(rel_paths)} | more)
     write_deltalake(table_path(root, table), rows, mode="append", partition_by=["run_id"])
 
 
 def test_named_blobs_are_those_of_all_rows_of_all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ())
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {})
     assert named_blobs(tmp_path) == set()
-    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ("models", "shards"))
+    monkeypatch.setattr(
+        "recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": ("rel_path",), "shards": ("rel_path", "vectors_rel_path")}
+    )
     _name_blobs(tmp_path, "models", "run1", ["blobs/a"])
     _name_blobs(tmp_path, "models", "run2", ["blobs/b", "blobs/a"])
-    _name_blobs(tmp_path, "shards", "run1", ["blobs/c"])
+    _name_blobs(tmp_path, "shards", "run1", ["blobs/c"], vectors_rel_path=["blobs/e"])
     _name_blobs(tmp_path, "other", "run1", ["blobs/d"])
-    assert named_blobs(tmp_path) == {"blobs/a", "blobs/b", "blobs/c"}
+    assert named_blobs(tmp_path) == {"blobs/a", "blobs/b", "blobs/c", "blobs/e"}
 
 
 def test_named_blobs_of_a_table_that_is_gone_are_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_TABLES", ("models",))
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": ("rel_path",)})
     with pytest.raises(DamagedError, match="models: expected a Delta table"):
         named_blobs(tmp_path)

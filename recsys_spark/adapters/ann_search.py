@@ -1,0 +1,188 @@
+"""The best items of every user by the index: users scattered over its shards, the shards' answers gathered.
+
+Owns: how users, what they may not be shown, and a shard meet, and how answers are merged.  Called by the sources
+`two_tower` and `content`; `adapters.top_k` does the same exactly, for catalogues that every worker can hold.
+
+A block of users with their hidden items is one record.  It goes to every shard, and back come each shard's best, scored
+by exact products; items are spread over shards by hash, so that a shard's answer is short (`rerank.share_of_k`).  What
+a user is not shown is left out inside the shard: one more candidate is looked at for each such item.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.ann_recall import as_queries
+from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
+from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
+from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, fit_items, hidden_rows, search_users
+from recsys_spark.adapters.vectors import cut_vectors
+from recsys_spark.config import Config
+from recsys_spark.kernels.csr import Csr, entries_of
+from recsys_spark.kernels.ranked import Ranked, joined, merged
+
+_TASKS_PER_CORE = 2
+_USERS_PER_BLOCK = 2_000  # a record of 0.5 MB and more at 64 numbers; its answers of all shards are held at once
+
+_SCATTERED = "block int, users binary, vectors binary, indptr binary, items binary"
+_ANSWERED = "block int, users binary, lengths binary, items binary, scores binary"
+_ENTRIES = (("items", "int32"), ("scores", "float32"))
+
+_Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+def search_embeddings(
+    users: DataFrame,
+    hidden: DataFrame,
+    n_users: int,
+    inputs: Mapping[str, DataFrame],
+    config: Config,
+    source: str,
+    k: int,
+) -> DataFrame:
+    """Rows of `source_candidates`: the `k` best items of every user by their embeddings, searched as [ann] search says.
+
+    users, hidden: as for `search_shards`; user_idx is below n_users.  inputs: item_index, item_embeddings, ann_shards.
+    """
+    n_items = inputs["item_index"].count()
+    if takes_index(n_items, config):
+        return search_shards(users, hidden, n_users, inputs["ann_shards"], config.root, source, k)
+    items = fit_items(inputs["item_embeddings"], n_items, 1.0, "retrieve", "two_tower.dim, or set [ann] search")
+    return search_users(users, hidden, n_users, items, source, k)
+
+
+def takes_index(n_items: int, config: Config) -> bool:
+    """Whether a catalogue of so many items is searched by the index."""
+    fits = n_items * config.two_tower.dim * 4 <= MAX_VECTOR_BYTES
+    is_small = n_items < config.ann.exact_below and fits
+    return config.ann.search == "ann" or (config.ann.search == "auto" and not is_small)
+
+
+def search_shards(
+    users: DataFrame, hidden: DataFrame, n_users: int, shards: DataFrame, root: Path, source: str, k: int
+) -> DataFrame:
+    """Rows of `source_candidates`: the `k` best items that the index finds for every user with a vector.
+
+    users: user_idx, vector (array<float>).  hidden: user_idx, item_idx, unique: what a user is not shown.  shards: the
+    rows of `ann_shards`, whose files are below `root`.
+    """
+    spark = users.sparkSession
+    rows = sorted((row.asDict() for row in shards.collect()), key=lambda row: row["shard"])
+    if not rows:
+        return spark.createDataFrame([], USER_LISTS)
+    starts = even_starts(n_users, max(1, -(-n_users // _USERS_PER_BLOCK)))
+    n_blocks = len(starts) - 1
+    # Several tasks for a shard where there are fewer shards than cores to keep busy.
+    n_groups = max(1, -(-spark.sparkContext.defaultParallelism * _TASKS_PER_CORE // len(rows)))
+    vectors = cut_vectors(users, "user_idx", starts).withColumn("cols", F.lit(None).cast("binary"))
+    pairs = cut_pairs(hidden, "user_idx", "item_idx", {}, starts).select(
+        "block",
+        F.col("user_idx").alias("rows"),
+        F.lit(None).cast("binary").alias("vectors"),
+        F.col("item_idx").alias("cols"),
+    )
+    blocks = vectors.unionByName(pairs).repartitionById(n_blocks, F.col("block")).mapInArrow(_join, _SCATTERED)
+    scattered = blocks.withColumn("shard", F.explode(F.sequence(F.lit(0), F.lit(len(rows) - 1))))
+    task = F.col("shard") * n_groups + F.col("block") % n_groups
+    sent = spark.sparkContext.broadcast(rows)
+    answered = scattered.repartitionById(len(rows) * n_groups, task).mapInArrow(
+        _search(sent, k, root.absolute()), _ANSWERED
+    )
+    return answered.repartitionById(n_blocks, F.col("block")).mapInArrow(_gather(source, k), USER_LISTS)
+
+
+def _join(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """One record of a block: its users with a vector, ascending, and what they are not shown, as sparse rows."""
+    block, known, rows, cols = -1, [], [], []
+    for batch in batches:
+        for at in range(batch.num_rows):
+            block = batch["block"][at].as_py()
+            if batch["vectors"][at].is_valid:
+                vectors = read_array(batch["vectors"], at, "float32")
+                users = read_array(batch["rows"], at, "int32")
+                known.append((users, vectors.reshape(len(users), -1)))
+            else:
+                rows.append(read_array(batch["rows"], at, "int32"))
+                cols.append(read_array(batch["cols"], at, "int32"))
+    if not known:
+        return
+    users = np.concatenate([chunk[0] for chunk in known])
+    order = np.argsort(users)
+    users, vectors = users[order], np.concatenate([chunk[1] for chunk in known])[order]
+    hidden = hidden_rows(users, rows, cols, 0)
+    yield _record(block, {"users": users, "vectors": vectors, "indptr": hidden.indptr, "items": hidden.indices})
+
+
+def _record(block: int, arrays: Mapping[str, np.ndarray]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {"block": pa.array([block], pa.int32())}
+        | {name: pa.array([array.tobytes()], pa.binary()) for name, array in arrays.items()}
+    )
+
+
+def _search(sent: Any, k: int, root: Path) -> _Task:
+    def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from recsys_spark.kernels.ivf_pq import set_threads
+        from recsys_spark.tables.shard_files import open_shard
+
+        set_threads(1)
+        shard = None
+        for batch in batches:
+            for at in range(batch.num_rows):
+                if shard is None:  # all records of a task are for one shard
+                    shard = open_shard(root, sent.value[batch["shard"][at].as_py()], mapped=True)
+                users, indptr = read_array(batch["users"], at, "int32"), read_array(batch["indptr"], at, "int64")
+                vectors = read_array(batch["vectors"], at, "float32").reshape(len(users), -1)
+                items = read_array(batch["items"], at, "int32")
+                lists = search_shard(shard, vectors, Csr(indptr, items, np.empty(0, np.float32), 0), k)
+                yield _record(
+                    batch["block"][at].as_py(),
+                    {"users": users, "lengths": np.diff(lists.indptr), "items": lists.indices, "scores": lists.scores},
+                )
+
+    return search
+
+
+def search_shard(shard: Any, users: np.ndarray, hidden: Csr, k: int) -> Ranked:
+    """The shard's share of the k best items of users, float32 (n, dim), as the manifest says to search."""
+    from recsys_spark.kernels.index_choice import share_of_k
+    from recsys_spark.kernels.ivf_pq import search
+    from recsys_spark.kernels.rerank import rerank
+
+    row, queries = shard.row, as_queries(users, shard.row["d"])
+    wanted, kept = share_of_k(row["rerank"] * k, row["n_shards"]), share_of_k(k, row["n_shards"])
+    parts, places = [], []
+    # By how many items are hidden from a user, to powers of 2: nobody waits for one who has had everything.
+    classes = np.ceil(np.log2(np.maximum(hidden.lengths, 1))).astype(int)
+    for one in np.unique(classes):
+        at = np.flatnonzero(classes == one)
+        most = share_of_k(2 ** int(one), row["n_shards"])
+        _, ids = search(shard.index, queries[at], min(wanted + most, row["ntotal"]), row["nprobe"])
+        indptr, entries = entries_of(hidden.indptr, at)
+        of_class = Csr(indptr, hidden.indices[entries], np.empty(0, np.float32), hidden.n_cols)
+        parts.append(rerank(users[at], ids, shard.ids, shard.vectors, of_class, kept))
+        places.append(at)
+    lists = joined(parts)
+    indptr, entries = entries_of(lists.indptr, np.argsort(np.concatenate(places)))
+    return Ranked(indptr, lists.indices[entries], lists.scores[entries])
+
+
+def _gather(source: str, k: int) -> _Task:
+    def gather(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        users, parts = np.empty(0, np.int32), []
+        for batch in batches:
+            for at in range(batch.num_rows):
+                users = read_array(batch["users"], at, "int32")
+                lengths = read_array(batch["lengths"], at, "int64")
+                indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+                items, scores = (read_array(batch[name], at, kind) for name, kind in _ENTRIES)
+                parts.append(Ranked(indptr, items, scores))
+        if parts:
+            yield user_lists(source, users, merged(parts, k))
+
+    return gather

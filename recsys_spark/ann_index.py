@@ -1,0 +1,174 @@
+"""The index of a bundle in a service: its shards opened and checked, searched, and the answers of several merged.
+
+Owns: what a service asks of the index.  Called by the reader (`open_index`) and by `recsys-spark index`; FAISS, but
+neither torch nor Spark nor a compiler.
+
+    index = open_index(bundle)                    # all shards, or shards=[0, 1] on this machine, [2, 3] on the next
+    found = index.search(bundle.encode_user(features, recent_items), k=500)
+    merge([found, found_elsewhere], k=500)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_spark.arguments import check_ids, check_k
+from recsys_spark.errors import ArgumentError, DamagedError
+from recsys_spark.item_factors import Scored
+from recsys_spark.kernels.index_choice import share_of_k
+from recsys_spark.kernels.ivf_pq import augment_queries, search, set_threads
+from recsys_spark.tables.shard_files import Shard, open_shard
+
+_RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
+
+
+class AnnIndex:
+    """Some or all shards of a bundle's index; may be used by many threads.
+
+    ids: item_id of every item_idx.  threads: shards that are searched at once; each search takes one thread.
+    """
+
+    def __init__(self, shards: Sequence[Shard], ids: pa.Array, threads: int) -> None:
+        self._shards = tuple(shards)
+        self._ids = ids
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(shards) > 1 else None
+        self._dim = shards[0].vectors.shape[1]
+        set_threads(1)
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Numbers of the shards that are open."""
+        return tuple(shard.row["shard"] for shard in self._shards)
+
+    @property
+    def n_items(self) -> int:
+        """Items in them."""
+        return sum(len(shard.ids) for shard in self._shards)
+
+    def search(self, vector: np.ndarray, k: int = 50, exclude: Iterable[str] = ()) -> tuple[Scored, ...]:
+        """The `k` best items by their product with `vector` that the open shards find and are not in `exclude`.
+
+        vector: (dim,), as `bundle.encode_user` gives it.  Best first, ties by item_id; scores are exact products.
+        Raises ArgumentError if the vector is none of this model.
+        """
+        query, left_out = self._checked(vector), list(exclude)
+        check_ids("search", left_out)
+        hidden = np.array([self._places[one] for one in left_out if one in self._places], np.int64)
+        look = partial(_search_shard, query=query, k=check_k("search", k), hidden=hidden)
+        answers = list(self._pool.map(look, self._shards) if self._pool else map(look, self._shards))
+        ids, scores = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        # item_idx ascend with the bytes of item_id.
+        best = np.lexsort((ids, -scores))[:k]
+        names = self._ids.take(pa.array(ids[best])).to_pylist()
+        return tuple(
+            Scored(name, rank, score)
+            for rank, (name, score) in enumerate(zip(names, scores[best].tolist(), strict=True), 1)
+        )
+
+    def related(self, item_id: str, k: int = 50) -> tuple[Scored, ...]:
+        """The `k` items whose embeddings are nearest to that of an item of the open shards; () for any other."""
+        check_ids("related", [item_id])
+        idx = self._places.get(item_id)
+        for shard in self._shards:
+            at = -1 if idx is None else int(np.searchsorted(shard.ids, idx))
+            if 0 <= at < len(shard.ids) and shard.ids[at] == idx:
+                return self.search(np.array(shard.vectors[at]), k, (item_id,))
+        return ()
+
+    def close(self) -> None:
+        """Ends the threads; what was mapped stays until the object is gone."""
+        if self._pool:
+            self._pool.shutdown()
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {item_id: idx for idx, item_id in enumerate(self._ids.to_pylist())}
+
+    def _checked(self, vector: np.ndarray) -> np.ndarray:
+        given = np.asarray(vector)
+        if given.shape != (self._dim,) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+            raise ArgumentError(
+                f"search: expected a vector of {self._dim} finite numbers, got {given.dtype} of shape {given.shape}; "
+                "take it from encode_user of this bundle"
+            )
+        return np.ascontiguousarray(given, np.float32)
+
+
+def merge(answers: Iterable[Sequence[Scored]], k: int) -> tuple[Scored, ...]:
+    """The `k` best of the answers of several machines to one vector, ties by item_id; ranks begin at 1 again."""
+    found = sorted((one for answer in answers for one in answer), key=lambda one: (-one.score, one.item_id.encode()))
+    return tuple(one._replace(rank=rank) for rank, one in enumerate(found[: check_k("merge", k)], 1))
+
+
+def open_shards(
+    manifest: pa.Table,
+    items: pa.Table,
+    model_version: str,
+    root: Path,
+    shards: Sequence[int] | None,
+    part: str | None,
+    mapped: bool,
+    threads: int,
+) -> AnnIndex:
+    """The index over some or all shards of a manifest, see `reader.open_index`.
+
+    manifest: rows of `ann_shards`.  items: item_id and item_idx of all items.  model_version: of the bundle's model.
+    """
+    rows = {row["shard"]: row for row in manifest.to_pylist()}
+    if not rows:
+        raise ArgumentError(
+            "open_index: expected a run with embeddings, got one without an index; put two_tower into [sources] "
+            "enabled and run the date"
+        )
+    wanted = _wanted(rows, shards, part)
+    for number in wanted:
+        if rows[number]["model_version"] != model_version:
+            raise DamagedError(
+                f"shard {number}: expected an index of model {model_version}, got one of "
+                f"{rows[number]['model_version']}; {_RERUN}"
+            )
+    ids = items.sort_by("item_idx").combine_chunks()["item_id"].combine_chunks()
+    opened = [open_shard(root, rows[number], mapped) for number in wanted]
+    for shard in opened:
+        if shard.ids[-1] >= len(ids):
+            raise DamagedError(
+                f"shard {shard.row['shard']}: expected items below {len(ids)}, got {shard.ids[-1]}; {_RERUN}"
+            )
+    return AnnIndex(opened, ids, threads)
+
+
+def _wanted(rows: Mapping[int, Mapping[str, Any]], shards: Sequence[int] | None, part: str | None) -> list[int]:
+    """Numbers of the shards that were asked for, ascending."""
+    if part is not None and shards is None:
+        shards = [number for number, row in rows.items() if row["part"] == part]
+        if not shards:
+            known = sorted({row["part"] for row in rows.values() if row["part"] is not None})
+            raise ArgumentError(f"open_index: expected one of the parts {known[:20]}, got {part!r}; correct it")
+    wanted = sorted(set(rows if shards is None else shards))
+    unknown = [number for number in wanted if number not in rows]
+    if unknown or not wanted:
+        raise ArgumentError(
+            f"open_index: expected shards from 0 to {max(rows)}, got {unknown or 'none'}; they are in ann_shards"
+        )
+    return wanted
+
+
+def _search_shard(shard: Shard, query: np.ndarray, k: int, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """item_idx and exact products of the best of a shard, (n,) each, in no order; at most k."""
+    row = shard.row
+    wanted = share_of_k(row["rerank"] * k, row["n_shards"]) + share_of_k(len(hidden), row["n_shards"])
+    queries = query[None] if row["d"] == len(query) else augment_queries(query[None])
+    _, found = search(shard.index, queries, min(wanted, len(shard.ids)), row["nprobe"])
+    ids = found[0][found[0] >= 0]
+    if len(hidden):
+        ids = ids[~np.isin(ids, hidden)]
+    scores = shard.vectors[np.searchsorted(shard.ids, ids)] @ query
+    if len(ids) > k:
+        best = np.argpartition(-scores, k - 1)[:k]
+        ids, scores = ids[best], scores[best]
+    return ids, scores

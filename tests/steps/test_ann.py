@@ -1,0 +1,114 @@
+"""The step writes a manifest that holds every item that may be shown, or refuses what finds too little."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.errors import GateRefused
+from recsys_spark.kernels.index_choice import ladder
+from recsys_spark.steps import ann
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.catalog import ANN_SHARDS
+from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.tables.shard_files import open_shard
+from tests.clustered import clustered, clustered_queries
+from tests.engagement import make_context
+
+N_ITEMS, N_USERS, DIM = 300, 40, 8
+Y = clustered(N_ITEMS, DIM, seed=1)
+X = clustered_queries(Y, N_USERS, seed=2)
+HIDDEN = 7  # may not be shown
+SMALL = ("two_tower.dim=8", 'ann.factory="IVF8,PQ4x4"', "ann.items_per_shard=200", "ann.min_recall=0.5")
+
+
+def _tables(spark: SparkSession, lengths: np.ndarray | None = None) -> dict[str, DataFrame]:
+    vectors = Y if lengths is None else Y * lengths[:, None]
+    norms = np.linalg.norm(vectors, axis=1)
+    items = [
+        (f"item-{idx}", idx, vector.tolist(), float(norms[idx]), "m1", idx != HIDDEN)
+        for idx, vector in enumerate(vectors)
+    ]
+    users = [(f"user-{idx}", idx, vector.tolist(), 1.0, "m1") for idx, vector in enumerate(X)]
+    vector = "vector array<float>, norm float, model_version string"
+    catalogue = [(f"item-{idx}", "AB"[idx % 2]) for idx in range(N_ITEMS)]
+    return {
+        "item_embeddings": spark.createDataFrame(items, f"item_id string, item_idx int, {vector}, shown boolean"),
+        "user_embeddings": spark.createDataFrame(users, f"user_id string, user_idx int, {vector}"),
+        "items": spark.createDataFrame(catalogue, "item_id string, category string"),
+    }
+
+
+def _context(spark: SparkSession, make_config: Any, *sets: str) -> Context:
+    return make_context(spark, make_config(*SMALL, *sets))
+
+
+def _run(tables: dict[str, DataFrame], context: Context) -> list[dict[str, Any]]:
+    frame = ann.run(tables, context)["ann_shards"]
+    check_schema(frame, ANN_SHARDS, without=("run_id",))
+    check_rows(measure_rows(frame, ANN_SHARDS), ANN_SHARDS, "test")
+    return sorted((row.asDict() for row in frame.collect()), key=lambda row: row["shard"])
+
+
+def test_run_indexes_what_may_be_shown_and_records_how_to_search_it(spark: SparkSession, make_config: Any) -> None:
+    context = _context(spark, make_config)
+    rows = _run(_tables(spark), context)
+    shards = [open_shard(context.config.root, row) for row in rows]
+    held = np.sort(np.concatenate([shard.ids for shard in shards]))
+    assert held.tolist() == [idx for idx in range(N_ITEMS) if idx != HIDDEN]
+    figures = context.figures
+    assert (figures["n_items"], figures["n_shards"], figures["n_parts"]) == (N_ITEMS - 1, 2, 1)
+    assert {(row["factory"], row["rerank"], row["model_version"], row["n_shards"]) for row in rows} == {
+        ("IVF8,PQ4x4", 4, "m1", 2)
+    }
+    (nprobe,) = {row["nprobe"] for row in rows}
+    reached = {n: figures[f"recall_at_100_nprobe_{n}"] for n in ladder(8)}
+    assert nprobe == figures["nprobe"] == min(n for n, recall in reached.items() if recall >= 0.5)
+    assert {row["recall_at_100"] for row in rows} == {reached[nprobe]} == {figures["recall_at_100"]}
+    assert figures["raw_bytes_per_vector"] == 4 * DIM
+    assert figures["bytes_per_vector"] == sum(row["n_bytes"] for row in rows) / (N_ITEMS - 1)
+
+
+def test_run_refuses_an_index_that_finds_too_little_with_all_that_was_measured(
+    spark: SparkSession, make_config: Any
+) -> None:
+    context = _context(spark, make_config, "ann.min_recall=1.0", "ann.rerank=1", "ann.items_per_shard=999")
+    with pytest.raises(GateRefused, match=r"part all of 299 items, IVF8,PQ4x4: expected a recall@100 of at least 1.0"):
+        ann.run(_tables(spark), context)
+    with pytest.raises(GateRefused, match=r"nprobe 1: recall@10 .*\nnprobe 2: .*\nnprobe 4: .*\nnprobe 8: recall@10"):
+        ann.run(_tables(spark), context)
+
+
+def test_run_makes_an_index_for_every_part(spark: SparkSession, make_config: Any) -> None:
+    context = _context(spark, make_config, "ann.partition_by=category", 'ann.factory="Flat"', "ann.min_recall=1.0")
+    rows = _run(_tables(spark), context)
+    assert [(row["part"], row["shard"], row["n_shards"], row["ntotal"]) for row in rows] == [
+        ("A", 0, 1, 150), ("B", 1, 1, 149),
+    ]  # fmt: skip
+    assert {row["recall_at_100"] for row in rows} == {1.0}
+
+
+def test_run_without_normalized_embeddings_indexes_products(spark: SparkSession, make_config: Any) -> None:
+    context = _context(spark, make_config, "two_tower.normalize=false", 'ann.factory="IVF8,Flat"', "ann.min_recall=1.0")
+    rows = _run(_tables(spark, np.linspace(0.2, 4.0, N_ITEMS)), context)
+    assert {row["d"] for row in rows} == {DIM + 1}
+    assert {row["recall_at_100"] for row in rows} == {1.0}
+
+
+def test_run_of_a_day_without_towers_has_no_rows(spark: SparkSession, make_config: Any) -> None:
+    tables = {name: frame.limit(0) for name, frame in _tables(spark).items()}
+    assert _run(tables, _context(spark, make_config)) == []
+
+
+def test_run_without_users_searches_every_list(spark: SparkSession, make_config: Any) -> None:
+    tables = _tables(spark)
+    tables["user_embeddings"] = tables["user_embeddings"].limit(0)
+    assert {row["nprobe"] for row in _run(tables, _context(spark, make_config))} == {8}
+
+
+def test_run_again_gives_the_same_rows(spark: SparkSession, make_config: Any) -> None:
+    context = _context(spark, make_config)
+    tables = {name: frame.repartition(3) for name, frame in _tables(spark).items()}
+    assert _run(tables, context) == _run(_tables(spark), replace(context, figures={}))
