@@ -1,18 +1,24 @@
 """Data tables are written once per batch, replaced per run, and laid out as their contract says."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from recsys_spark.errors import ArgumentError
+from recsys_spark.errors import ArgumentError, DamagedError
+from recsys_spark.features import declared_tables
 from recsys_spark.tables.arrow import arrow_schema, random_table
 from recsys_spark.tables.catalog import CANDIDATE_LISTS, QUARANTINE, TABLES, USER_INDEX
+from recsys_spark.tables.check import check_schema, measure_rows
 from recsys_spark.tables.delta import append_once, read_run, read_table, stage_run
 from recsys_spark.tables.delta_log import last_version
+from recsys_spark.tables.ledger import create_tables
 from recsys_spark.tables.spark import spark_schema
 
 RUN = "20250131-001-9f2c81aa"
@@ -44,6 +50,55 @@ def test_stage_run_replaces_only_its_own_run(spark: SparkSession, root: Path) ->
 def test_stage_run_refuses_a_run_id_that_is_not_one(spark: SparkSession, root: Path) -> None:
     with pytest.raises(ArgumentError, match="run_id: expected YYYYMMDD-NNN"):
         stage_run(_index_frame(spark, ["a"]), root, USER_INDEX, "x' OR '1'='1")
+
+
+def test_read_run_of_no_files_has_the_declared_types(spark: SparkSession, root: Path) -> None:
+    for table in (USER_INDEX, CANDIDATE_LISTS):
+        empty = read_run(spark, root, table, RUN)
+        check_schema(empty, table, without=("run_id",))
+        assert measure_rows(empty, table).n_rows == 0
+
+
+@pytest.mark.parametrize("name", ["interactions", "candidates"])
+def test_read_run_gives_the_rows_that_were_staged_with_their_types(spark: SparkSession, root: Path, name: str) -> None:
+    table = declared_tables()[name]
+    rows = random_table(table, 40, np.random.default_rng(3)).drop(["run_id"])
+    frame = spark.createDataFrame(rows.to_pylist(), spark_schema(table, without=("run_id",)))
+    stage_run(frame, root, table, RUN)
+    found = read_run(spark, root, table, RUN)
+    check_schema(found, table, without=("run_id",))
+    as_delta = read_table(spark, root, table).where(F.col("run_id") == RUN).drop("run_id")
+    assert measure_rows(found, table) == measure_rows(as_delta, table) == measure_rows(frame, table)
+
+
+def test_read_run_finds_its_files_in_a_folder_whose_name_is_a_pattern(spark: SparkSession, tmp_path: Path) -> None:
+    root = tmp_path / "a [b] {c,d} 50% *?#x"
+    create_tables(root, [USER_INDEX])
+    stage_run(_index_frame(spark, ["a", "b"]), root, USER_INDEX, RUN)
+    assert read_run(spark, root, USER_INDEX, RUN).count() == 2
+
+
+def test_read_run_names_a_file_that_is_gone_or_cut(spark: SparkSession, root: Path) -> None:
+    stage_run(_index_frame(spark, ["a"]).coalesce(1), root, USER_INDEX, RUN)
+    (path,) = (root / "tables" / "user_index" / f"run_id={RUN}").glob("*.parquet")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DamagedError, match=rf"{path.name}: expected {len(whole)} bytes, got {len(whole) - 1}"):
+        read_run(spark, root, USER_INDEX, RUN)
+    path.unlink()
+    with pytest.raises(DamagedError, match=rf"{path.name}: expected a file, got none"):
+        read_run(spark, root, USER_INDEX, RUN)
+
+
+def test_read_run_counts_nulls_that_the_contract_rules_out(spark: SparkSession, root: Path) -> None:
+    """Delta takes NOT NULL for granted when it reads, so that a damaged file would show zeros."""
+    stage_run(_index_frame(spark, ["a"]).coalesce(1), root, USER_INDEX, RUN)
+    (path,) = (root / "tables" / "user_index" / f"run_id={RUN}").glob("*.parquet")
+    path.with_name(f".{path.name}.crc").unlink()
+    pq.write_table(pa.table({"user_idx": pa.array([None], pa.int32()), "user_id": ["a"]}), path)
+    log = max((root / "tables" / "user_index" / "_delta_log").glob("*.json"))
+    log.write_text(re.sub(r'"size":\d+', f'"size":{path.stat().st_size}', log.read_text()))
+    assert measure_rows(read_run(spark, root, USER_INDEX, RUN), USER_INDEX).n_null["user_idx"] == 1
 
 
 def test_stage_run_sorts_and_cuts_row_groups_for_lookup(spark: SparkSession, root: Path) -> None:
