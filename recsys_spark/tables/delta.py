@@ -66,13 +66,14 @@ def stage_run(frame: DataFrame, root: Path | str, table: Table, run_id: str) -> 
     laid_out = frame.withColumn("run_id", F.lit(run_id)).select(*table.names)
     if table.sort_by:
         laid_out = laid_out.repartitionByRange(*table.sort_by).sortWithinPartitions(*table.sort_by)
+    path = table_path(root, table.name)
+    writer = laid_out.write.format("delta").mode("append")
+    # Most stages are the first of their run and table, and an append has not to ask Delta for what it replaces.  The
+    # caller holds the lock of the warehouse, so that what a killed stage committed is listed here.
+    if list_run(Path(path), table.name, run_id, None).files:
+        writer = writer.mode("overwrite").option("replaceWhere", f"run_id = '{run_id}'")
     with _layout(frame.sparkSession, table.row_group_bytes):
-        (
-            laid_out.write.format("delta")
-            .mode("overwrite")
-            .option("replaceWhere", f"run_id = '{run_id}'")
-            .save(table_path(root, table.name))
-        )
+        writer.save(path)
 
 
 @contextmanager

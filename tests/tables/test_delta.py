@@ -47,6 +47,22 @@ def test_stage_run_replaces_only_its_own_run(spark: SparkSession, root: Path) ->
     assert last_version(root, "user_index") == 4  # created as 0, CHECKs as 1, then three stages
 
 
+def test_stage_run_replaces_what_a_stage_that_was_killed_left(spark: SparkSession, root: Path) -> None:
+    def stage(ids: list[str]) -> None:
+        stage_run(_index_frame(spark, ids), root, USER_INDEX, RUN)
+
+    # Killed while it writes, before the commit: files that no log names.
+    broken = _index_frame(spark, ["a", "b", "c"]).withColumn(
+        "user_idx", F.expr("if(user_id = 'c', raise_error('killed'), user_idx)").cast("int")
+    )
+    with pytest.raises(Exception, match="killed"):
+        stage_run(broken, root, USER_INDEX, RUN)
+    assert read_run(spark, root, USER_INDEX, RUN).collect() == []
+    stage(["a", "b"])  # killed after the commit, before the ledger says so
+    stage(["a", "b"])
+    assert sorted(row.user_id for row in read_run(spark, root, USER_INDEX, RUN).collect()) == ["a", "b"]
+
+
 def test_stage_run_refuses_a_run_id_that_is_not_one(spark: SparkSession, root: Path) -> None:
     with pytest.raises(ArgumentError, match="run_id: expected YYYYMMDD-NNN"):
         stage_run(_index_frame(spark, ["a"]), root, USER_INDEX, "x' OR '1'='1")
