@@ -20,7 +20,7 @@ import faiss
 import numpy as np
 
 from recsys_spark.errors import DamagedError, KernelError
-from recsys_spark.kernels.index_choice import IndexChoice
+from recsys_spark.kernels.index_choice import IndexChoice, augmented_length
 
 _faiss: Any = faiss  # its stubs lack much of it
 
@@ -173,9 +173,9 @@ def stored_ids(index: faiss.Index) -> np.ndarray:
 
 
 def augment(vectors: np.ndarray, longest: float) -> np.ndarray:
-    """Unit vectors, float32 (n, d + 1), whose cosine with `augment_queries` orders as the inner product does.
+    """Unit vectors, float32 (n, augmented_length(d)), whose cosine with `augment_queries` orders as the inner product.
 
-    They are [x / longest, sqrt(1 - |x|^2 / longest^2)].  longest: norm of the longest vector of all shards.
+    They are [x / longest, sqrt(1 - |x|^2 / longest^2), 0, ...].  longest: norm of the longest vector of all shards.
     Raises KernelError if it is not above 0 or a vector is longer.  Source: Bachrach et al. 2014; Neyshabur and Srebro
     2015.
     """
@@ -186,12 +186,16 @@ def augment(vectors: np.ndarray, longest: float) -> np.ndarray:
             f"{norms.max(initial=0.0):g}; give the norm of the longest of all"
         )
     rest = np.sqrt(np.maximum(0.0, 1 - (norms / longest) ** 2))
-    return np.column_stack([vectors / longest, rest]).astype(np.float32)  # (n, d + 1)
+    units = np.zeros((len(vectors), augmented_length(vectors.shape[1])), np.float32)
+    units[:, : vectors.shape[1]] = vectors / longest
+    units[:, vectors.shape[1]] = rest
+    return units
 
 
 def augment_queries(queries: np.ndarray) -> np.ndarray:
-    """Queries for augmented vectors, float32 (n, d + 1): with a 0, as the added direction says nothing."""
-    return np.pad(np.asarray(queries, np.float32), ((0, 0), (0, 1)))
+    """Queries for augmented vectors, float32 (n, augmented_length(d)): the added directions say nothing, and are 0."""
+    more = augmented_length(queries.shape[1]) - queries.shape[1]
+    return np.pad(np.asarray(queries, np.float32), ((0, 0), (0, more)))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -22,6 +21,7 @@ from recsys_spark.adapters.ann_recall import (
 )
 from recsys_spark.adapters.ivf_pq import Part, fill_shards, fit_parts, indexed_items, train_parts
 from recsys_spark.errors import GateRefused
+from recsys_spark.kernels.index_choice import augmented_length
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import ANN_SHARDS
 from recsys_spark.tables.spark import spark_schema
@@ -39,9 +39,8 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     settings, dim = context.config.ann, context.config.two_tower.dim
     schema = spark_schema(ANN_SHARDS, without=("run_id",))
     items = indexed_items(inputs["item_embeddings"], inputs["items"], settings.partition_by)
-    items = items.persist(StorageLevel.DISK_ONLY)
     longest = _longest(inputs["item_embeddings"], context)
-    parts = fit_parts(items, dim if longest is None else dim + 1, settings)
+    parts = fit_parts(items, dim if longest is None else augmented_length(dim), settings)
     if not parts:
         return {"ann_shards": context.spark.createDataFrame([], schema)}
     for part in parts:

@@ -390,7 +390,7 @@ ANN_SHARDS = run_table(
         Column("ntotal", "int", "items in it", check="ntotal >= 1"),
         Column("min_item_idx", "int", "smallest dense index in it; ids in the index are item_idx"),
         Column("max_item_idx", "int", "greatest dense index in it"),
-        Column("d", "int", "length of an indexed vector: that of an embedding, or one more where norms differ"),
+        Column("d", "int", "length of an indexed vector: that of an embedding, or more where norms differ"),
         Column("metric", "string", "what the index compares by"),
         Column("factory", "string", "FAISS factory string"),
         Column("nlist", "int", "lists, 1 without"),

@@ -15,6 +15,7 @@ from recsys_spark.adapters.ivf_pq import Part, fill_shards, fit_parts, indexed_i
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.fit_settings import Ann
+from recsys_spark.kernels.index_choice import augmented_length
 from recsys_spark.tables.shard_files import open_shard
 from tests.clustered import clustered
 
@@ -42,7 +43,7 @@ def whole(items: DataFrame) -> DataFrame:
 
 def build(items: DataFrame, root: Path, longest: float | None = None, **changes: Any) -> list[dict[str, Any]]:
     """The manifest of all that the adapter does."""
-    d = DIM if longest is None else DIM + 1
+    d = DIM if longest is None else augmented_length(DIM)
     parts = fit_parts(items, d, settings_of(**changes))
     return fill_shards(items, parts, train_parts(items, parts, longest, SEED, 1), longest, root)
 
@@ -106,10 +107,10 @@ def test_parts_have_an_index_of_their_own(spark: SparkSession, tmp_path: Path) -
     assert sum(row["ntotal"] for row in rows) == N
 
 
-def test_items_of_other_lengths_are_indexed_with_one_more_dimension(spark: SparkSession, tmp_path: Path) -> None:
+def test_items_of_other_lengths_are_indexed_with_a_further_direction(spark: SparkSession, tmp_path: Path) -> None:
     vectors = VECTORS * np.linspace(0.5, 3.0, N, dtype=np.float32)[:, None]
     rows = build(whole(items_of(spark, vectors)), tmp_path, longest=3.0, factory="IVF8,Flat")
-    assert {row["d"] for row in rows} == {DIM + 1}
+    assert {row["d"] for row in rows} == {16}
     shard = open_shard(tmp_path, rows[0])
     np.testing.assert_array_equal(shard.vectors, vectors[shard.ids])  # those that products are made of stay as they are
 

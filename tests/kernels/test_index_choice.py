@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.index_choice import bytes_per_vector, choose_index, ladder, share_of_k
+from recsys_spark.kernels.index_choice import augmented_length, bytes_per_vector, choose_index, ladder, share_of_k
 
 PLENTY = 1 << 50
 
@@ -142,3 +142,8 @@ def test_share_of_k_loses_nothing(k: int, n_shards: int) -> None:
     held = np.random.default_rng(1).binomial(k, 1 / n_shards, 500_000)  # by one shard
     assert held.max() <= share_of_k(k, n_shards)
     assert held.max() > share_of_k(k, n_shards) / 2  # nor is it asked for everything
+
+
+@pytest.mark.parametrize(("d", "length"), [(1, 8), (7, 8), (8, 16), (64, 72), (128, 136)])
+def test_augmented_length_has_room_for_one_more_and_many_divisors(d: int, length: int) -> None:
+    assert augmented_length(d) == length

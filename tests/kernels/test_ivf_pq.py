@@ -330,8 +330,10 @@ def test_augment_keeps_the_order_of_the_inner_product() -> None:
 
 def test_augment_says_what_the_paper_does() -> None:
     units = augment(np.array([[3, 0], [0, 0], [0, -5]], np.float32), 5)
-    np.testing.assert_allclose(units, [[3 / 5, 0, 4 / 5], [0, 0, 1], [0, -1, 0]], rtol=1e-6)
-    assert augment_queries(np.array([[2, 3]], np.float32)).tolist() == [[2, 3, 0]]
+    np.testing.assert_allclose(units[:, :3], [[3 / 5, 0, 4 / 5], [0, 0, 1], [0, -1, 0]], rtol=1e-6)
+    assert units.shape == (3, 8)
+    assert not units[:, 3:].any()
+    assert augment_queries(np.array([[2, 3]], np.float32)).tolist() == [[2, 3, 0, 0, 0, 0, 0, 0]]
 
 
 def test_augmented_vectors_are_found_as_well_as_raw_ones() -> None:

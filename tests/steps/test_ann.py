@@ -93,7 +93,7 @@ def test_run_makes_an_index_for_every_part(spark: SparkSession, make_config: Any
 def test_run_without_normalized_embeddings_indexes_products(spark: SparkSession, make_config: Any) -> None:
     context = _context(spark, make_config, "two_tower.normalize=false", 'ann.factory="IVF8,Flat"', "ann.min_recall=1.0")
     rows = _run(_tables(spark, np.linspace(0.2, 4.0, N_ITEMS)), context)
-    assert {row["d"] for row in rows} == {DIM + 1}
+    assert {row["d"] for row in rows} == {16}
     assert {row["recall_at_100"] for row in rows} == {1.0}
 
 
