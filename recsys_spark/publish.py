@@ -16,6 +16,7 @@ from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.run_ledger import OpenRun, latest_runs, record_state
 from recsys_spark.tables.arrow import schema_hash
+from recsys_spark.tables.blobs import check_run_blobs
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.head import PublishRow, check_history, seal_row
@@ -62,7 +63,8 @@ def commit(config: Config, run: OpenRun, audited_on: int) -> str:
 def rollback_to(config: Config, run_id: str) -> int:
     """Makes a completed run current again and returns the new publish_seq; nothing is moved or rewritten.
 
-    Raises ArgumentError if the run was never completed, DamagedError if its rows are no longer all in storage.
+    Raises ArgumentError if the run was never completed, DamagedError if its rows, or the weights and shards that they
+    name, are no longer all in storage.
     """
     root = config.root
     version = last_version(root, PUBLISHES.name)
@@ -83,6 +85,7 @@ def rollback_to(config: Config, run_id: str) -> int:
             )
         for file in stored.files:
             stored.checked_path(file)
+    check_run_blobs(root, run_id)
     fields = _fields(config, run, rows[-1].publish_seq) | {"kind": "rollback", "tables": tables}
     _append(root, seal_row(fields), version)
     return rows[-1].publish_seq + 1

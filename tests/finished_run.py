@@ -1,16 +1,22 @@
 """A run that is staged and audited but not published, without Spark: what publish, rollback and gc start from."""
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
 from tests.warehouse import make_rows, stage_rows
 
 
-def stage_and_audit(config: Config, day: date, user_ids: list[str], audited_on: int) -> OpenRun:
-    """Opens the run of `day`, writes its bundle and records its steps; audited_on: the head that its audit saw."""
+def stage_and_audit(
+    config: Config, day: date, user_ids: list[str], audited_on: int, **tables: list[dict[str, Any]]
+) -> OpenRun:
+    """Opens the run of `day`, writes its bundle and records its steps; audited_on: the head that its audit saw.
+
+    tables: rows in place of those of tests/warehouse.py; without them the run has no model and no index.
+    """
     run, _ = find_or_open_run(config, day)
-    rows = make_rows(run.run_id, user_ids, {})
+    rows = make_rows(run.run_id, user_ids, {}) | {"two_tower_models": []} | tables
     stage_rows(config.root, run.run_id, rows)
     step = {"run_id": run.run_id, "started_at": datetime.now(UTC), "seconds": 1.0}
     written = {

@@ -12,6 +12,7 @@ from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.publish import commit, head, history, rollback_to
 from recsys_spark.run_ledger import find_or_open_run, latest_runs
 from tests.finished_run import stage_and_audit
+from tests.index_files import make_shards, unit_vectors
 from tests.warehouse import drop_run
 
 DAY, NEXT = date(2025, 1, 31), date(2025, 2, 1)
@@ -141,3 +142,17 @@ def test_rollback_refuses_a_run_whose_rows_are_gone(config: Config) -> None:
     with pytest.raises(DamagedError, match=f"candidates run_id={first.run_id}: expected 2 rows, got 0"):
         rollback_to(config, first.run_id)
     assert head(config.root).run_id == second.run_id
+
+
+def test_rollback_refuses_a_run_whose_shards_are_not_whole(config: Config) -> None:
+    shards = make_shards(config.root, unit_vectors(40, 4), 2, "Flat")
+    first = stage_and_audit(config, DAY, ["a"], audited_on=0, ann_shards=shards)
+    commit(config, first, audited_on=0)
+    commit(config, stage_and_audit(config, NEXT, ["a"], audited_on=1), audited_on=1)
+    vectors = config.root / shards[1]["vectors_rel_path"]
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedError, match=f"{shards[1]['vectors_rel_path']}: expected {len(whole)} bytes"):
+        rollback_to(config, first.run_id)
+    vectors.write_bytes(whole)
+    assert rollback_to(config, first.run_id) == 3

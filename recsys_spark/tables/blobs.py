@@ -12,19 +12,35 @@ from datetime import datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recsys_spark.errors import ContractError, DamagedError
 from recsys_spark.tables.head import inside
 from recsys_spark.tables.ledger import table_path
-from recsys_spark.tables.run_files import open_table
+from recsys_spark.tables.run_files import list_run, open_table
+
+
+class BlobColumns(NamedTuple):
+    """Columns of a table that name a blob: where it is, its SHA-256 and its size."""
+
+    rel_path: str
+    sha256: str
+    n_bytes: str
+
 
 # Tables whose rows name blobs, and the columns that do.
-BLOB_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"two_tower_models": ("rel_path",), "ann_shards": ("rel_path", "vectors_rel_path")}
+BLOB_COLUMNS: Mapping[str, tuple[BlobColumns, ...]] = MappingProxyType(
+    {
+        "two_tower_models": (BlobColumns("rel_path", "model_version", "n_bytes"),),
+        "ann_shards": (
+            BlobColumns("rel_path", "sha256", "n_bytes"),
+            BlobColumns("vectors_rel_path", "vectors_sha256", "vectors_n_bytes"),
+        ),
+    }
 )
 
 _FOLDER = "blobs"
@@ -177,10 +193,23 @@ def named_blobs(root: Path) -> set[str]:
     """
     named: set[str] = set()
     for name, columns in BLOB_COLUMNS.items():
-        stored: Any = open_table(Path(table_path(root, name)), name).to_pyarrow_table(columns=list(columns))
-        for column in columns:
-            named |= set(pc.unique(stored[column]).to_pylist())
+        paths = [column.rel_path for column in columns]
+        stored: Any = open_table(Path(table_path(root, name)), name).to_pyarrow_table(columns=paths)
+        for path in paths:
+            named |= set(pc.unique(stored[path]).to_pylist())
     return named
+
+
+def check_run_blobs(root: Path, run_id: str) -> None:
+    """Raises DamagedError unless every blob that a run's rows name is what was stored."""
+    for name, columns in BLOB_COLUMNS.items():
+        run = list_run(Path(table_path(root, name)), name, run_id, None)
+        for file in run.files:
+            with run.reading(file, "a Parquet file") as path:
+                rows = pq.ParquetFile(path).read([one for column in columns for one in column]).to_pylist()
+            for row in rows:
+                for column in columns:
+                    check_blob(root, *(row[one] for one in column))
 
 
 def drop_blobs(root: Path, keep: set[str], now: datetime, unused_for_hours: int) -> int:

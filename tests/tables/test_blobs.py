@@ -11,13 +11,24 @@ import pytest
 from deltalake import write_deltalake
 
 from recsys_spark.errors import ContractError, DamagedError
-from recsys_spark.tables.blobs import Blob, NewBlob, blobs, check_blob, drop_blobs, named_blobs, put_blob, read_blob
+from recsys_spark.tables.blobs import (
+    Blob,
+    BlobColumns,
+    NewBlob,
+    blobs,
+    check_blob,
+    drop_blobs,
+    named_blobs,
+    put_blob,
+    read_blob,
+)
 from recsys_spark.tables.ledger import table_path
 
 DATA = np.random.default_rng(1).bytes(1000)
 SHA = sha256(DATA).hexdigest()
 REL_PATH = f"blobs/{SHA}.safetensors"
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
+MODEL, VECTORS = BlobColumns("rel_path", "sha256", "n_bytes"), BlobColumns("vectors_rel_path", "", "")
 
 
 def _put(root: Path, data: bytes, hours_ago: float) -> str:
@@ -266,9 +277,7 @@ def _name_blobs(root: Path, table: str, run_id: str, rel_paths: list[str], **mor
 def test_named_blobs_are_those_of_all_rows_of_all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {})
     assert named_blobs(tmp_path) == set()
-    monkeypatch.setattr(
-        "recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": ("rel_path",), "shards": ("rel_path", "vectors_rel_path")}
-    )
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": (MODEL,), "shards": (MODEL, VECTORS)})
     _name_blobs(tmp_path, "models", "run1", ["blobs/a"])
     _name_blobs(tmp_path, "models", "run2", ["blobs/b", "blobs/a"])
     _name_blobs(tmp_path, "shards", "run1", ["blobs/c"], vectors_rel_path=["blobs/e"])
@@ -277,6 +286,6 @@ def test_named_blobs_are_those_of_all_rows_of_all_tables(tmp_path: Path, monkeyp
 
 
 def test_named_blobs_of_a_table_that_is_gone_are_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": ("rel_path",)})
+    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": (MODEL,)})
     with pytest.raises(DamagedError, match="models: expected a Delta table"):
         named_blobs(tmp_path)
