@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.ledger import table_path
-from recsys_spark.tables.run_files import list_run
+from recsys_spark.tables.run_files import RunFiles, list_run, list_version
 from recsys_spark.tables.run_id import check_run_id
 from recsys_spark.tables.spark import spark_schema
 
@@ -22,7 +23,14 @@ _GLOB = re.compile(r"[{}\[\]*?\\]")  # what Spark takes for a pattern in a path 
 
 
 def read_table(spark: SparkSession, root: Path | str, table: Table, version: int | None = None) -> DataFrame:
-    """The table as a frame in contract order, at `version` if one is given."""
+    """The table as a frame in contract order, at `version` if one is given.
+
+    A pinned table without partitions (`items`, `users`) is read whole by every step, so that Delta's scan could leave
+    no file out: it is read as a run is.
+    """
+    if version is not None and not table.partition_by:
+        folder = Path(table_path(root, table.name))
+        return _read_files(spark, list_version(folder, table.name, version), spark_schema(table))
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
@@ -36,12 +44,15 @@ def read_run(spark: SparkSession, root: Path | str, table: Table, run_id: str) -
     was a third of the jobs of a small day.  Raises DamagedError if a file is gone or has not the size in the log.
     """
     run = list_run(Path(table_path(root, table.name)), table.name, check_run_id(run_id), None)
-    schema = spark_schema(table, without=("run_id",))
-    if not run.files:
+    return _read_files(spark, run, spark_schema(table, without=("run_id",)))
+
+
+def _read_files(spark: SparkSession, listed: RunFiles, schema: StructType) -> DataFrame:
+    if not listed.files:
         # Nothing is read, planned or shuffled below an empty relation.
         columns = [F.lit(None).cast(field.dataType).alias(field.name) for field in schema]
         return spark.range(0).where(F.lit(False)).select(*columns)
-    paths = [_GLOB.sub(r"\\\g<0>", str(run.checked_path(file))) for file in run.files]
+    paths = [_GLOB.sub(r"\\\g<0>", str(listed.checked_path(file))) for file in listed.files]
     return spark.read.schema(schema).parquet(*paths)
 
 

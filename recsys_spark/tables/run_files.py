@@ -106,10 +106,13 @@ class RunFiles:
         )
 
 
-def open_table(folder: Path, name: str) -> DeltaTable:
-    """The table at its newest version; DamagedError if its log cannot be read, or needs what the product keeps off."""
+def open_table(folder: Path, name: str, version: int | None = None) -> DeltaTable:
+    """The table at `version`, by default its newest.
+
+    Raises DamagedError if its log cannot be read, or needs what the product keeps off.
+    """
     try:
-        table = DeltaTable(str(folder))
+        table = DeltaTable(str(folder), version=version)
         reader_version = table.protocol().min_reader_version
     except Exception as err:  # delta-rs raises ValueError, OSError and plain Exception for a log that it cannot parse
         raise DamagedError(f"{name}: expected a Delta table at {folder}, got {_first_line(err)}; {_ROLL_BACK}") from err
@@ -130,6 +133,12 @@ def list_run(folder: Path, name: str, run_id: str, sort_column: str | None) -> R
     schema = pa.schema(table.schema().to_arrow())
     columns = pa.schema([field for field in schema if field.name != "run_id"])
     return RunFiles(name, folder, run_id, columns, _list_files(table, folder, name, run_id, sort_column))
+
+
+def list_version(folder: Path, name: str, version: int) -> RunFiles:
+    """The files of `version` of a table without partitions."""
+    table = open_table(folder, name, version)
+    return RunFiles(name, folder, None, pa.schema(table.schema().to_arrow()), _list_files(table, folder, name))
 
 
 def list_table(folder: Path, name: str, sort_column: str) -> tuple[int, tuple[DataFile, ...]]:

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.tables.arrow import arrow_schema, random_table
-from recsys_spark.tables.catalog import CANDIDATE_LISTS, QUARANTINE, TABLES, USER_INDEX
+from recsys_spark.tables.catalog import CANDIDATE_LISTS, QUARANTINE, TABLES, USER_INDEX, USERS
 from recsys_spark.tables.check import check_schema, measure_rows
 from recsys_spark.tables.delta import append_once, read_run, read_table, stage_run
 from recsys_spark.tables.delta_log import last_version
@@ -85,6 +85,18 @@ def test_read_run_gives_the_rows_that_were_staged_with_their_types(spark: SparkS
     check_schema(found, table, without=("run_id",))
     as_delta = read_table(spark, root, table).where(F.col("run_id") == RUN).drop("run_id")
     assert measure_rows(found, table) == measure_rows(as_delta, table) == measure_rows(frame, table)
+
+
+def test_read_table_at_a_version_leaves_out_what_came_later(spark: SparkSession, root: Path) -> None:
+    for seq in (1, 2):
+        rows = random_table(USERS, 5, np.random.default_rng(seq)).to_pylist(maps_as_pydicts="strict")
+        append_once(spark.createDataFrame(rows, spark_schema(USERS)), root, USERS, batch_seq=seq)
+    newest = last_version(root, "users")
+    for version, n_rows in ((newest - 2, 0), (newest - 1, 5), (newest, 10)):
+        pinned = read_table(spark, root, USERS, version)
+        check_schema(pinned, USERS)
+        assert pinned.count() == n_rows
+    assert measure_rows(pinned, USERS) == measure_rows(read_table(spark, root, USERS), USERS)
 
 
 def test_read_run_finds_its_files_in_a_folder_whose_name_is_a_pattern(spark: SparkSession, tmp_path: Path) -> None:
