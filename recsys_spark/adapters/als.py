@@ -88,9 +88,7 @@ def fit_factors(
     if sides is None:
         scratch.drop()
         n_blocks = 1 if exchange == "local" else 0
-        block_bytes = settings.block_bytes
-        if exchange == "shuffle":  # a task is sent the factors of each entry's column, in the worst case
-            block_bytes = min(block_bytes, max(1, block_bytes * PAIR_BYTES // (settings.factors * _SENT_BYTES)))
+        block_bytes = block_bytes_for(exchange, settings)
         sides = fit_blocks(pairs, sizes, counts, settings.factors, block_bytes, n_blocks, scratch)
         scratch.mark("blocks", {"key": key, "sides": [_as_json(side) for side in sides]})
     users, items = sides
@@ -121,6 +119,15 @@ def exchange_for(n_pairs: int, sizes: Sizes, settings: Als) -> str:
         return "local"
     larger = max(sizes.n_user_rows, sizes.n_item_rows) * row_bytes
     return "broadcast" if larger <= settings.broadcast_bytes else "shuffle"
+
+
+def block_bytes_for(exchange: str, settings: Als) -> int:
+    """Bytes of the matrix that a task may work on at once, so that what it is sent beside them fits in too."""
+    if exchange != "shuffle":
+        return settings.block_bytes
+    # A task is sent the factors of each entry's column, in the worst case.
+    in_shuffle = settings.block_bytes * PAIR_BYTES // (settings.factors * _SENT_BYTES)
+    return min(settings.block_bytes, max(1, in_shuffle))
 
 
 def _known_blocks(key: dict[str, Any], scratch: Scratch) -> tuple[Side, Side] | None:

@@ -15,12 +15,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import Blocks, blocks_for, csr_blocks
+from recsys_spark.adapters.csr import Blocks, csr_blocks, n_blocks_for
 from recsys_spark.kernels.als import row_costs
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.tables.scratch import Scratch
 
-_BINS = 4096  # ranges of rows whose entries are counted, so that what the driver holds does not grow with the rows
+BINS = 4096  # ranges of rows whose entries are counted, so that what the driver holds does not grow with the rows
 _ROW_BYTES = 12  # of a factor, while its row is solved: the vector, its rotation and what is written
 
 
@@ -94,9 +94,8 @@ def fit_blocks(
         ("items", sizes.n_items, sizes.n_item_rows),
     ):
         n_pairs = int(counts[name].sum())
-        wanted = n_blocks or max(
-            blocks_for(pairs.sparkSession, n_pairs, block_bytes), -(-n_rows * factors * _ROW_BYTES // block_bytes)
-        )
+        n_cores = pairs.sparkSession.sparkContext.defaultParallelism
+        wanted = n_blocks or side_blocks_for(n_cores, n_pairs, n_rows, factors, block_bytes)
         starts = dealt_out(counts[name], n_rows, n_entities, wanted, factors)
         sides.append(Side(name, starts, n_entities, {}))
     users, items = sides
@@ -109,6 +108,11 @@ def fit_blocks(
         for side in sides
     )
     return users, items
+
+
+def side_blocks_for(n_cores: int, n_pairs: int, n_rows: int, factors: int, block_bytes: int) -> int:
+    """How many blocks a side is cut into: see `n_blocks_for`; a task also holds the factors of its block's rows."""
+    return max(n_blocks_for(n_cores, n_pairs, block_bytes), -(-n_rows * factors * _ROW_BYTES // block_bytes))
 
 
 def are_stored(side: Side, scratch: Scratch) -> bool:
@@ -135,7 +139,7 @@ def dealt_out(counts: np.ndarray, n_rows: int, n_entities: int, n_blocks: int, f
 
 
 def _width(n_rows: int) -> int:
-    return max(1, -(-n_rows // _BINS))
+    return max(1, -(-n_rows // BINS))
 
 
 def fit_counts(pairs: DataFrame, sizes: Sizes) -> Counts:

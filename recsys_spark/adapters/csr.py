@@ -94,8 +94,13 @@ class Blocks:
 
 
 def blocks_for(spark: SparkSession, n_pairs: int, block_bytes: int) -> int:
+    """How many blocks keep the session's cores busy, or more, see `n_blocks_for`."""
+    return n_blocks_for(spark.sparkContext.defaultParallelism, n_pairs, block_bytes)
+
+
+def n_blocks_for(n_cores: int, n_pairs: int, block_bytes: int) -> int:
     """How many blocks keep the cores busy, or more if a task would take more than `block_bytes` to make one."""
-    busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_pairs // _PAIRS_PER_BLOCK)
+    busy = min(n_cores * _BLOCKS_PER_CORE, n_pairs // _PAIRS_PER_BLOCK)
     return max(1, busy, -(-n_pairs * PAIR_BYTES // block_bytes))
 
 

@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 # Sums of five million items; the driver and every worker hold one copy.
 MAX_SUMS_BYTES = 256 << 20
-_SUM_BYTES = 48
+SUM_BYTES = 48
 
 _COLUMNS = {"weight": "float32", "time": "int64"}
 # Per column: products in its row (see `item_blocks`), and the rows of `item_parts`.
@@ -87,7 +87,7 @@ def fit_neighbors(
     if not size["n_pairs"]:
         return spark.createDataFrame([], NEIGHBORS_SCHEMA)
     n_rows, n_cols = size["row"] + 1, size["col"] + 1
-    check_bytes("item_cf", "sums per item", n_cols * _SUM_BYTES, MAX_SUMS_BYTES, "interactions.window_days")
+    check_bytes("item_cf", "sums per item", n_cols * SUM_BYTES, MAX_SUMS_BYTES, "interactions.window_days")
     n_blocks = blocks_for(spark, size["n_pairs"], limits.block_bytes)
     blocks = _row_blocks(pairs, n_rows, n_blocks, limits.max_row)
     fitted = _fit_sums(blocks, n_cols)

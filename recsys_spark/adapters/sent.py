@@ -17,7 +17,7 @@ MAX_ID_BYTES = 256 << 20
 # 33 million entries of lists by index: 100 neighbours of 330,000 items; every Python worker holds one copy.
 MAX_LISTS_BYTES = 256 << 20
 
-_ENTRY_BYTES = 8  # an index and a score
+LISTED_BYTES = 8  # an index and a score
 
 
 def check_bytes(where: str, what: str, n_bytes: int, bound: int, setting: str) -> None:
@@ -36,7 +36,7 @@ def fit_lists(lists: DataFrame, n_lists: int, setting: str) -> Ranked:
     more than MAX_LISTS_BYTES; `setting` is what to lower then.
     """
     lists = lists.select("idx", "indices", "scores").persist()
-    size: Any = lists.agg(F.sum(F.size("indices").cast("long") * _ENTRY_BYTES).alias("n_bytes")).first()
+    size: Any = lists.agg(F.sum(F.size("indices").cast("long") * LISTED_BYTES).alias("n_bytes")).first()
     check_bytes("retrieve", "lists to score with", size["n_bytes"] or 0, MAX_LISTS_BYTES, setting)
     table = lists.toArrow().sort_by("idx").combine_chunks()
     lists.unpersist()

@@ -5,9 +5,9 @@ Owns: the plan of the distributed row products.  Called by `adapters.item_cf` on
 
 import numpy as np
 
-_ENTRY_BYTES = 8  # of a user's row: an index and a value
-_LISTED_BYTES = 8  # of a place in a list: an index and a score
-_SUM_BYTES = 16  # of a co-occurrence that waits for more users: index, sum and count
+ENTRY_BYTES = 8  # of a user's row: an index and a value
+LISTED_BYTES = 8  # of a place in a list: an index and a score
+SUM_BYTES = 16  # of a co-occurrence that waits for more users: index, sum and count
 
 
 def item_blocks(
@@ -22,14 +22,14 @@ def item_blocks(
     a block alone.
     """
     n_items = len(products)
-    rows = np.minimum(products, n_entries) * _ENTRY_BYTES
-    sums = np.minimum(products, n_items) * _SUM_BYTES
+    rows = np.minimum(products, n_entries) * ENTRY_BYTES
+    sums = np.minimum(products, n_items) * SUM_BYTES
     target = max(1.0, products.sum() / max(1, n_blocks))
     blocks: list[range] = []
     first, work, row_bytes, sum_bytes = 0, 0, 0, 0
     for item in range(n_items):
-        read_at_once = min(row_bytes + rows[item], n_entries * _ENTRY_BYTES) <= block_bytes
-        lists_fit = (item + 1 - first) * num_neighbors * _LISTED_BYTES <= block_bytes
+        read_at_once = min(row_bytes + rows[item], n_entries * ENTRY_BYTES) <= block_bytes
+        lists_fit = (item + 1 - first) * num_neighbors * LISTED_BYTES <= block_bytes
         fits = lists_fit and (read_at_once or sum_bytes + sums[item] <= block_bytes)
         # A block ends where one more item would take it further from the target than it is.
         too_much = work and work + products[item] / 2 > target

@@ -82,7 +82,7 @@ def _stage(inputs: dict[str, DataFrame], context: Context, data: dict[str, Any])
     settings, scratch = context.config.two_tower, context.scratch("two_tower")
     n_items = inputs["item_index"].count()
     users, items = user_columns(inputs, settings), item_columns(inputs, settings)
-    n_ids = _n_ids(n_items, settings.max_id_buckets) if settings.id_dropout < 1 else 0
+    n_ids = id_buckets(n_items, settings.max_id_buckets) if settings.id_dropout < 1 else 0
     user_inputs = fit_inputs(users, "user", settings.user_features, [], settings.n_buckets, 0)
     item_inputs = fit_inputs(
         items, "item", settings.item_features, settings.item_words, settings.n_buckets, n_ids, settings.item_history
@@ -98,7 +98,7 @@ def _stage(inputs: dict[str, DataFrame], context: Context, data: dict[str, Any])
     )
 
 
-def _n_ids(n_items: int, most: int) -> int:
+def id_buckets(n_items: int, most: int) -> int:
     """Rows of the table of hashed ids: a power of 2, so that a few more items tomorrow hash as they do today."""
     wanted = max(_SMALLEST_TABLE, n_items * _IDS_PER_ITEM)
     return min(most, 1 << (wanted - 1).bit_length())

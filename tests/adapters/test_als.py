@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import als
-from recsys_spark.adapters.als import Fit, exchange_for, factor_rows, fit_factors
+from recsys_spark.adapters.als import Fit, block_bytes_for, exchange_for, factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.errors import KernelError
 from recsys_spark.failpoint import FailpointReached
@@ -112,6 +112,14 @@ def test_exchange_for_goes_by_size_unless_it_is_set(
 ) -> None:
     settings = make_settings(factors=10, **{"exchange": "auto"} | changes)
     assert exchange_for(n_pairs, Sizes(n_users, 1, n_users, 1), settings) == expected
+
+
+def test_block_bytes_for_leaves_room_for_what_a_task_is_sent_in_a_shuffle() -> None:
+    settings = make_settings(factors=128, block_bytes=1 << 28)
+    assert block_bytes_for("broadcast", settings) == 1 << 28
+    # A pair's 104 bytes come with the factors of its column, three times.
+    assert block_bytes_for("shuffle", settings) == (1 << 28) * 104 // (128 * 12)
+    assert block_bytes_for("shuffle", make_settings(factors=8, block_bytes=1 << 28)) == 1 << 28
 
 
 @pytest.mark.parametrize(("exchange", "n_rows"), [("local", 0), ("broadcast", 4), ("shuffle", 0)])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.als_blocks import Side, Sizes, are_stored, dealt_out, read_block
+from recsys_spark.adapters.als_blocks import Side, Sizes, are_stored, dealt_out, read_block, side_blocks_for
 from recsys_spark.kernels.als import row_costs
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.tables.scratch import Scratch, scratch_of
@@ -132,3 +132,9 @@ def test_are_stored_misses_what_is_gone_and_what_is_damaged(spark: SparkSession,
     assert (are_stored(users, scratch), are_stored(items, scratch)) == (True, False)
     (scratch.folder / "users-00000-cols.npy").unlink()
     assert not are_stored(users, scratch)
+
+
+def test_side_blocks_for_makes_room_for_the_factors_of_many_rows() -> None:
+    few_entries, million = 10, 1_000_000
+    assert side_blocks_for(2, few_entries, million, 64, 64 * 12 * 10_000) == million // 10_000
+    assert side_blocks_for(2, few_entries, 10, 64, 1 << 30) == 1

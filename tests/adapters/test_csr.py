@@ -7,7 +7,16 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import csr
-from recsys_spark.adapters.csr import Newest, RowBlock, block_batch, blocks_for, csr_blocks, even_starts, read_blocks
+from recsys_spark.adapters.csr import (
+    Newest,
+    RowBlock,
+    block_batch,
+    blocks_for,
+    csr_blocks,
+    even_starts,
+    n_blocks_for,
+    read_blocks,
+)
 
 COLUMNS = {"weight": "float32", "time": "int64", "hidden": "bool"}
 
@@ -83,7 +92,8 @@ def test_kept_drops_entries_and_keeps_rows() -> None:
 
 def test_blocks_for_are_few_for_a_small_log_and_more_where_memory_asks_for_it(spark: SparkSession) -> None:
     cores = spark.sparkContext.defaultParallelism
-    assert blocks_for(spark, 0, 1 << 20) == 1
-    assert blocks_for(spark, 150_000, 1 << 30) == 3
-    assert blocks_for(spark, 10**6, 1 << 30) == 2 * cores
-    assert blocks_for(spark, 10**6, 104 * 10**4) == 100
+    assert blocks_for(spark, 10**6, 1 << 30) == n_blocks_for(cores, 10**6, 1 << 30) == 2 * cores
+    assert n_blocks_for(2, 0, 1 << 20) == 1
+    assert n_blocks_for(2, 150_000, 1 << 30) == 3
+    assert n_blocks_for(2, 10**6, 1 << 30) == 2 * 2
+    assert n_blocks_for(2, 10**6, 104 * 10**4) == 100
