@@ -5,9 +5,9 @@ from typing import Any
 
 import faiss
 import numpy as np
+
 from recsys_spark.kernels.index_choice import choose_index
 from recsys_spark.kernels.ivf_pq import add, index_facts, train_index, write_index
-
 from recsys_spark.tables.blobs import NewBlob
 from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX, index_of
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
-from recsys_spark.kernels.index_choice import choose_index, ladder
-from recsys_spark.kernels.ivf_pq import search
 
 from recsys_spark.adapters import ann_recall
 from recsys_spark.adapters.ann_recall import Recall, measure_recall, recall_table, sampled_users, serving_nprobe
 from recsys_spark.adapters.ivf_pq import Part
+from recsys_spark.kernels.index_choice import choose_index, ladder
+from recsys_spark.kernels.ivf_pq import search
 from recsys_spark.tables.shard_files import open_shard
 from tests.clustered import clustered, clustered_queries
 from tests.index_files import make_shards

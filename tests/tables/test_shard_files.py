@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recsys_spark.kernels.ivf_pq import search
 
 from recsys_spark.errors import DamagedError
+from recsys_spark.kernels.ivf_pq import search
 from recsys_spark.tables.shard_files import open_shard
 from tests.index_files import make_shards, unit_vectors
 
