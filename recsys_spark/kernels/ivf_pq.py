@@ -186,10 +186,8 @@ def augment(vectors: np.ndarray, longest: float) -> np.ndarray:
             f"{norms.max(initial=0.0):g}; give the norm of the longest of all"
         )
     rest = np.sqrt(np.maximum(0.0, 1 - (norms / longest) ** 2))
-    units = np.zeros((len(vectors), augmented_length(vectors.shape[1])), np.float32)
-    units[:, : vectors.shape[1]] = vectors / longest
-    units[:, vectors.shape[1]] = rest
-    return units
+    more = augmented_length(vectors.shape[1]) - vectors.shape[1] - 1
+    return np.column_stack([vectors / longest, rest, *[np.zeros(len(vectors))] * more]).astype(np.float32)
 
 
 def augment_queries(queries: np.ndarray) -> np.ndarray:
