@@ -67,9 +67,10 @@ def measure_recall(
     whose products are computed.  Every shard is opened as a reader opens it.
     Raises DamagedError for a shard that is not what the manifest says.
     """
-    tasks = spark.createDataFrame([(row["shard"],) for row in rows], "shard int")
+    # By their place: a shard that the hash left empty has no row.
+    tasks = spark.createDataFrame([(place,) for place in range(len(rows))], "row int")
     sent = spark.sparkContext.broadcast((list(rows), list(parts), users))
-    answers = tasks.repartitionById(len(rows), F.col("shard")).mapInArrow(_answer(sent, rerank, root), _ANSWERS)
+    answers = tasks.repartitionById(len(rows), F.col("row")).mapInArrow(_answer(sent, rerank, root), _ANSWERS)
     n_chunks = -(-len(users) // _CHUNK)
     met = answers.repartitionById(n_chunks * len(parts), F.col("part") * n_chunks + F.col("chunk"))
     found = met.mapInArrow(_count_hits, _HITS).groupBy("part", "nprobe", "k")
@@ -103,10 +104,10 @@ def _answer(sent: Any, rerank_factor: int, root: Path) -> "_Task":
 
         set_threads(1)
         for batch in batches:
-            for number in batch["shard"].to_pylist():
+            for at in batch["row"].to_pylist():
                 rows, parts, users = sent.value
-                place = next(at for at, part in enumerate(parts) if number in part.shards)
-                shard = open_shard(root, rows[number])
+                place = next(place for place, part in enumerate(parts) if rows[at]["shard"] in part.shards)
+                shard = open_shard(root, rows[at])
                 yield _records(place, EXACT, KS[-1], _exact(shard, users, parts[place].n_shards))
                 for nprobe in ladder(parts[place].choice.nlist):
                     for k, lists in _found(shard, users, nprobe, parts[place].n_shards, rerank_factor):

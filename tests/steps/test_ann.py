@@ -112,3 +112,21 @@ def test_run_again_gives_the_same_rows(spark: SparkSession, make_config: Any) ->
     context = _context(spark, make_config)
     tables = {name: frame.repartition(3) for name, frame in _tables(spark).items()}
     assert _run(tables, context) == _run(_tables(spark), replace(context, figures={}))
+
+
+def test_run_with_more_shards_than_items_leaves_out_the_empty_ones(spark: SparkSession, make_config: Any) -> None:
+    tables = _tables(spark)
+    few = tables["item_embeddings"].where("item_idx >= 20 and item_idx < 26")
+    context = _context(spark, make_config, 'ann.factory="Flat"', "ann.items_per_shard=1", "ann.min_recall=1.0")
+    rows = _run(tables | {"item_embeddings": few}, context)
+    assert sum(row["ntotal"] for row in rows) == 6
+    assert len(rows) < 6 == rows[0]["n_shards"]  # the hash has left at least one empty
+    assert {row["recall_at_100"] for row in rows} == {1.0}
+
+
+def test_run_of_one_item_and_one_user_is_an_index(spark: SparkSession, make_config: Any) -> None:
+    tables = _tables(spark)
+    one = tables | {"item_embeddings": tables["item_embeddings"].where("item_idx = 3")}
+    one["user_embeddings"] = one["user_embeddings"].where("user_idx = 0")
+    (row,) = _run(one, _context(spark, make_config, 'ann.factory=""'))
+    assert (row["ntotal"], row["factory"], row["nprobe"], row["min_item_idx"]) == (1, "Flat", 1, 3)
