@@ -21,7 +21,7 @@ from recsys_spark.arguments import check_ids, check_k
 from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.item_factors import Scored
 from recsys_spark.kernels.index_choice import share_of_k
-from recsys_spark.kernels.ivf_pq import augment_queries, search, set_threads
+from recsys_spark.kernels.ivf_pq import padded, search, set_threads
 from recsys_spark.tables.shard_files import Shard, open_shard
 
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
@@ -36,7 +36,9 @@ class AnnIndex:
     def __init__(self, shards: Sequence[Shard], ids: pa.Array, threads: int) -> None:
         self._shards = tuple(shards)
         self._ids = ids
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(shards) > 1 else None
+        self._pool = None
+        if threads > 1 and len(shards) > 1:
+            self._pool = ThreadPoolExecutor(threads, initializer=set_threads, initargs=(1,))
         self._dim = shards[0].vectors.shape[1]
         set_threads(1)
 
@@ -71,7 +73,7 @@ class AnnIndex:
         )
 
     def related(self, item_id: str, k: int = 50) -> tuple[Scored, ...]:
-        """The `k` items whose embeddings are nearest to that of an item of the open shards; () for any other."""
+        """The `k` best items by their product with the embedding of an item of the open shards; () for any other."""
         check_ids("related", [item_id])
         idx = self._places.get(item_id)
         for shard in self._shards:
@@ -120,12 +122,14 @@ def open_shards(
     manifest: rows of `ann_shards`.  items: item_id and item_idx of all items.  model_version: of the bundle's model.
     """
     rows = {row["shard"]: row for row in manifest.to_pylist()}
+    if part is not None:
+        rows = _of_part(rows, part)
     if not rows:
         raise ArgumentError(
             "open_index: expected a run with embeddings, got one without an index; put two_tower into [sources] "
             "enabled and run the date"
         )
-    wanted = _wanted(rows, shards, part)
+    wanted = _wanted(rows, shards)
     for number in wanted:
         if rows[number]["model_version"] != model_version:
             raise DamagedError(
@@ -142,18 +146,22 @@ def open_shards(
     return AnnIndex(opened, ids, threads)
 
 
-def _wanted(rows: Mapping[int, Mapping[str, Any]], shards: Sequence[int] | None, part: str | None) -> list[int]:
+def _of_part(rows: Mapping[int, dict[str, Any]], part: str) -> dict[int, dict[str, Any]]:
+    found = {number: row for number, row in rows.items() if row["part"] == part}
+    if rows and not found:
+        known = sorted({row["part"] for row in rows.values() if row["part"] is not None})
+        raise ArgumentError(f"open_index: expected one of the parts {known[:20]}, got {part!r}; correct it")
+    return found
+
+
+def _wanted(rows: Mapping[int, Mapping[str, Any]], shards: Sequence[int] | None) -> list[int]:
     """Numbers of the shards that were asked for, ascending."""
-    if part is not None and shards is None:
-        shards = [number for number, row in rows.items() if row["part"] == part]
-        if not shards:
-            known = sorted({row["part"] for row in rows.values() if row["part"] is not None})
-            raise ArgumentError(f"open_index: expected one of the parts {known[:20]}, got {part!r}; correct it")
     wanted = sorted(set(rows if shards is None else shards))
     unknown = [number for number in wanted if number not in rows]
     if unknown or not wanted:
         raise ArgumentError(
-            f"open_index: expected shards from 0 to {max(rows)}, got {unknown or 'none'}; they are in ann_shards"
+            f"open_index: expected some of the shards {min(rows)} to {max(rows)}, got {unknown or 'none'}; they are in "
+            "ann_shards"
         )
     return wanted
 
@@ -162,12 +170,13 @@ def _search_shard(shard: Shard, query: np.ndarray, k: int, hidden: np.ndarray) -
     """item_idx and exact products of the best of a shard, (n,) each, in no order; at most k."""
     row = shard.row
     wanted = share_of_k(row["rerank"] * k, row["n_shards"]) + share_of_k(len(hidden), row["n_shards"])
-    queries = query[None] if row["d"] == len(query) else augment_queries(query[None])
+    queries = query[None] if row["d"] == len(query) else padded(query[None])
     _, found = search(shard.index, queries, min(wanted, len(shard.ids)), row["nprobe"])
     ids = found[0][found[0] >= 0]
     if len(hidden):
         ids = ids[~np.isin(ids, hidden)]
-    scores = shard.vectors[np.searchsorted(shard.ids, ids)] @ query
+    # In one order for every item, whoever else is found with it, so that equal items tie; and in one thread.
+    scores = np.einsum("nd,d->n", shard.vectors[np.searchsorted(shard.ids, ids)], query)
     if len(ids) > k:
         best = np.argpartition(-scores, k - 1)[:k]
         ids, scores = ids[best], scores[best]

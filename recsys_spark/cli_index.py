@@ -30,8 +30,8 @@ def verify(profile: ProfileOption = "local", file: FileOption = None, sets: SetO
     opened = open_index(bundle, mapped=True)
     seconds = time.perf_counter() - started
     console = Console(json_logs=False)
-    show_index(bundle, config, console)
     console.say(
         f"run {bundle.run_id}: {len(opened.shards)} shards with {opened.n_items:,} items are whole, checked in "
         f"{seconds:.1f} s"
     )
+    show_index(bundle, config, console)

@@ -110,7 +110,7 @@ class Ann(Section):
     items_per_shard: PositiveInt
     partition_by: str
     rerank: PositiveInt
-    recall_users: PositiveInt
+    recall_users: Annotated[int, Field(ge=1, le=10_000)]
     min_recall: Ratio
     train_threads: PositiveInt
     search: Literal["exact", "ann", "auto"]

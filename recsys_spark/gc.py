@@ -16,7 +16,7 @@ from recsys_spark.tables.blobs import drop_blobs, named_blobs
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.tables.ledger import create_tables, read_rows
 from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch
 
 
@@ -37,6 +37,7 @@ def collect(config: Config, now: datetime) -> Collected:
     on.
     """
     root = config.root
+    create_tables(root, declared_tables().values())  # the warehouse may be older than one of them
     kept = runs_to_keep(config, now)
     run_tables = [table for table in declared_tables().values() if table.family in ("bundle", "work")]
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}

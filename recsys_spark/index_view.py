@@ -10,6 +10,7 @@ from rich.table import Table
 
 from recsys_spark.config import Config
 from recsys_spark.console import Console
+from recsys_spark.errors import KernelError
 from recsys_spark.kernels.index_choice import choose_index
 from recsys_spark.reader import Bundle
 from recsys_spark.tables.ledger import steps_of
@@ -18,7 +19,7 @@ from recsys_spark.tables.ledger import steps_of
 def show_index(bundle: Bundle, config: Config, console: Console) -> None:
     """Prints the manifest, the reasons of the largest part's form, and the recall that the build measured.
 
-    config: the settings of the run, from which the reasons follow.
+    config: the settings; reasons are printed if the form of the index follows from them.
     """
     rows = bundle.read_table("ann_shards").sort_by("shard").to_pylist()
     console.rich.print(shards_table(rows))
@@ -30,9 +31,19 @@ def show_index(bundle: Bundle, config: Config, console: Console) -> None:
     total, most = sum(by_part.values()), max(by_part.values())
     settings = config.ann
     memory_bytes = settings.memory_bytes * most // total
-    for reason in choose_index(most, rows[0]["d"], memory_bytes, settings.factory).reasons:
+    for reason in _reasons(most, rows[0], memory_bytes, settings.factory):
         console.say(reason)
-    console.rich.print(ladder_table(steps_of(config.root, bundle.run_id)["ann"]["figures"], rows[0]["nprobe"]))
+    served = rows[0]["nprobe"] if len(by_part) == 1 else None  # parts have one each
+    console.rich.print(ladder_table(steps_of(config.root, bundle.run_id)["ann"]["figures"], served))
+
+
+def _reasons(n: int, row: dict[str, Any], memory_bytes: int, factory: str) -> tuple[str, ...]:
+    """Why the index has its form; none if the settings are no longer those of the run."""
+    try:
+        choice = choose_index(n, row["d"], memory_bytes, factory)
+    except KernelError:
+        return ()
+    return choice.reasons if choice.factory == row["factory"] else ()
 
 
 def shards_table(rows: list[dict[str, Any]]) -> Table:
@@ -51,7 +62,7 @@ def shards_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def ladder_table(figures: dict[str, float], served: int) -> Table:
+def ladder_table(figures: dict[str, float], served: int | None) -> Table:
     """Recall by nprobe of the worst part, as the step measured it; the row that is served is marked."""
     found: dict[int, dict[int, float]] = {}
     for name, value in figures.items():

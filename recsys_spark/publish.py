@@ -85,7 +85,7 @@ def rollback_to(config: Config, run_id: str) -> int:
             )
         for file in stored.files:
             stored.checked_path(file)
-    check_run_blobs(root, run_id)
+    check_run_blobs(root, run_id, {table["name"] for table in tables})
     fields = _fields(config, run, rows[-1].publish_seq) | {"kind": "rollback", "tables": tables}
     _append(root, seal_row(fields), version)
     return rows[-1].publish_seq + 1

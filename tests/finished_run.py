@@ -16,7 +16,7 @@ def stage_and_audit(
     tables: rows in place of those of tests/warehouse.py; without them the run has no model and no index.
     """
     run, _ = find_or_open_run(config, day)
-    rows = make_rows(run.run_id, user_ids, {}) | {"two_tower_models": []} | tables
+    rows = make_rows(run.run_id, user_ids, {}) | {"two_tower_models": [], "ann_shards": []} | tables
     stage_rows(config.root, run.run_id, rows)
     step = {"run_id": run.run_id, "started_at": datetime.now(UTC), "seconds": 1.0}
     written = {

@@ -7,9 +7,9 @@ import faiss
 import numpy as np
 
 from recsys_spark.kernels.index_choice import choose_index
-from recsys_spark.kernels.ivf_pq import add, index_facts, train_index, write_index
+from recsys_spark.kernels.ivf_pq import add, index_facts, load_index, train_index, write_index
 from recsys_spark.tables.blobs import NewBlob
-from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX, index_of
+from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
 
 MODEL = "e" * 64
 
@@ -29,7 +29,7 @@ def make_shards(
     rows = []
     for shard in range(n_shards):
         ids = np.arange(shard, len(vectors), n_shards)
-        index = index_of(trained)
+        index = load_index(trained, len(trained))
         add(index, ids, vectors[ids])
         with NewBlob(root, INDEX_SUFFIX) as index_file, NewBlob(root, VECTORS_SUFFIX) as vectors_file:
             write_index(index, index_file.path)

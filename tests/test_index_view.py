@@ -11,7 +11,7 @@ from recsys_spark.reader import open_current
 from recsys_spark.tables.catalog import RUN_STEPS
 from recsys_spark.tables.ledger import append_rows
 from tests.test_ann_index import publish_index
-from tests.warehouse import GENERATED_AT, RUN_A, publish_bundle
+from tests.warehouse import GENERATED_AT, RUN_A
 
 FIGURES = {"recall_at_10_nprobe_1": 0.5, "recall_at_100_nprobe_1": 0.25, "recall_at_100_nprobe_8": 1.0, "nprobe": 8.0}
 FIGURES["recall_at_10_nprobe_8"] = 0.75
@@ -40,6 +40,6 @@ def test_show_index_prints_shards_reasons_and_recall(tmp_path: Path, capsys: pyt
 
 
 def test_show_index_of_a_run_without_one_is_an_empty_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    publish_bundle(tmp_path, RUN_A, ["u1"])
+    publish_index(tmp_path, n_shards=0)
     show_index(open_current(tmp_path), load_config(sets=(f"storage.root={tmp_path}",)), Console(json_logs=False))
     assert "nprobe" in capsys.readouterr().out

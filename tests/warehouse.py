@@ -72,6 +72,19 @@ def make_factors() -> list[dict[str, Any]]:
     ]
 
 
+def make_shard_row() -> dict[str, Any]:
+    """A row of `ann_shards` whose files nobody opens; tests/index_files.py makes real ones."""
+    files = {"rel_path": f"blobs/{MODEL}.faiss", "vectors_rel_path": f"blobs/{MODEL}.f32"}
+    texts = {
+        "sha256": MODEL,
+        "vectors_sha256": MODEL,
+        "metric": "inner_product",
+        "factory": "Flat",
+        "faiss_version": "1",
+    }
+    return files | texts | {"shard": 0, "n_shards": 1, "ntotal": 1, "model_version": MODEL}
+
+
 def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None]) -> dict[str, list[dict[str, Any]]]:
     """Rows of every bundle table: lists for `user_ids`, features for these and for the users in `segments`."""
     item_ids = [f"i{rank}" for rank in range(1, 21)]
@@ -95,7 +108,7 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
             {"item_id": one, "item_idx": at, "vector": [0.0, 1.0], "norm": 1.0, "model_version": MODEL, "shown": True}
             for at, one in enumerate(sorted(item_ids))
         ],
-        "ann_shards": [],
+        "ann_shards": [make_shard_row()],
         "candidates": [
             {"user_id": one, "variant": "main", "items": make_items(run, one), "generated_at": GENERATED_AT}
             for one in sorted(user_ids)

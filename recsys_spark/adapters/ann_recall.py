@@ -147,9 +147,9 @@ def _found(shard: Any, users: np.ndarray, nprobe: int, n_shards: int, factor: in
 
 def as_queries(users: np.ndarray, d: int) -> np.ndarray:
     """Users' embeddings as an index of vectors of length d takes them."""
-    from recsys_spark.kernels.ivf_pq import augment_queries
+    from recsys_spark.kernels.ivf_pq import padded
 
-    return users if users.shape[1] == d else augment_queries(users)
+    return users if users.shape[1] == d else padded(users)
 
 
 def _records(part: int, nprobe: int, k: int, lists: Ranked) -> pa.RecordBatch:

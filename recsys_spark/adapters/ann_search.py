@@ -18,16 +18,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.ann_recall import as_queries
-from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
+from recsys_spark.adapters.csr import even_starts, read_array
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, fit_items, hidden_rows, search_users
-from recsys_spark.adapters.vectors import cut_vectors
+from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, fit_items, read_block, search_users, user_blocks
 from recsys_spark.config import Config
 from recsys_spark.kernels.csr import Csr, entries_of
 from recsys_spark.kernels.ranked import Ranked, joined, merged
 
 _TASKS_PER_CORE = 2
 _USERS_PER_BLOCK = 2_000  # a record of 0.5 MB and more at 64 numbers; its answers of all shards are held at once
+
+_WORK_BYTES = 64 << 20  # for candidates that are in no list yet
+_CANDIDATE_BYTES = 36  # id and score as found, then sorted, looked up and compared
 
 _SCATTERED = "block int, users binary, vectors binary, indptr binary, items binary"
 _ANSWERED = "block int, users binary, lengths binary, items binary, scores binary"
@@ -79,14 +81,7 @@ def search_shards(
     n_blocks = len(starts) - 1
     # Several tasks for a shard where there are fewer shards than cores to keep busy.
     n_groups = max(1, -(-spark.sparkContext.defaultParallelism * _TASKS_PER_CORE // len(rows)))
-    vectors = cut_vectors(users, "user_idx", starts).withColumn("cols", F.lit(None).cast("binary"))
-    pairs = cut_pairs(hidden, "user_idx", "item_idx", {}, starts).select(
-        "block",
-        F.col("user_idx").alias("rows"),
-        F.lit(None).cast("binary").alias("vectors"),
-        F.col("item_idx").alias("cols"),
-    )
-    blocks = vectors.unionByName(pairs).repartitionById(n_blocks, F.col("block")).mapInArrow(_join, _SCATTERED)
+    blocks = user_blocks(users, hidden, starts).mapInArrow(_join, _SCATTERED)
     scattered = blocks.withColumn("shard", F.explode(F.sequence(F.lit(0), F.lit(len(rows) - 1))))
     task = F.col("shard") * n_groups + F.col("block") % n_groups
     sent = spark.sparkContext.broadcast(rows)
@@ -98,24 +93,10 @@ def search_shards(
 
 def _join(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One record of a block: its users with a vector, ascending, and what they are not shown, as sparse rows."""
-    block, known, rows, cols = -1, [], [], []
-    for batch in batches:
-        for at in range(batch.num_rows):
-            block = batch["block"][at].as_py()
-            if batch["vectors"][at].is_valid:
-                vectors = read_array(batch["vectors"], at, "float32")
-                users = read_array(batch["rows"], at, "int32")
-                known.append((users, vectors.reshape(len(users), -1)))
-            else:
-                rows.append(read_array(batch["rows"], at, "int32"))
-                cols.append(read_array(batch["cols"], at, "int32"))
-    if not known:
-        return
-    users = np.concatenate([chunk[0] for chunk in known])
-    order = np.argsort(users)
-    users, vectors = users[order], np.concatenate([chunk[1] for chunk in known])[order]
-    hidden = hidden_rows(users, rows, cols, 0)
-    yield _record(block, {"users": users, "vectors": vectors, "indptr": hidden.indptr, "items": hidden.indices})
+    found = read_block(batches, 0)
+    if found is not None:
+        hidden = {"indptr": found.hidden.indptr, "items": found.hidden.indices}
+        yield _record(found.block, {"users": found.users, "vectors": found.vectors, **hidden})
 
 
 def _record(block: int, arrays: Mapping[str, np.ndarray]) -> pa.RecordBatch:
@@ -160,13 +141,15 @@ def search_shard(shard: Any, users: np.ndarray, hidden: Csr, k: int) -> Ranked:
     # By how many items are hidden from a user, to powers of 2: nobody waits for one who has had everything.
     classes = np.ceil(np.log2(np.maximum(hidden.lengths, 1))).astype(int)
     for one in np.unique(classes):
-        at = np.flatnonzero(classes == one)
-        most = share_of_k(2 ** int(one), row["n_shards"])
-        _, ids = search(shard.index, queries[at], min(wanted + most, row["ntotal"]), row["nprobe"])
-        indptr, entries = entries_of(hidden.indptr, at)
-        of_class = Csr(indptr, hidden.indices[entries], np.empty(0, np.float32), hidden.n_cols)
-        parts.append(rerank(users[at], ids, shard.ids, shard.vectors, of_class, kept))
-        places.append(at)
+        of_class = np.flatnonzero(classes == one)
+        most = min(wanted + share_of_k(2 ** int(one), row["n_shards"]), row["ntotal"])
+        step = max(1, _WORK_BYTES // (most * _CANDIDATE_BYTES))
+        for at in (of_class[first : first + step] for first in range(0, len(of_class), step)):
+            _, ids = search(shard.index, queries[at], most, row["nprobe"])
+            indptr, entries = entries_of(hidden.indptr, at)
+            left_out = Csr(indptr, hidden.indices[entries], np.empty(0, np.float32), hidden.n_cols)
+            parts.append(rerank(users[at], ids, shard.ids, shard.vectors, left_out, kept))
+            places.append(at)
     lists = joined(parts)
     indptr, entries = entries_of(lists.indptr, np.argsort(np.concatenate(places)))
     return Ranked(indptr, lists.indices[entries], lists.scores[entries])

@@ -22,13 +22,14 @@ from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.fit_settings import Ann
-from recsys_spark.kernels.index_choice import IndexChoice, choose_index
+from recsys_spark.kernels.index_choice import IndexChoice, choose_index, indexed_length
 from recsys_spark.tables.blobs import Blob, NewBlob
 
 MAX_PARTS = 1000  # each is trained by itself and has a file at least
 
 _ADD_BYTES = 8 << 20  # of vectors that are added at once: a fixed number of rows, or codes could depend on the batches
 _SAMPLED_SHARE = 1.2  # drawn by hash: a fifth more, so that there are enough
+_LEAST_DRAWN = 16  # for an index that learns nothing, which is told the length of a vector by one
 _DRAW = 1 << 30
 
 _CATALOGUE_COLUMNS = ("category", "brand")
@@ -80,13 +81,19 @@ def fit_parts(items: DataFrame, d: int, settings: Ann) -> list[Part]:
     """The parts in the order of their values, none first.  items: part.  d: length of an indexed vector.
 
     The memory is shared out by the number of items.
-    Raises ConfigError for more than MAX_PARTS, KernelError if [ann] factory does not fit a part.
+    Raises ConfigError for more than MAX_PARTS or an attribute that no item has, KernelError if [ann] factory does not
+    fit a part.
     """
     rows: Any = items.groupBy("part").count().limit(MAX_PARTS + 1).collect()
     if len(rows) > MAX_PARTS:
         raise ConfigError(
             f"[ann] partition_by: expected an attribute with at most {MAX_PARTS} values, {settings.partition_by!r} has "
             "more; choose another, or leave it empty"
+        )
+    if rows and settings.partition_by and all(row["part"] is None for row in rows):
+        raise ConfigError(
+            "[ann] partition_by: expected category, brand or an attribute that items have, got "
+            f"{settings.partition_by!r}, which none has; correct it, or leave it empty"
         )
     total = sum(row["count"] for row in rows)
     parts: list[Part] = []
@@ -107,18 +114,20 @@ def train_parts(
     """The empty trained index of every part by its place, each trained in a task on a sample drawn by seed and item.
 
     items: as `indexed_items` gives them.  longest: length of the longest vector where lengths differ (they are indexed
-    as `kernels.ivf_pq.augment` says), None where all are 1.  n_threads: of a task.
+    as `kernels.ivf_pq.augment` says), None where all are 1.  n_threads: of the task, where there is one part.
     """
     places = _places(items, parts)
-    share = _by_place({at: part.choice.n_train * _SAMPLED_SHARE / part.n for at, part in enumerate(parts)})
+    wanted = {at: _SAMPLED_SHARE * max(part.choice.n_train, _LEAST_DRAWN) for at, part in enumerate(parts)}
+    share = _by_place({at: wanted[at] / part.n for at, part in enumerate(parts)})
     draw = F.pmod(F.xxhash64("item_id", F.lit(seed)), F.lit(_DRAW))
-    few = _by_place({at: part.n <= part.choice.n_train * _SAMPLED_SHARE or part.choice.n_train == 0
-                     for at, part in enumerate(parts)})  # fmt: skip
+    few = _by_place({at: part.n <= wanted[at] for at, part in enumerate(parts)})
     drawn = places.withColumn("draw", draw).where(few | (F.col("draw") < share * _DRAW))
     placed = drawn.select("place", "draw", "item_idx", "vector").repartitionById(len(parts), F.col("place"))
     choices = [part.choice for part in parts]
     trained = placed.sortWithinPartitions("draw", "item_idx").mapInArrow(
-        _train(choices, longest, seed, n_threads), "place int, index binary"
+        # Several parts train at once, each on one core.
+        _train(choices, longest, seed, n_threads if len(parts) == 1 else 1),
+        "place int, index binary",
     )
     return {row["place"]: bytes(row["index"]) for row in trained.collect()}
 
@@ -127,17 +136,20 @@ def _train(choices: Sequence[IndexChoice], longest: float | None, seed: int, n_t
     def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import train_index
 
-        place, taken, n_taken = -1, [], 0
+        place, sample, n_taken = -1, np.empty((0, 0), np.float32), 0
         for batch in batches:
             if not batch.num_rows:
                 continue
             place = batch["place"][0].as_py()
-            wanted = max(1, choices[place].n_train) - n_taken
-            if wanted > 0:
-                taken.append(_indexable(matrix_of(batch["vector"].slice(0, wanted)), longest))
-                n_taken += len(taken[-1])
-        if taken:
-            index = train_index(np.concatenate(taken), choices[place], seed, n_threads)
+            if not len(sample):  # held once: it is what a task of a large index has most of
+                width = _indexable(matrix_of(batch["vector"].slice(0, 1)), longest).shape[1]
+                sample = np.empty((max(1, choices[place].n_train), width), np.float32)
+            vectors = matrix_of(batch["vector"].slice(0, len(sample) - n_taken))
+            if len(vectors):
+                sample[n_taken : n_taken + len(vectors)] = _indexable(vectors, longest)
+                n_taken += len(vectors)
+        if n_taken:
+            index = train_index(sample[:n_taken], choices[place], seed, n_threads)
             yield pa.RecordBatch.from_pydict({"place": pa.array([place], pa.int32()), "index": [index]})
 
     return train
@@ -163,8 +175,8 @@ def fill_shards(
 
 def _fill(sent: Any, longest: float | None, root: Path) -> "_Task":
     def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from recsys_spark.kernels.ivf_pq import add, set_threads, write_index
-        from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX, index_of
+        from recsys_spark.kernels.ivf_pq import add, load_index, set_threads, write_index
+        from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
 
         set_threads(1)
         index, number, first, last = None, -1, -1, -1
@@ -172,7 +184,8 @@ def _fill(sent: Any, longest: float | None, root: Path) -> "_Task":
             with vectors_file.path.open("wb") as out:
                 for place, shard, ids, vectors in _blocks(batches):
                     if index is None:
-                        index, number, first = index_of(sent.value[place]), shard, int(ids[0])
+                        trained = sent.value[place]
+                        index, number, first = load_index(trained, len(trained)), shard, int(ids[0])
                     add(index, ids, _indexable(vectors, longest))
                     out.write(np.ascontiguousarray(vectors).data)
                     last = int(ids[-1])
@@ -240,10 +253,12 @@ def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, int, np.nd
 
 
 def _indexable(vectors: np.ndarray, longest: float | None) -> np.ndarray:
-    """The vectors as they are indexed, float32 (n, d)."""
-    from recsys_spark.kernels.ivf_pq import augment
+    """The vectors as they are indexed, float32 (n, indexed_length(dim, ...))."""
+    from recsys_spark.kernels.ivf_pq import augment, padded
 
-    return vectors if longest is None else augment(vectors, longest)
+    if longest is not None:
+        return augment(vectors, longest)
+    return vectors if indexed_length(vectors.shape[1], True) == vectors.shape[1] else padded(vectors)
 
 
 def _places(items: DataFrame, parts: Sequence[Part]) -> DataFrame:

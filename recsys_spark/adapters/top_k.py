@@ -9,7 +9,7 @@ chunks together.  The items are sent to every worker, at most MAX_VECTOR_BYTES o
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from recsys_spark.adapters.blend import is_hidden
 from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.adapters.vectors import cut_vectors, matrix_of, read_chunk
+from recsys_spark.adapters.vectors import cut_vectors, matrix_of
 from recsys_spark.config import Candidates
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.top_k import Items, damped, search_items, top_k
@@ -69,7 +69,15 @@ def search_users(users: DataFrame, hidden: DataFrame, n_users: int, items: Items
     per_block = max(1, _BLOCK_BYTES // 2 // (k * _LIST_BYTES + size * 12))
     busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_users // _USERS_PER_BLOCK)
     starts = even_starts(n_users, max(1, busy, -(-n_users // per_block)))
-    n_blocks = len(starts) - 1
+    sent = spark.sparkContext.broadcast(items)
+    return user_blocks(users, hidden, starts).mapInArrow(_search(sent, source, k), USER_LISTS)
+
+
+def user_blocks(users: DataFrame, hidden: DataFrame, starts: np.ndarray) -> DataFrame:
+    """Chunks of users' vectors and of what they are not shown, block by block, for `read_block`.
+
+    users, hidden: as for `search_users`.  starts: where each block of users begins, and the end of the last.
+    """
     vectors = cut_vectors(users, "user_idx", starts).withColumn("cols", F.lit(None).cast("binary"))
     pairs = cut_pairs(hidden, "user_idx", "item_idx", {}, starts).select(
         "block",
@@ -77,29 +85,44 @@ def search_users(users: DataFrame, hidden: DataFrame, n_users: int, items: Items
         F.lit(None).cast("binary").alias("vectors"),
         F.col("item_idx").alias("cols"),
     )
-    sent = spark.sparkContext.broadcast(items)
-    placed = vectors.unionByName(pairs).repartitionById(n_blocks, F.col("block"))
-    return placed.mapInArrow(_search(sent, source, k), USER_LISTS)
+    return vectors.unionByName(pairs).repartitionById(len(starts) - 1, F.col("block"))
+
+
+class UserBlock(NamedTuple):
+    """The users of a block with a vector, ascending, int32 (n,); their vectors, float32 (n, f); their hidden items."""
+
+    block: int
+    users: np.ndarray
+    vectors: np.ndarray
+    hidden: Csr
+
+
+def read_block(batches: Iterator[pa.RecordBatch], n_items: int) -> UserBlock | None:
+    """The block whose chunks a task of `user_blocks` is given; None if none of its users has a vector."""
+    block, known, rows, cols = -1, [], [], []
+    for batch in batches:
+        for at in range(batch.num_rows):
+            block = batch["block"][at].as_py()
+            users = read_array(batch["rows"], at, "int32")
+            if batch["vectors"][at].is_valid:
+                known.append((users, read_array(batch["vectors"], at, "float32").reshape(len(users), -1)))
+            else:
+                rows.append(users)
+                cols.append(read_array(batch["cols"], at, "int32"))
+    if not known:
+        return None
+    users = np.concatenate([chunk[0] for chunk in known])
+    order = np.argsort(users)
+    vectors = np.concatenate([chunk[1] for chunk in known])[order]
+    return UserBlock(block, users[order], vectors, hidden_rows(users[order], rows, cols, n_items))
 
 
 def _search(sent: Any, source: str, k: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items: Items = sent.value
-        size, known, rows, cols = items.vectors.shape[1], [], [], []
-        for batch in batches:
-            for at in range(batch.num_rows):
-                if batch["vectors"][at].is_valid:
-                    known.append(read_chunk(batch, at, size))
-                else:
-                    rows.append(read_array(batch["rows"], at, "int32"))
-                    cols.append(read_array(batch["cols"], at, "int32"))
-        if known:
-            users = np.concatenate([chunk[0] for chunk in known])
-            order = np.argsort(users)
-            queries = np.concatenate([chunk[1] for chunk in known])[order]
-            del known
-            hidden = hidden_rows(users[order], rows, cols, len(items.places))
-            yield user_lists(source, users[order], top_k(queries, items, k, hidden, _SCORES_BYTES))
+        found = read_block(batches, len(items.places))
+        if found is not None:
+            yield user_lists(source, found.users, top_k(found.vectors, items, k, found.hidden, _SCORES_BYTES))
 
     return search
 

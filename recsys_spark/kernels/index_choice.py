@@ -109,6 +109,11 @@ def ladder(nlist: int) -> tuple[int, ...]:
     return tuple(sorted(powers | {top}))
 
 
+def indexed_length(d: int, normalized: bool) -> int:
+    """Length at which vectors of d numbers are indexed; normalized: all have length 1, no direction is added."""
+    return d if normalized and d % _AUGMENTED_MULTIPLE == 0 else augmented_length(d)
+
+
 def augmented_length(d: int) -> int:
     """Length of a vector of d numbers with the direction that `ivf_pq.augment` adds, filled up: codes divide it."""
     return -(-(d + 1) // _AUGMENTED_MULTIPLE) * _AUGMENTED_MULTIPLE

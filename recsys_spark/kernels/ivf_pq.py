@@ -4,8 +4,8 @@ Owns: every call of FAISS, the bytes of an index, and the reduction of inner pro
 that train, fill and search shards, and by the reader, which maps them.
 
 FAISS has no checksum: of files with one bit flipped it loads one in five and gives other neighbours.  So whoever loads
-or maps an index has checked its SHA-256 before; "it loads" proves nothing.  Its limits for loading and its number of
-threads are those of the process.
+or maps an index has checked its SHA-256 before; "it loads" proves nothing.  Its limits for loading are those of the
+process, its number of threads that of the calling thread.
 
 Letters: n vectors or queries, d their length, k neighbours of each.
 """
@@ -53,7 +53,7 @@ class IndexFacts:
 
 
 def set_threads(n: int) -> None:
-    """Threads that FAISS uses in this process from now on: the cores of the task, which are one in a Spark worker."""
+    """Threads that FAISS uses when this thread calls it: the cores of the task, which are one in a Spark worker."""
     faiss.omp_set_num_threads(n)
 
 
@@ -173,7 +173,7 @@ def stored_ids(index: faiss.Index) -> np.ndarray:
 
 
 def augment(vectors: np.ndarray, longest: float) -> np.ndarray:
-    """Unit vectors, float32 (n, augmented_length(d)), whose cosine with `augment_queries` orders as the inner product.
+    """Unit vectors, float32 (n, augmented_length(d)), whose cosine with `padded` orders as the inner product.
 
     They are [x / longest, sqrt(1 - |x|^2 / longest^2), 0, ...].  longest: norm of the longest vector of all shards.
     Raises KernelError if it is not above 0 or a vector is longer.  Source: Bachrach et al. 2014; Neyshabur and Srebro
@@ -190,8 +190,8 @@ def augment(vectors: np.ndarray, longest: float) -> np.ndarray:
     return np.column_stack([vectors / longest, rest, *[np.zeros(len(vectors))] * more]).astype(np.float32)
 
 
-def augment_queries(queries: np.ndarray) -> np.ndarray:
-    """Queries for augmented vectors, float32 (n, augmented_length(d)): the added directions say nothing, and are 0."""
+def padded(queries: np.ndarray) -> np.ndarray:
+    """Vectors with zeros behind, float32 (n, augmented_length(d)): so are queries for augmented vectors made."""
     more = augmented_length(queries.shape[1]) - queries.shape[1]
     return np.pad(np.asarray(queries, np.float32), ((0, 0), (0, more)))
 

@@ -21,7 +21,7 @@ from recsys_spark.adapters.ann_recall import (
 )
 from recsys_spark.adapters.ivf_pq import Part, fill_shards, fit_parts, indexed_items, train_parts
 from recsys_spark.errors import GateRefused
-from recsys_spark.kernels.index_choice import augmented_length
+from recsys_spark.kernels.index_choice import indexed_length
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import ANN_SHARDS
 from recsys_spark.tables.spark import spark_schema
@@ -40,7 +40,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     schema = spark_schema(ANN_SHARDS, without=("run_id",))
     items = indexed_items(inputs["item_embeddings"], inputs["items"], settings.partition_by)
     longest = _longest(inputs["item_embeddings"], context)
-    parts = fit_parts(items, dim if longest is None else augmented_length(dim), settings)
+    parts = fit_parts(items, indexed_length(dim, longest is None), settings)
     if not parts:
         return {"ann_shards": context.spark.createDataFrame([], schema)}
     for part in parts:
@@ -85,7 +85,7 @@ def _served(place: int, part: Part, measured: Sequence[Recall], context: Context
         "n_shards": part.n_shards,
         "factory": part.choice.factory,
         "nprobe": nprobe,
-        "recall_at_100": recall.get((nprobe, GATED_K), 1.0),
+        "recall_at_100": recall.get((nprobe, GATED_K)),
     }
 
 

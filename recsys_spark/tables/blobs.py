@@ -6,7 +6,7 @@ that put weights and index shards there, by whoever loads them, and by `gc`, whi
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import file_digest, sha256
@@ -200,9 +200,14 @@ def named_blobs(root: Path) -> set[str]:
     return named
 
 
-def check_run_blobs(root: Path, run_id: str) -> None:
-    """Raises DamagedError unless every blob that a run's rows name is what was stored."""
+def check_run_blobs(root: Path, run_id: str, tables: Collection[str]) -> None:
+    """Raises DamagedError unless every blob that a run's rows in `tables` name is what was stored.
+
+    tables: names of those of the bundle, which may be older than one that names blobs.
+    """
     for name, columns in BLOB_COLUMNS.items():
+        if name not in tables:
+            continue
         run = list_run(Path(table_path(root, name)), name, run_id, None)
         for file in run.files:
             with run.reading(file, "a Parquet file") as path:

@@ -399,7 +399,11 @@ ANN_SHARDS = run_table(
         Column("nprobe", "int", "lists to search: the fewest whose recall reached [ann] min_recall"),
         Column("rerank", "int", "items per wanted item whose products are computed exactly"),
         Column(
-            "recall_at_100", "double", "recall of the exact best 100 of the part at nprobe", check="recall_at_100 >= 0"
+            "recall_at_100",
+            "double",
+            "recall of the exact best 100 of the part at nprobe; null: no users to measure with",
+            "0 to 1",
+            nullable=True,
         ),
         Column("faiss_version", "string", "version of FAISS that wrote it"),
         _MODEL_VERSION,

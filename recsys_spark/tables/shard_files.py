@@ -22,10 +22,6 @@ from recsys_spark.tables.blobs import check_blob, read_blob
 INDEX_SUFFIX = ".faiss"
 VECTORS_SUFFIX = ".f32"
 
-# Loaded, an index takes little more than its file; a damaged one that asks for more is refused.
-_MOST_EXPANSION = 2
-_LEAST_BYTES = 64 << 20
-
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
 
 
@@ -43,11 +39,6 @@ class Shard:
     vectors: np.ndarray
 
 
-def index_of(data: bytes) -> faiss.Index:
-    """The index in bytes whose hash was checked; DamagedError if they hold none, or ask for far more memory."""
-    return load_index(data, max(_LEAST_BYTES, _MOST_EXPANSION * len(data)))
-
-
 def open_shard(root: Path, row: Mapping[str, Any], mapped: bool = False) -> Shard:
     """The shard of one row of `ann_shards`, both files hashed from end to end.
 
@@ -61,7 +52,7 @@ def open_shard(root: Path, row: Mapping[str, Any], mapped: bool = False) -> Shar
         if mapped:
             index = map_index(check_blob(root, row["rel_path"], row["sha256"], row["n_bytes"]))
         else:
-            index = index_of(read_blob(root, row["rel_path"], row["sha256"]))
+            index = load_index(read_blob(root, row["rel_path"], row["sha256"]), row["n_bytes"])
     except DamagedError as err:
         raise DamagedError(f"{where}: {err}") from err
     ids = stored_ids(index)

@@ -83,7 +83,7 @@ def test_fill_shards_gives_the_same_bytes_from_other_partitions_and_a_second_tim
     assert len(list((root / "blobs").iterdir())) == n_files  # the files have their content's names
 
 
-def test_fill_shards_adds_so_many_rows_at_once_whatever_comes(
+def test_fill_shards_keeps_every_vector_however_few_come_at_once(
     spark: SparkSession, tmp_path: Path, built: tuple[Path, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ivf_pq, "_ADD_BYTES", 64 * 4 * DIM)
@@ -115,7 +115,7 @@ def test_items_of_other_lengths_are_indexed_with_a_further_direction(spark: Spar
     np.testing.assert_array_equal(shard.vectors, vectors[shard.ids])  # those that products are made of stay as they are
 
 
-def test_train_parts_draws_no_more_than_it_needs(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_parts_depends_on_the_seed_and_not_on_partitions(spark: SparkSession) -> None:
     items = whole(items_of(spark))
     (part,) = fit_parts(items, DIM, settings_of())
     few = Part(None, N, 0, 1, part.choice.__class__(**vars(part.choice) | {"n_train": 100}))
@@ -131,6 +131,11 @@ def test_fit_parts_of_no_item_are_none(spark: SparkSession) -> None:
 def test_fit_parts_refuses_a_factory_that_does_not_fit(spark: SparkSession) -> None:
     with pytest.raises(KernelError, match=r"^\[ann\] part None of 400 items: "):
         fit_parts(whole(items_of(spark)), DIM, settings_of(factory="IVF1024,Flat"))
+
+
+def test_fit_parts_refuses_an_attribute_that_no_item_has(spark: SparkSession) -> None:
+    with pytest.raises(ConfigError, match=r"partition_by: expected .* got 'markt', which none has"):
+        fit_parts(whole(items_of(spark)), DIM, settings_of(partition_by="markt"))
 
 
 def test_fit_parts_refuses_too_many_parts(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,8 @@ def test_first_day_skips_relative_gates_and_says_which(tmp_path: Path, run: Call
     gates = ("embeddings_unusable", "embeddings_of_other_size", "embedding_norms")
     of_towers = {f"{kind}_{gate}" for kind in ("user", "item") for gate in gates}
     skipped = {gate for gate, outcome in outcomes.items() if outcome == "skipped"}
-    assert skipped == {"volume", "embedding_drift"} | of_towers
+    of_index = {"shards_damaged", "shards_of_other_model", "shards_items"}
+    assert skipped == {"volume", "embedding_drift"} | of_towers | of_index
     assert outcomes["coverage"] == "passed"
 
 

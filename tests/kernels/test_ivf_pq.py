@@ -15,11 +15,11 @@ from recsys_spark.kernels.ivf_pq import (
     IndexFacts,
     add,
     augment,
-    augment_queries,
     index_facts,
     load_index,
     map_index,
     pack_index,
+    padded,
     search,
     stored_ids,
     train_index,
@@ -325,7 +325,7 @@ def test_augment_keeps_the_order_of_the_inner_product() -> None:
     vectors, queries = als_like()
     units = augment(vectors, longest_of(vectors))
     np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1, atol=1e-6)  # float32
-    np.testing.assert_array_equal(exact(augment_queries(queries), units, 20), exact(queries, vectors, 20))
+    np.testing.assert_array_equal(exact(padded(queries), units, 20), exact(queries, vectors, 20))
 
 
 def test_augment_says_what_the_paper_does() -> None:
@@ -333,7 +333,7 @@ def test_augment_says_what_the_paper_does() -> None:
     np.testing.assert_allclose(units[:, :3], [[3 / 5, 0, 4 / 5], [0, 0, 1], [0, -1, 0]], rtol=1e-6)
     assert units.shape == (3, 8)
     assert not units[:, 3:].any()
-    assert augment_queries(np.array([[2, 3]], np.float32)).tolist() == [[2, 3, 0, 0, 0, 0, 0, 0]]
+    assert padded(np.array([[2, 3]], np.float32)).tolist() == [[2, 3, 0, 0, 0, 0, 0, 0]]
 
 
 def test_augmented_vectors_are_found_as_well_as_raw_ones() -> None:
@@ -342,7 +342,7 @@ def test_augmented_vectors_are_found_as_well_as_raw_ones() -> None:
     raw, augmented = filled("IVF32,Flat", vectors), filled("IVF32,Flat", augment(vectors, longest_of(vectors)))
     for nprobe in (2, 4, 8):
         of_raw = recall(search(raw, queries, 10, nprobe)[1], expected)
-        of_augmented = recall(search(augmented, augment_queries(queries), 10, nprobe)[1], expected)
+        of_augmented = recall(search(augmented, padded(queries), 10, nprobe)[1], expected)
         assert of_augmented >= of_raw - 0.05
     assert of_augmented > 0.9
 

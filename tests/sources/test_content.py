@@ -11,7 +11,9 @@ from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.sources import check_params, content
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
+from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.index_files import make_shards, unit_vectors
 
 NEW, OLD = {"created_at": before(days=3)}, {"created_at": before(days=900)}
 CATALOGUE: dict[str, dict[str, Any]] = {
@@ -152,3 +154,26 @@ def test_generate_by_towers_follows_the_directions_of_item_embeddings(spark: Spa
     assert list(ann) == ["gong", "kettle"]
     assert ann == pytest.approx({"gong": 1.0, "kettle": 0.6}, abs=1e-6)
     assert dict(lists[users["fay"]]) == pytest.approx({"gong": 1.0 + 0.0, "kettle": 0.6 + 0.8}, abs=1e-6)
+
+
+def test_generate_by_towers_gives_the_same_lists_by_the_index(spark: SparkSession, make_config) -> None:
+    found = {}
+    for search in ("exact", "ann"):
+        towers = ('sources.enabled=["content"]', "sources.content.by=towers", f"ann.search={search}")
+        config = make_config(TYPES_SET, *towers, *UNDECAYED)
+        context = make_context(spark, config)
+        inputs = {"events": make_events(spark, LOG), "items": make_items(spark, CATALOGUE)}
+        tables = run_steps(inputs | {"users": make_users(spark, {})}, context)
+        n_items = tables["item_index"].count()
+        vectors = unit_vectors(n_items, 2)
+        rows = [(idx, vector.tolist(), 1.0, True) for idx, vector in enumerate(vectors)]
+        schema = "item_idx int, vector array<float>, norm float, shown boolean"
+        tables["item_embeddings"] = spark.createDataFrame(rows, schema)
+        manifest = spark_schema(TABLES["ann_shards"], without=("run_id",))
+        shards = make_shards(config.root, vectors, 2, "Flat")
+        shards = [tuple(row[name] for name in manifest.names) for row in shards]
+        tables["ann_shards"] = spark.createDataFrame(shards, manifest)
+        lists = content.generate(tables, check_params(config)["content"], context).collect()
+        found[search] = {row.user_idx: [(one.item_idx, one.score) for one in row["items"]] for row in lists}
+    assert found["ann"] == found["exact"]
+    assert found["ann"]

@@ -15,6 +15,7 @@ from recsys_spark.steps import als, item_cf
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.tables.spark import spark_schema
 from tests.engagement import (
     TYPES_SET,
     Event,
@@ -58,6 +59,7 @@ def _inputs(spark: SparkSession, config, events: DataFrame) -> tuple[dict[str, D
     needed = {table for name in config.sources.enabled for table in load(name).READS}
     for module, outputs in ((item_cf, {"item_neighbors"}), (als, {"user_factors", "item_factors"})):
         tables |= module.run(tables, context) if needed & outputs else {}
+    tables["ann_shards"] = spark.createDataFrame([], spark_schema(TABLES["ann_shards"], without=("run_id",)))
     for kind in ("user", "item"):
         tables |= {f"{kind}_embeddings": _embeddings(tables[f"{kind}_index"], kind)}
     return tables, context

@@ -1,12 +1,16 @@
 """The source `two_tower` follows the embeddings of the run, of items that nobody has had too."""
 
+import numpy as np
+import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.sources import check_params, two_tower
 from recsys_spark.steps import index, interactions
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
+from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users
+from tests.index_files import make_shards
 
 # The last of them may not be shown; nobody has had the third.
 VECTORS = {"a": ([1.0, 0.0], True), "b": ([0.6, 0.8], True), "new": ([0.8, 0.6], True), "old": ([1.0, 0.0], False)}
@@ -25,6 +29,11 @@ def _lists(spark: SparkSession, make_config, *sets: str) -> dict[str, list[str]]
     rows = [(ids[name], *vector) for name, vector in VECTORS.items()]
     tables["item_embeddings"] = spark.createDataFrame(rows, "item_idx int, vector array<float>, shown boolean")
     rows = [(idx, [1.0, 0.0]) for idx in people.values()]
+    # The index holds what may be shown, which here are the first three.
+    shown = np.array([VECTORS[name][0] for name in sorted(VECTORS) if VECTORS[name][1]], np.float32)
+    shards = make_shards(config.root, shown, 2, "Flat")
+    schema = spark_schema(TABLES["ann_shards"], without=("run_id",))
+    tables["ann_shards"] = spark.createDataFrame([tuple(row[name] for name in schema.names) for row in shards], schema)
     tables["user_embeddings"] = spark.createDataFrame(rows, "user_idx int, vector array<float>")
     frame = two_tower.generate(
         {name: tables[name] for name in two_tower.READS}, check_params(config)["two_tower"], context
@@ -36,8 +45,9 @@ def _lists(spark: SparkSession, make_config, *sets: str) -> dict[str, list[str]]
     return {user: by_user[idx] for user, idx in people.items()}
 
 
-def test_generate_ranks_by_product_without_what_a_user_had(spark: SparkSession, make_config) -> None:
-    lists = _lists(spark, make_config)
+@pytest.mark.parametrize("search", ["exact", "ann"])
+def test_generate_ranks_by_product_without_what_a_user_had(spark: SparkSession, make_config, search: str) -> None:
+    lists = _lists(spark, make_config, f"ann.search={search}")
     assert lists == {"ann": ["new", "b"], "bob": ["a", "new"], "cold": ["a", "new", "b"]}
 
 
