@@ -14,7 +14,8 @@ recall     What the step itself measures, at every nprobe, after the re-rank; an
 retrieval  All users' best 200 by the step's own adapter, and by the exact blocked search with all items in each worker
            (of a part of the users; its time is proportional to them); and what part of the exact lists is found.
 query      One query for 500 items through the reader, on one thread, with merge and exact re-rank: p50 and p99.
-autofaiss  With --autofaiss, the Python of an environment that has it: its build over the same vectors, and recall@10.
+autofaiss  With --autofaiss, the Python of an environment that has it (2.18 works with faiss-cpu 1.8.0 and pyarrow below
+           20, not with ours): its build over the same vectors, and recall@10.
 memory     With --memory instead: the peak of a worker that fills one shard with all items, beside what it needs.
 
 The last line is JSON.
