@@ -157,26 +157,26 @@ def test_generate_by_towers_follows_the_directions_of_item_embeddings(spark: Spa
 
 
 def test_generate_by_towers_gives_the_same_lists_by_the_index(spark: SparkSession, make_config) -> None:
+    towers = ('sources.enabled=["content"]', "sources.content.by=towers", *UNDECAYED)
+    config = make_config(TYPES_SET, *towers)
+    inputs = {"events": make_events(spark, LOG), "items": make_items(spark, CATALOGUE), "users": make_users(spark, {})}
+    tables = {name: frame.persist() for name, frame in run_steps(inputs, make_context(spark, config)).items()}
+    vectors = unit_vectors(tables["item_index"].count(), 2)
+    rows = [(idx, vector.tolist(), 1.0, True) for idx, vector in enumerate(vectors)]
+    schema = "item_idx int, vector array<float>, norm float, shown boolean"
+    tables["item_embeddings"] = spark.createDataFrame(rows, schema)
+    manifest = spark_schema(TABLES["ann_shards"], without=("run_id",))
+    shards = make_shards(config.root, vectors, 2, "Flat")
+    tables["ann_shards"] = spark.createDataFrame(
+        [tuple(row[name] for name in manifest.names) for row in shards], manifest
+    )
     found = {}
     for search in ("exact", "ann"):
-        towers = ('sources.enabled=["content"]', "sources.content.by=towers", f"ann.search={search}")
-        config = make_config(TYPES_SET, *towers, *UNDECAYED)
-        context = make_context(spark, config)
-        inputs = {"events": make_events(spark, LOG), "items": make_items(spark, CATALOGUE)}
-        tables = run_steps(inputs | {"users": make_users(spark, {})}, context)
-        n_items = tables["item_index"].count()
-        vectors = unit_vectors(n_items, 2)
-        rows = [(idx, vector.tolist(), 1.0, True) for idx, vector in enumerate(vectors)]
-        schema = "item_idx int, vector array<float>, norm float, shown boolean"
-        tables["item_embeddings"] = spark.createDataFrame(rows, schema)
-        manifest = spark_schema(TABLES["ann_shards"], without=("run_id",))
-        shards = make_shards(config.root, vectors, 2, "Flat")
-        shards = [tuple(row[name] for name in manifest.names) for row in shards]
-        tables["ann_shards"] = spark.createDataFrame(shards, manifest)
+        context = make_context(spark, make_config(TYPES_SET, *towers, f"ann.search={search}"))
         lists = content.generate(tables, check_params(config)["content"], context).collect()
-        found[search] = {row.user_idx: [(one.item_idx, one.score) for one in row["items"]] for row in lists}
+        found[search] = {row.user_idx: {one.item_idx: one.score for one in row["items"]} for row in lists}
     assert found["ann"]
     assert found["ann"].keys() == found["exact"].keys()
     for user, entries in found["exact"].items():
         # Exact search makes units of the embeddings, the index takes them as they are: units but for rounding.
-        assert dict(found["ann"][user]) == pytest.approx(dict(entries), abs=1e-6)
+        assert found["ann"][user] == pytest.approx(entries, abs=1e-6)

@@ -1,5 +1,6 @@
 """The step writes a manifest that holds every item that may be shown, or refuses what finds too little."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -75,10 +76,11 @@ def test_run_refuses_an_index_that_finds_too_little_with_all_that_was_measured(
     spark: SparkSession, make_config: Any
 ) -> None:
     context = _context(spark, make_config, "ann.min_recall=1.0", "ann.rerank=1", "ann.items_per_shard=999")
-    with pytest.raises(GateRefused, match=r"part all of 299 items, IVF8,PQ4x4: expected a recall@100 of at least 1.0"):
+    with pytest.raises(GateRefused) as refused:
         ann.run(_tables(spark), context)
-    with pytest.raises(GateRefused, match=r"nprobe 1: recall@10 .*\nnprobe 2: .*\nnprobe 4: .*\nnprobe 8: recall@10"):
-        ann.run(_tables(spark), context)
+    said = str(refused.value)
+    assert "part all of 299 items, IVF8,PQ4x4: expected a recall@100 of at least 1.0" in said
+    assert re.search(r"nprobe 1: recall@10 .*\nnprobe 2: .*\nnprobe 4: .*\nnprobe 8: recall@10", said)
 
 
 def test_run_makes_an_index_for_every_part(spark: SparkSession, make_config: Any) -> None:
