@@ -130,7 +130,7 @@ def test_run_day_resumes_where_the_ledger_ends_and_a_step_where_its_scratch_does
     assert list(shop.root.glob(f"_scratch/{run_id}/als/half-*.json"))
     report = run_day(spark, changed, DAY)
     assert (report.run_id, report.outcome) == (run_id, "published")
-    assert list(report.seconds) == ["als", "two_tower", "embed", "retrieve", "blend", "audit", "publish"]
+    assert list(report.seconds) == ["als", "two_tower", "embed", "ann", "retrieve", "blend", "audit", "publish"]
     assert len({run["run_id"] for run in latest_runs(shop.root) if run["run_id"] == report.run_id}) == 1
     figures = steps_of(shop.root, run_id)["als"]["figures"]
     assert figures["n_resumed"] == 2 * figures["n_iterations"] + 1  # and users at the end
