@@ -144,10 +144,11 @@ def _train(choices: Sequence[IndexChoice], longest: float | None, seed: int, n_t
             if not len(sample):  # held once: it is what a task of a large index has most of
                 width = _indexable(matrix_of(batch["vector"].slice(0, 1)), longest).shape[1]
                 sample = np.empty((max(1, choices[place].n_train), width), np.float32)
-            vectors = matrix_of(batch["vector"].slice(0, len(sample) - n_taken))
-            if len(vectors):
-                sample[n_taken : n_taken + len(vectors)] = _indexable(vectors, longest)
-                n_taken += len(vectors)
+            n_more = min(batch.num_rows, len(sample) - n_taken)
+            if n_more:
+                vectors = matrix_of(batch["vector"].slice(0, n_more))
+                sample[n_taken : n_taken + n_more] = _indexable(vectors, longest)
+                n_taken += n_more
         if n_taken:
             index = train_index(sample[:n_taken], choices[place], seed, n_threads)
             yield pa.RecordBatch.from_pydict({"place": pa.array([place], pa.int32()), "index": [index]})
