@@ -136,3 +136,24 @@ def test_start_from_leaves_a_temperature_that_is_not_learnt_as_it_is_set(learn: 
     model = _model(temperature=0.2, learn=learn)
     model.start_from(_model(temperature=0.5).arrays())
     assert float(model.log_scale.detach().exp()) == pytest.approx(1 / temperature, rel=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch sees no GPU: its parity with the CPU is not tested here"
+)
+def test_two_tower_on_a_gpu_gives_embeddings_and_gradients_of_the_cpu() -> None:
+    found = {}
+    for name in ("cpu", "cuda"):
+        device = torch.device(name)
+        model = _model().to(device)
+        begin = torch.arange(5, device=device)
+        pooled = Pooled(begin + 3, torch.ones(5, device=device), begin)
+        who, items, scale = model(as_rows(users(5).encoded, device), as_rows(catalogue(), device), None, pooled)
+        torch.logsumexp(who @ items.T * scale, 1).sum().backward()
+        gradients = {one: value.grad.cpu() for one, value in model.named_parameters() if value.grad is not None}
+        found[name] = {"users": who.detach().cpu(), "items": items.detach().cpu(), **gradients}
+    assert found["cpu"].keys() == found["cuda"].keys()
+    for name, expected in found["cpu"].items():
+        # Sums of float32 in another order.
+        torch.testing.assert_close(found["cuda"][name], expected, rtol=1e-4, atol=1e-5, msg=name)
