@@ -3,7 +3,7 @@
 Owns: that check over the cluster.  Called by the gates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.errors import DamagedError
 
 
@@ -26,7 +27,7 @@ def shard_faults(shards: DataFrame, root: Path) -> list[str]:
     return sorted(row["fault"] for row in found.collect())
 
 
-def _open(sent: Any, root: Path) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _open(sent: Any, root: Path) -> Batches:
     def open_each(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.tables.shard_files import open_shard
 

@@ -7,7 +7,7 @@ them, with the scores computed anew.  Answers of all shards meet per chunk of us
 for k items.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.ivf_pq import Part
 from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.kernels.index_choice import ladder
@@ -97,7 +98,7 @@ def recall_table(measured: Sequence[Recall], part: int) -> str:
     return "\n".join(lines)
 
 
-def _answer(sent: Any, rerank_factor: int, root: Path) -> "_Task":
+def _answer(sent: Any, rerank_factor: int, root: Path) -> Batches:
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import set_threads
         from recsys_spark.tables.shard_files import open_shard
@@ -114,9 +115,6 @@ def _answer(sent: Any, rerank_factor: int, root: Path) -> "_Task":
                         yield _records(place, nprobe, k, lists)
 
     return answer
-
-
-_Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def _exact(shard: Any, users: np.ndarray, n_shards: int) -> Ranked:

@@ -8,7 +8,7 @@ by exact products; items are spread over shards by hash, so that a shard's answe
 a user is not shown is left out inside the shard: one more candidate is looked at for each such item.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.ann_recall import as_queries
+from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.csr import even_starts, read_array
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, fit_items, read_block, search_users, user_blocks
@@ -34,8 +35,6 @@ _CANDIDATE_BYTES = 36  # id and score as found, then sorted, looked up and compa
 _SCATTERED = "block int, users binary, vectors binary, indptr binary, items binary"
 _ANSWERED = "block int, users binary, lengths binary, items binary, scores binary"
 _ENTRIES = (("items", "int32"), ("scores", "float32"))
-
-_Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def search_embeddings(
@@ -106,7 +105,7 @@ def _record(block: int, arrays: Mapping[str, np.ndarray]) -> pa.RecordBatch:
     )
 
 
-def _search(sent: Any, k: int, root: Path) -> _Task:
+def _search(sent: Any, k: int, root: Path) -> Batches:
     def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import set_threads
         from recsys_spark.tables.shard_files import open_shard
@@ -155,7 +154,7 @@ def search_shard(shard: Any, users: np.ndarray, hidden: Csr, k: int) -> Ranked:
     return Ranked(indptr, lists.indices[entries], lists.scores[entries])
 
 
-def _gather(source: str, k: int) -> _Task:
+def _gather(source: str, k: int) -> Batches:
     def gather(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         users, parts = np.empty(0, np.int32), []
         for batch in batches:

@@ -8,7 +8,7 @@ worker, and a task fills one shard from rows that stream by in the order of item
 however often, and from whatever partitions, it is filled; the last bits of a code may differ between processors.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.failpoint import failpoint
@@ -132,7 +133,7 @@ def train_parts(
     return {row["place"]: bytes(row["index"]) for row in trained.collect()}
 
 
-def _train(choices: Sequence[IndexChoice], longest: float | None, seed: int, n_threads: int) -> "_Task":
+def _train(choices: Sequence[IndexChoice], longest: float | None, seed: int, n_threads: int) -> Batches:
     def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import train_index
 
@@ -174,7 +175,7 @@ def fill_shards(
     return sorted((row.asDict() for row in filled.collect()), key=lambda row: row["shard"])
 
 
-def _fill(sent: Any, longest: float | None, root: Path) -> "_Task":
+def _fill(sent: Any, longest: float | None, root: Path) -> Batches:
     def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import add, load_index, set_threads, write_index
         from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
@@ -224,8 +225,6 @@ def _described(index: Any, file: Blob, vectors_file: Blob) -> dict[str, Any]:
         "faiss_version": faiss.__version__,
     }
 
-
-_Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 _ARROW = {"int": pa.int32(), "long": pa.int64(), "string": pa.string()}
 _COLUMNS = (column.split(" ") for column in _FILLED.split(", "))
