@@ -45,7 +45,8 @@ def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
 def recall_at_k(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
     """Share of each user's targets that stand in the first k of the list, float64 (n_users,), 0 to 1.
 
-    lists: best first, no item twice in a row, -1 for an item without an index.  targets: in any order, not empty.
+    lists: best first, no item twice in a row, -1 for an item without an index.  targets: in any order, not empty, -1
+    for one that no list can hold: it counts among the user's targets and is never hit.
     Raises KernelError if the rows do not pair up, a list repeats an item or a user has no target.
     """
     hits = _hits(lists, targets, k)
@@ -80,14 +81,14 @@ def _hits(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
             f"metrics targets: expected at least one target per user, got none in row"
             f" {int(np.argmin(targets.lengths))}; leave users without targets out"
         )
-    # Row and item in one integer: a target can never be -1, so an unknown item never hits.
+    # Row and item in one integer; two unknown items are not the same item, so -1 never hits.
     stride = int(max(lists.values.max(initial=-1), targets.values.max(initial=-1))) + 2
     cells = lists.rows * stride + lists.values + 1  # (n_values,)
     known = cells[lists.values >= 0]
     if len(np.unique(known)) != len(known):
         raise KernelError("metrics lists: expected no item twice in one list, got a repeated item; remove repetitions")
     wanted = targets.rows * stride + targets.values + 1
-    hits: np.ndarray = np.isin(cells, wanted) & (_positions(lists) < k)
+    hits: np.ndarray = np.isin(cells, wanted) & (lists.values >= 0) & (_positions(lists) < k)
     return hits
 
 

@@ -69,6 +69,11 @@ def test_metrics_never_hit_an_item_without_an_index() -> None:
     assert recall_at_k(lists, targets, 5).tolist() == [0.0, 0.0]
 
 
+def test_metrics_never_hit_a_target_without_an_index() -> None:
+    # Two unknown items are not the same item; the unknown target still counts among the two to be found.
+    assert recall_at_k(ragged([[-1, 3]]), ragged([[-1, 3]]), 5).tolist() == [1 / 2]
+
+
 @pytest.mark.parametrize(
     ("lists", "targets", "message"),
     [
