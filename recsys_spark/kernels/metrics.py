@@ -1,7 +1,8 @@
 """Ranking metrics over ragged lists of dense item indices, one value per user.
 
-Owns: the arithmetic of recall and ndcg.  Called by `holdout`.  A mean over the returned values weighs every user the
-same (macro); nothing here pools users.  Letters: u user (row), k list length.
+Owns: the arithmetic of hits and of what is made from them.  Called by `holdout` and the towers' search.  A mean over
+the returned values weighs every user the same (macro); nothing here pools users.  `match` finds the hits once; its
+result then gives every metric at every k in time that grows with the hits.  Letters: u user (row), k list length.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
+
+# A grade is a small number by design (five levels in the source); 2^64 is far within what sums of float64 can hold.
+MAX_RELEVANCE = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,100 @@ class Ragged:
         """Row of every value, int64 (n_values,)."""
         return np.repeat(np.arange(self.n_rows), self.lengths)
 
+    @property
+    def positions(self) -> np.ndarray:
+        """Place of every value in its row from 0, int64 (n_values,)."""
+        positions: np.ndarray = np.arange(len(self.values)) - np.repeat(self.indptr[:-1], self.lengths)
+        return positions
+
+    def where(self, kept: np.ndarray) -> "Ragged":
+        """The same rows with only the values where `kept`, bool (n_values,), is true."""
+        lengths = np.bincount(self.rows[kept], minlength=self.n_rows)  # (n_rows,)
+        return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), self.values[kept])
+
+    def head(self, k: int) -> "Ragged":
+        """The first k values of every row.  Raises KernelError if k < 1."""
+        check_k(k)
+        return self.where(self.positions < k)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The hits of every user's list, by user and then by position, and the metrics that they make.
+
+    rows, positions: user of every hit and its place in the list from 0.  places: where in `targets.values` the hit
+    stands.  All int64 (n_hits,).  Every metric is float64 (n_users,), 0 to 1, and raises KernelError if k < 1.
+    """
+
+    targets: Ragged
+    rows: np.ndarray
+    positions: np.ndarray
+    places: np.ndarray
+
+    def recall_at_k(self, k: int) -> np.ndarray:
+        """Share of each user's targets that stand in the first k of the list."""
+        recall: np.ndarray = self._sums(np.ones(len(self.rows)), k) / self.targets.lengths  # (n_users,)
+        return recall
+
+    def precision_at_k(self, k: int) -> np.ndarray:
+        """Hits in the first k divided by k, also for a list that is shorter than k."""
+        precision: np.ndarray = self._sums(np.ones(len(self.rows)), k) / k  # (n_users,)
+        return precision
+
+    def hit_at_k(self, k: int) -> np.ndarray:
+        """1 if any target stands in the first k, else 0."""
+        hit: np.ndarray = (self._sums(np.ones(len(self.rows)), k) > 0).astype(np.float64)  # (n_users,)
+        return hit
+
+    def average_precision_at_k(self, k: int) -> np.ndarray:
+        """Precision at the rank of every hit in the first k, summed and divided by min(n_targets, k)."""
+        summed = self._sums((self._earlier_hits() + 1) / (self.positions + 1), k)  # (n_users,)
+        average: np.ndarray = summed / np.minimum(self.targets.lengths, k)
+        return average
+
+    def reciprocal_rank_at_k(self, k: int) -> np.ndarray:
+        """1 / rank of the first hit, rank from 1; 0 if the first k hold no target."""
+        return self._sums((self._earlier_hits() == 0) / (self.positions + 1), k)
+
+    def ndcg_at_k(self, k: int) -> np.ndarray:
+        """Normalised discounted cumulative gain of the first k items; gain 1 for a target and 0 otherwise.
+
+        Discount 1 / log2(rank + 1) with rank from 1, divided by the gain of a list that has its min(k, n_targets)
+        targets first.  Source: Jarvelin, Kekalainen 2002, with binary relevance.
+        """
+        gained = self._sums(1 / np.log2(self.positions + 2), k)  # (n_users,)
+        best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])  # (k + 1,)
+        ndcg: np.ndarray = gained / best[np.minimum(self.targets.lengths, k)]
+        return ndcg
+
+    def graded_ndcg_at_k(self, k: int, relevance: np.ndarray) -> np.ndarray:
+        """As `ndcg_at_k` with gain 2^relevance - 1 for a target; equal to it if every relevance is 1.
+
+        relevance: of every value of `targets`, (n_targets,), above 0 and at most 64: what is not relevant is no target.
+        The best list has the targets of highest relevance first.  Raises KernelError for another relevance or a target
+        that a user has twice.  Source: Burges et al. 2005, "Learning to Rank using Gradient Descent".
+        """
+        _check_relevance(relevance, self.targets)
+        gains = np.expm1(relevance.astype(np.float64) * np.log(2))  # (n_targets,)
+        gained = self._sums(gains[self.places] / np.log2(self.positions + 2), k)  # (n_users,)
+        rows, positions = self.targets.rows, self.targets.positions
+        sorted_gains = gains[np.lexsort((-gains, rows))]  # rows stay where they are, the highest gain of each first
+        best_gains = np.where(positions < k, sorted_gains / np.log2(positions + 2), 0.0)
+        ndcg: np.ndarray = gained / np.bincount(rows, weights=best_gains, minlength=self.targets.n_rows)
+        return ndcg
+
+    def _earlier_hits(self) -> np.ndarray:
+        """Number of hits of the same user before each hit, int64 (n_hits,)."""
+        earlier: np.ndarray = np.arange(len(self.rows)) - np.searchsorted(self.rows, self.rows)
+        return earlier
+
+    def _sums(self, values: np.ndarray, k: int) -> np.ndarray:
+        """Sum of `values`, one per hit, over each user's hits in the first k, float64 (n_users,)."""
+        check_k(k)
+        weights = np.where(self.positions < k, values, 0.0)
+        sums: np.ndarray = np.bincount(self.rows, weights=weights, minlength=self.targets.n_rows).astype(np.float64)
+        return sums  # cast, since bincount of no hits is int64 even with weights
+
 
 def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
     """The rows laid end to end."""
@@ -42,63 +140,99 @@ def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
     return Ragged(indptr, values)
 
 
-def recall_at_k(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
-    """Share of each user's targets that stand in the first k of the list, float64 (n_users,), 0 to 1.
+def match(lists: Ragged, targets: Ragged) -> Match:
+    """The hits of every list, from which all metrics at all k are made.
 
-    lists: best first, no item twice in a row, -1 for an item without an index.  targets: in any order, not empty, -1
-    for one that no list can hold: it counts among the user's targets and is never hit.
+    lists: best first, no item twice in a row, -1 for an item without an index.  targets: in any order, not empty; a
+    target of -1 is never hit and counts among the user's targets.
     Raises KernelError if the rows do not pair up, a list repeats an item or a user has no target.
     """
-    hits = _hits(lists, targets, k)
-    recall: np.ndarray = _row_sums(hits, lists) / targets.lengths  # (n_users,)
-    return recall
-
-
-def ndcg_at_k(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
-    """Normalised discounted cumulative gain of each user's first k items, float64 (n_users,), 0 to 1.
-
-    Gain 1 for a target and 0 otherwise, discount 1 / log2(rank + 1) with rank from 1, divided by the gain of a list
-    that has its min(k, n_targets) targets first.  lists, targets, errors: as in `recall_at_k`.
-    Source: Jarvelin, Kekalainen 2002, with binary relevance.
-    """
-    hits = _hits(lists, targets, k)
-    positions = _positions(lists)  # (n_values,)
-    gained = _row_sums(hits / np.log2(positions + 2), lists)  # (n_users,)
-    best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])  # (k + 1,)
-    ndcg: np.ndarray = gained / best[np.minimum(targets.lengths, k)]
-    return ndcg
-
-
-def _hits(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
-    """True where a value of `lists` is in its first k and among the row's targets, bool (n_values,)."""
-    if lists.n_rows != targets.n_rows:
-        raise KernelError(
-            f"metrics lists: expected one list per row of targets, got {lists.n_rows} lists and {targets.n_rows} rows;"
-            " build both from the same users"
-        )
+    check_rows_pair(lists, targets)
     if (targets.lengths == 0).any():
         raise KernelError(
             f"metrics targets: expected at least one target per user, got none in row"
             f" {int(np.argmin(targets.lengths))}; leave users without targets out"
         )
-    # Row and item in one integer; two unknown items are not the same item, so -1 never hits.
-    stride = int(max(lists.values.max(initial=-1), targets.values.max(initial=-1))) + 2
-    cells = lists.rows * stride + lists.values + 1  # (n_values,)
-    known = cells[lists.values >= 0]
-    if len(np.unique(known)) != len(known):
+    check_no_repeats(lists)
+    places = find_in_rows(lists, targets)  # (n_values,)
+    hits = np.flatnonzero(places >= 0)  # (n_hits,)
+    return Match(targets, lists.rows[hits], lists.positions[hits], places[hits])
+
+
+def recall_at_k(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
+    """Share of each user's targets that stand in the first k of the list, float64 (n_users,), 0 to 1.
+
+    lists, targets, errors: as in `match`.
+    """
+    return match(lists, targets).recall_at_k(k)
+
+
+def ndcg_at_k(lists: Ragged, targets: Ragged, k: int) -> np.ndarray:
+    """Normalised discounted cumulative gain of each user's first k items, float64 (n_users,), 0 to 1.
+
+    Binary gain, as in `Match.ndcg_at_k`.  lists, targets, errors: as in `match`.
+    """
+    return match(lists, targets).ndcg_at_k(k)
+
+
+def find_in_rows(lists: Ragged, others: Ragged) -> np.ndarray:
+    """Place in `others.values` of every value of `lists`, looked for in the same row only, int64 (n_values,).
+
+    -1 where the row of `others` lacks the item or the item is unknown (-1): two unknown items are never the same.
+    """
+    if not (others.values >= 0).any():
+        return np.full(len(lists.values), -1)
+    # Row and item in one integer; only known items are packed, so none can be taken for one of the row before.
+    stride = int(max(lists.values.max(initial=0), others.values.max(initial=0))) + 1
+    known = np.flatnonzero(others.values >= 0)
+    cells = others.rows[known] * stride + others.values[known]  # (n_known,)
+    order = np.argsort(cells, kind="stable")
+    cells = cells[order]
+    wanted = lists.rows * stride + lists.values  # (n_values,)
+    at = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
+    found = (cells[at] == wanted) & (lists.values >= 0)
+    return np.where(found, known[order[at]], -1)
+
+
+def check_rows_pair(lists: Ragged, others: Ragged) -> None:
+    """Raises KernelError unless both have one row per user."""
+    if lists.n_rows != others.n_rows:
+        raise KernelError(
+            f"metrics lists: expected one list per row of what it is held against, got {lists.n_rows} lists and"
+            f" {others.n_rows} rows; build both from the same users"
+        )
+
+
+def check_no_repeats(lists: Ragged) -> None:
+    """Raises KernelError if a known item stands twice in one row."""
+    if _has_repeats(lists):
         raise KernelError("metrics lists: expected no item twice in one list, got a repeated item; remove repetitions")
-    wanted = targets.rows * stride + targets.values + 1
-    hits: np.ndarray = np.isin(cells, wanted) & (lists.values >= 0) & (_positions(lists) < k)
-    return hits
 
 
-def _positions(lists: Ragged) -> np.ndarray:
-    """Place of every value in its row from 0, int64 (n_values,)."""
-    positions: np.ndarray = np.arange(len(lists.values)) - np.repeat(lists.indptr[:-1], lists.lengths)
-    return positions
+def check_k(k: int) -> None:
+    """Raises KernelError unless k is a length that a list can be cut to."""
+    if k < 1:
+        raise KernelError(f"metrics k: expected an int >= 1, got {k}; set the number of places to judge")
 
 
-def _row_sums(values: np.ndarray, lists: Ragged) -> np.ndarray:
-    """Sum of `values` over every row of `lists`, 0 for an empty one, float64 (n_rows,)."""
-    sums: np.ndarray = np.bincount(lists.rows, weights=values, minlength=lists.n_rows)
-    return sums
+def _has_repeats(lists: Ragged) -> bool:
+    known = lists.values >= 0
+    stride = int(lists.values.max(initial=0)) + 1
+    cells = np.sort(lists.rows[known] * stride + lists.values[known])
+    return bool((cells[1:] == cells[:-1]).any())
+
+
+def _check_relevance(relevance: np.ndarray, targets: Ragged) -> None:
+    if relevance.shape != targets.values.shape:
+        raise KernelError(
+            f"metrics relevance: expected one value per target, {targets.values.shape}, got {relevance.shape}; lay it"
+            " out as the values of the targets"
+        )
+    valid = (relevance > 0) & (relevance <= MAX_RELEVANCE)
+    if not valid.all():
+        raise KernelError(
+            f"metrics relevance: expected values above 0 and at most {MAX_RELEVANCE}, got"
+            f" {relevance[~valid][0]}; grade the targets and leave out those without relevance"
+        )
+    if _has_repeats(targets):
+        raise KernelError("metrics targets: expected no target twice in one row, got a repeated item; keep its highest")
