@@ -1,4 +1,4 @@
-"""One Spark session for a whole test run; a warehouse and settings for each test."""
+"""One Spark session for each process of a test run; a warehouse and settings for each test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +11,18 @@ from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.tables.ledger import create_tables
 
-# The faster compiler alone shortens short jobs by a third; two attempts of a task, so that retries can be tested.
-# Its own code cache of 48 MiB is full after two minutes of Spark, and then nothing is compiled any more.
+# Two attempts of a task, so that retries can be tested.
 TEST_SETTINGS = {
     "spark.master": "local[2,2]",
     # A test's frames are small: each adaptive stage is a job of its own, a fifth of the time of a small day.
     "spark.sql.adaptive.enabled": "false",
     # Sorts spill early, so that what depends on rows staying in order in memory is found.
     "spark.shuffle.spill.numElementsForceSpillThreshold": "2000",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
+    # Nearly every query is seen once: to compile it takes longer than to interpret it (a third of a small day).  What
+    # runs in a process of its own, as the slow tests do, is compiled as it is for users.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.driver.extraJavaOptions": "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
 }
 
 
