@@ -16,7 +16,8 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend_arrow import Settings, Shared, Shown, blender, shared_lists
+from recsys_spark.adapters.blend_arrow import blender
+from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
 from recsys_spark.config import Candidates, Config

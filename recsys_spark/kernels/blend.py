@@ -19,7 +19,7 @@ from recsys_spark.kernels.metrics import Ragged
 
 # Fused scores are summed as integers of 2**-40: the sum does not depend on the order of the columns, so equal scores
 # are equal bits and ties really break by the smaller index.  Neighbours at rank 1000 still differ by 2**20 units.
-_UNITS = float(2**40)
+UNITS = float(2**40)
 
 _NO_ITEM = -1
 _PADDING = np.iinfo(np.int64).max
@@ -62,6 +62,24 @@ class Walked:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """All that columns propose to a block of users.
+
+    users: int64 (n_items,), ascending.  items: int32 (n_items,), ascending for each user.  Item j was proposed by
+    `lengths[j]` columns, which stand from `starts[j]` on in columns, ranks (from 1) and scores, (n_proposals,).
+    """
+
+    n_users: int
+    users: np.ndarray
+    items: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    columns: np.ndarray
+    ranks: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
 class Fused:
     """Top-K lists laid end to end, best first, and where each item came from.
 
@@ -92,7 +110,7 @@ def admit(lists: RankedLists, admissible: np.ndarray) -> RankedLists:
 def index_shared(lists: RankedLists) -> SharedLists:
     """`lists` made ready for `walk_shared`; raises KernelError if a list proposes an item twice."""
     lengths = np.diff(lists.indptr)
-    cells = _cells(np.repeat(np.arange(len(lengths)), lengths), lists.items)
+    cells = cells_of(np.repeat(np.arange(len(lengths)), lengths), lists.items)
     places = np.arange(len(cells)) - np.repeat(lists.indptr[:-1], lengths)
     order = np.argsort(cells)
     cells = cells[order]
@@ -131,8 +149,8 @@ def walk_own(own: RankedLists, excluded: Ragged, k: int) -> Walked:
     """
     lengths = np.diff(own.indptr)
     n_users = len(lengths)
-    cells = _cells(np.repeat(np.arange(n_users), lengths), own.items)
-    forbidden = _cells(excluded.rows, excluded.values)
+    cells = cells_of(np.repeat(np.arange(n_users), lengths), own.items)
+    forbidden = cells_of(excluded.rows, excluded.values)
     nearest = np.searchsorted(forbidden, cells)
     seen = np.append(forbidden, -1)[nearest] == cells
     kept = _keep(own, ~seen)
@@ -142,38 +160,60 @@ def walk_own(own: RankedLists, excluded: Ragged, k: int) -> Walked:
     return _gather(kept, flat, reached)
 
 
-def fuse_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int, k: int) -> Fused:
-    """The k best items of each user by the sum of weight / (rrf_k + rank) over the columns that propose them.
+def pool_lists(walked: Sequence[Walked], wanted: Sequence[bool]) -> Pool:
+    """Every item that a wanted column proposes to a user, once, by user and item.
 
-    walked: one column per list, all of one block of users; a column of weight 0 is left out.  Ties break by the
-    smaller item index.  Raises KernelError if a column proposes an item twice, or the weights are out of range.
+    walked: one column per list, all of one block of users.  Raises KernelError if a column proposes an item twice.
     """
     width = walked[0].items.shape[1]
     slot_bits = max(1, int(len(walked) * width - 1).bit_length())
-    points = _points(weights, rrf_k, width, slot_bits)  # (n_slots,)
     slots = np.hstack([column.items for column in walked]).astype(np.int64)  # (n_users, n_slots)
-    proposed = (slots >= 0) & np.repeat(np.asarray(weights) > 0, width)
+    proposed = (slots >= 0) & np.repeat(np.asarray(wanted, bool), width)
     keys = np.where(proposed, (slots << slot_bits) | np.arange(slots.shape[1]), _PADDING)
     keys.sort(axis=1)
     n_proposed = proposed.sum(axis=1)
     users = np.repeat(np.arange(len(keys)), n_proposed)  # (n_proposals,)
     flat = keys[np.arange(slots.shape[1]) < n_proposed[:, None]]
-    starts, totals = _sum_groups(users, flat, points, slot_bits, width)
-    chosen, indptr = _best(users[starts], totals, len(keys), k, slot_bits)
+    starts = _group_starts(users, flat, slot_bits, width)
     slot = flat & ((1 << slot_bits) - 1)
-    lengths = np.diff(starts, append=len(flat))[chosen]
+    scores = np.hstack([column.scores for column in walked])[users, slot]
+    lengths = np.diff(starts, append=len(flat))
+    items = (flat[starts] >> slot_bits).astype(np.int32)
+    return Pool(len(keys), users[starts], items, starts, lengths, slot // width, slot % width + 1, scores)
+
+
+def fuse_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int, k: int) -> Fused:
+    """The k best items of each user by the sum of weight / (rrf_k + rank) over the columns that propose them.
+
+    A column of weight 0 is left out.  Ties break by the smaller item index.  Raises KernelError if a column proposes an
+    item twice, or the weights are out of range.
+    """
+    width = walked[0].items.shape[1]
+    points = _points(weights, rrf_k, width)  # (n_columns, width)
+    pool = pool_lists(walked, [weight > 0 for weight in weights])
+    if not len(pool.items):
+        return fuse(pool, np.zeros(0, np.int64), k)
+    return fuse(pool, np.add.reduceat(points[pool.columns, pool.ranks - 1], pool.starts), k)
+
+
+def fuse(pool: Pool, totals: np.ndarray, k: int) -> Fused:
+    """The k items of each user with the highest totals, ties by the smaller item index.
+
+    totals: int64, of every pooled item, in units of 2**-40, not below 0.
+    """
+    chosen, indptr = _best(pool.users, totals, pool.n_users, k)
+    lengths = pool.lengths[chosen]
     source_indptr = np.concatenate([[0], np.cumsum(lengths)])
-    sources = np.repeat(starts[chosen] - source_indptr[:-1], lengths) + np.arange(source_indptr[-1])
-    all_scores = np.hstack([column.scores for column in walked])
+    sources = np.repeat(pool.starts[chosen] - source_indptr[:-1], lengths) + np.arange(source_indptr[-1])
     return Fused(
         indptr=indptr,
-        items=(flat[starts[chosen]] >> slot_bits).astype(np.int32),
+        items=pool.items[chosen],
         ranks=(np.arange(len(chosen)) - np.repeat(indptr[:-1], np.diff(indptr)) + 1).astype(np.int32),
-        scores=(totals[chosen] / _UNITS).astype(np.float32),
+        scores=(totals[chosen] / UNITS).astype(np.float32),
         source_indptr=source_indptr,
-        columns=(slot[sources] // width).astype(np.int32),
-        source_ranks=(slot[sources] % width + 1).astype(np.int32),
-        source_scores=all_scores[users[sources], slot[sources]],
+        columns=pool.columns[sources].astype(np.int32),
+        source_ranks=pool.ranks[sources].astype(np.int32),
+        source_scores=pool.scores[sources],
     )
 
 
@@ -183,7 +223,7 @@ _REPEATED = (
 )
 
 
-def _cells(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+def cells_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Row and item in one integer, int64, ordered by row, then item."""
     cells: np.ndarray = (rows.astype(np.int64) << _ITEM_BITS) | items
     return cells
@@ -205,42 +245,41 @@ def _gather(lists: RankedLists, flat: np.ndarray, reached: np.ndarray) -> Walked
 def _excluded_places(shared: SharedLists, list_of: np.ndarray, excluded: Ragged) -> tuple[np.ndarray, np.ndarray]:
     """(user, place in the user's list) of every excluded item that the user's list holds; both int64."""
     users = excluded.rows
-    wanted = _cells(list_of[users], excluded.values)  # negative for a user without a list: never found
+    wanted = cells_of(list_of[users], excluded.values)  # negative for a user without a list: never found
     found = np.searchsorted(shared.cells, wanted)
     inside = np.append(shared.cells, -1)[found] == wanted
     return users[inside], shared.places[found[inside]]
 
 
-def _points(weights: Sequence[float], rrf_k: int, width: int, slot_bits: int) -> np.ndarray:
-    """What a proposal in each slot (column x width + rank - 1) is worth, int64 (n_slots,), in units of 2**-40."""
+def _points(weights: Sequence[float], rrf_k: int, width: int) -> np.ndarray:
+    """What a proposal of each column at each rank is worth, int64 (n_columns, width), in units of 2**-40."""
     per_rank = 1.0 / (rrf_k + np.arange(1, width + 1))
-    points: np.ndarray = np.rint(np.outer(weights, per_rank) * _UNITS)  # (n_columns, width)
-    # An order key holds a total and a slot in 63 bits.
+    points: np.ndarray = np.rint(np.outer(weights, per_rank) * UNITS)
+    # An order key holds a total and a place in 63 bits.
+    slot_bits = max(1, int(len(weights) * width - 1).bit_length())
     if not np.isfinite(points).all() or points.max(axis=1).sum() >= 2.0 ** (62 - slot_bits) or (points < 0).any():
         bound = 2.0 ** (22 - slot_bits) * (rrf_k + 1)
         raise KernelError(
             f"blend weights: expected finite weights >= 0 with a sum below {bound:.3g}, got {list(weights)}; "
             "scale candidates.source_weights down"
         )
-    return points.astype(np.int64).ravel()
+    return points.astype(np.int64)
 
 
-def _sum_groups(
-    users: np.ndarray, flat: np.ndarray, points: np.ndarray, slot_bits: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where each (user, item) starts in `flat` and the sum of its points; both int64 (n_groups,)."""
+def _group_starts(users: np.ndarray, flat: np.ndarray, slot_bits: int, width: int) -> np.ndarray:
+    """Where each (user, item) starts in `flat`, int64 (n_groups,)."""
     if not len(flat):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return np.zeros(0, np.int64)
     items = flat >> slot_bits
     slot = flat & ((1 << slot_bits) - 1)
     same = (items[1:] == items[:-1]) & (users[1:] == users[:-1])
     if (same & (slot[1:] // width == slot[:-1] // width)).any():
         raise KernelError(_REPEATED)
-    starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
-    return starts, np.add.reduceat(points[slot], starts)
+    starts: np.ndarray = np.concatenate([[0], np.flatnonzero(~same) + 1])
+    return starts
 
 
-def _best(users: np.ndarray, totals: np.ndarray, n_users: int, k: int, slot_bits: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Groups of each user's k highest totals, best first, and the offsets of the users in them.
 
     users, totals: (n_groups,), by user, then item: the order among equals is by item.
@@ -249,11 +288,12 @@ def _best(users: np.ndarray, totals: np.ndarray, n_users: int, k: int, slot_bits
     firsts = np.concatenate([[0], np.cumsum(n_groups)])[:-1]
     place = np.arange(len(users)) - firsts[users]
     keys = np.full((n_users, int(n_groups.max(initial=0))), _PADDING)
+    place_bits = max(1, int(n_groups.max(initial=0) - 1).bit_length())
     top = totals.max(initial=0)
-    keys[users, place] = ((top - totals) << slot_bits) | place
+    keys[users, place] = ((top - totals) << place_bits) | place
     keys.sort(axis=1)
     n_chosen = np.minimum(n_groups, k)
-    best = keys[:, :k] & ((1 << slot_bits) - 1)
+    best = keys[:, :k] & ((1 << place_bits) - 1)
     inside = np.arange(best.shape[1]) < n_chosen[:, None]
     chosen = (firsts[:, None] + best)[inside]
     return chosen, np.concatenate([[0], np.cumsum(n_chosen)])

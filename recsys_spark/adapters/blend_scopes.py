@@ -1,0 +1,211 @@
+"""What a worker knows of all lists, and the lists of a block of users, walked past what they may not see.
+
+Owns: the form of the broadcast, and what every list says of an item.  Called by `blend_arrow`, which makes one list of
+them, and by `learned_blend`, which learns from what followed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_spark.errors import KernelError
+from recsys_spark.kernels.blend import (
+    Pool,
+    RankedLists,
+    SharedLists,
+    Walked,
+    admit,
+    index_shared,
+    pool_lists,
+    walk_own,
+    walk_shared,
+)
+from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
+from recsys_spark.kernels.metrics import Ragged
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How lists are fused.  sources: all list names in their order; weights: one each.
+
+    learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; None: reciprocal ranks.
+    """
+
+    sources: tuple[str, ...]
+    weights: tuple[float, ...]
+    rrf_k: int
+    k: int
+    learned: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The lists of one source that a block of users has: their own, or shared ones with the list of every user."""
+
+    source: int
+    walked: Walked
+    list_of: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The items that may be shown, by ascending item_idx: item_idx int32 (n,), item_id string (n,)."""
+
+    item_idx: np.ndarray
+    item_id: pa.Array
+
+
+@dataclass(frozen=True)
+class Shared:
+    """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i]."""
+
+    settings: Settings
+    shown: Shown
+    sources: tuple[str, ...]
+    segments: tuple[str | None, ...]
+    lists: RankedLists
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a task makes of `Shared` once.
+
+    places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.
+    by_segment, for_all: per source the segments that have a list with its position in `shared`; the list for everybody.
+    """
+
+    settings: Settings
+    item_id: pa.Array
+    places: np.ndarray
+    shared: SharedLists
+    by_segment: dict[str, tuple[pa.Array, np.ndarray]]
+    for_all: dict[str, int]
+
+
+def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
+    """The rows of `source_candidates` for segments and for everybody, less what may not be shown.
+
+    table: source, segment (null: for everybody), items.  Raises KernelError if two rows have the same list.
+    """
+    ordered = table.sort_by([("source", "ascending"), ("segment", "ascending")])
+    sources, segments = ordered["source"].to_pylist(), ordered["segment"].to_pylist()
+    names = list(zip(sources, segments, strict=True))
+    if len(set(names)) < len(names):
+        raise KernelError(_DOUBLED)
+    items = ordered["items"].combine_chunks()
+    rows = items.flatten()
+    item_idx, score = (pc.struct_field(rows, name).to_numpy(zero_copy_only=False) for name in ("item_idx", "score"))
+    lists = RankedLists(_indptr(_lengths(items)), item_idx, score)
+    return Shared(settings, shown, tuple(sources), tuple(segments), admit(lists, _places(shown) >= 0))
+
+
+def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
+    """The first k admissible items of every list of the block's users; own before segment before everybody."""
+    excluded = _ragged(block["excluded"])
+    scopes = [
+        *_own_columns(block["own"], excluded, worker, k),
+        *_segment_columns(block["segment"], excluded, worker, k),
+        *_common_columns(block.num_rows, excluded, worker, k),
+    ]
+    scopes.sort(key=lambda scope: scope.source)
+    return scopes
+
+
+def said_of(scopes: list[Scope], worker: Worker) -> tuple[Pool, np.ndarray]:
+    """What is proposed, and what every list says of it, float32 (n_items, n_sources, 2); of lists of one source the
+    greatest."""
+    settings = worker.settings
+    pool = pool_lists([scope.walked for scope in scopes], [settings.weights[scope.source] > 0 for scope in scopes])
+    said = np.zeros((len(pool.items), len(settings.sources), N_SAID), np.float32)
+    for column, scope in enumerate(scopes):
+        if scope.list_of is None:
+            of_scope = say_own(pool, scope.walked, column)
+        else:
+            of_scope = say_shared(pool, worker.shared, scope.list_of)
+        np.maximum(said[:, scope.source], of_scope, out=said[:, scope.source])
+    return pool, said
+
+
+_DOUBLED = (
+    "blend: expected one list per source and user, segment or everybody, got two; correct the source that made them "
+    "(see its rows in source_candidates)"
+)
+
+
+def worker_of(shared: Shared) -> Worker:
+    """What a task makes of the broadcast."""
+    by_segment = {}
+    for source in sorted(set(shared.sources)):
+        rows = [at for at, (name, segment) in enumerate(_names(shared)) if name == source and segment is not None]
+        if rows:
+            by_segment[source] = (pa.array([shared.segments[at] for at in rows], pa.string()), np.array(rows))
+    for_all = {name: at for at, (name, segment) in enumerate(_names(shared)) if segment is None}
+    places = _places(shared.shown)
+    return Worker(shared.settings, shared.shown.item_id, places, index_shared(shared.lists), by_segment, for_all)
+
+
+def _names(shared: Shared) -> list[tuple[str, str | None]]:
+    return list(zip(shared.sources, shared.segments, strict=True))
+
+
+def _places(shown: Shown) -> np.ndarray:
+    """Place of every item in `shown`, -1 if it is not there, int32 (largest item_idx + 1,)."""
+    places = np.full(int(shown.item_idx.max(initial=-1)) + 1, -1, np.int32)
+    places[shown.item_idx] = np.arange(len(shown.item_idx), dtype=np.int32)
+    return places
+
+
+def _own_columns(own: pa.Array, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+    """One scope for every source that has a list for any user of the block."""
+    rows = own.flatten()
+    users = np.repeat(np.arange(len(own)), _lengths(own))
+    names = pa.array(worker.settings.sources, pa.string())
+    source_of = pc.index_in(pc.struct_field(rows, "source"), value_set=names).to_numpy(zero_copy_only=False)
+    items, scores = pc.struct_field(rows, "item_idx"), pc.struct_field(rows, "score")
+    for source in np.unique(source_of).tolist():
+        chosen = np.flatnonzero(source_of == source)
+        if (np.diff(users[chosen]) == 0).any():
+            raise KernelError(_DOUBLED)
+        at = pa.array(chosen)
+        lengths = np.zeros(len(own), np.int64)
+        lengths[users[chosen]] = _lengths(items.take(at))
+        lists = RankedLists(_indptr(lengths), _flat(items.take(at)), _flat(scores.take(at)))
+        admitted = admit(lists, worker.places >= 0)
+        yield Scope(int(source), walk_own(admitted, excluded, k))
+
+
+def _segment_columns(segments: pa.Array, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+    for source, (names, rows) in worker.by_segment.items():
+        found = pc.fill_null(pc.index_in(segments, value_set=names), -1).to_numpy(zero_copy_only=False)
+        list_of = np.where(found >= 0, rows[found], -1)
+        yield Scope(worker.settings.sources.index(source), walk_shared(worker.shared, list_of, excluded, k), list_of)
+
+
+def _common_columns(n_users: int, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+    for source, row in worker.for_all.items():
+        list_of = np.full(n_users, row)
+        yield Scope(worker.settings.sources.index(source), walk_shared(worker.shared, list_of, excluded, k), list_of)
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    """Length of every list, 0 for null, int64."""
+    lengths: np.ndarray = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths
+
+
+def _ragged(lists: pa.Array) -> Ragged:
+    return Ragged(_indptr(_lengths(lists)), _flat(lists).astype(np.int64))
+
+
+def _flat(lists: pa.Array) -> np.ndarray:
+    """The values of all lists, laid end to end."""
+    values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def _indptr(lengths: np.ndarray) -> np.ndarray:
+    indptr: np.ndarray = np.concatenate([[0], np.cumsum(lengths)])
+    return indptr

@@ -1,0 +1,159 @@
+"""What followed the lists of earlier runs, as choices; and the weights of lists that foresee it best.
+
+Owns: who is drawn, what counts as followed, and when weights are not learnt.  Called by the step `blend`.  A run's
+lists are walked as they were blended, with the same policies as of its date; what its users engaged with between its
+date and today's is what they chose.  On the driver: at most learn_users rows of lists of each run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend import active_users, fit_shared, fit_shown, own_lists
+from recsys_spark.adapters.blend_scopes import Settings, said_of, walk_scopes, worker_of
+from recsys_spark.adapters.weights import has_role
+from recsys_spark.config import Config
+from recsys_spark.kernels.learned_blend import N_SAID, Choices, choose_weights, fit_weights
+
+_RIDGE = (
+    1e-3  # from 1e-4 to 1e-2 nothing changed on the tuning days of two logs; it is there for lists that say the same
+)
+_MIN_USERS = 100  # with a choice; fewer say little of five lists
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run of an earlier date: its tables (`PAST_READS` of the plan), and D 00:00 UTC of its date."""
+
+    run_id: str
+    cutoff: datetime
+    tables: Mapping[str, DataFrame]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What weights are learnt for: the lists of `settings`, by what users did before `until`."""
+
+    config: Config
+    settings: Settings
+    until: datetime
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How lists are fused, and why so.
+
+    method: rrf, learned, or the one list that alone found more than all together.  weights: float64 (n_lists, 2), None
+    for rrf.  n_users: drawn users who chose something that was proposed.
+    """
+
+    method: str
+    why: str
+    weights: np.ndarray | None
+    run_ids: tuple[str, ...]
+    n_users: int
+
+
+def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson: Lesson) -> Fit:
+    """The weights of lists, learnt from what followed `runs`.  inputs: events and items, as of today.
+
+    Half of the users, drawn by chance, are fitted and the other half judge: do the weights find more of what users
+    chose than any one list alone?  Those that do are fitted once more, on all.
+    """
+    settings, wanted = lesson.settings, lesson.config.candidates.learn_runs
+    run_ids = tuple(run.run_id for run in runs)
+    if len(runs) < wanted:
+        return Fit("rrf", f"{len(runs)} runs of earlier dates, learn_runs is {wanted}", None, run_ids, 0)
+    found = [_choices(run, inputs, lesson) for run in runs]
+    choices = _concatenated([one for one in found if len(one.indptr) > 1], len(settings.sources))
+    n_users = int(np.count_nonzero(_n_chosen(choices)))
+    if n_users < _MIN_USERS:
+        return Fit("rrf", f"{n_users} users chose what was proposed, fewer than {_MIN_USERS}", None, run_ids, n_users)
+    judging = np.random.default_rng(lesson.seed).permutation(len(choices.indptr) - 1) % 2 == 0
+    single = [_single(at, settings) for at, weight in enumerate(settings.weights) if weight > 0]
+    rivals = [fit_weights(_of_users(choices, ~judging), _RIDGE), *single]
+    best = choose_weights(rivals, _of_users(choices, judging), lesson.config.candidates.learn_depth)
+    if best == 0:
+        return Fit("learned", f"on {n_users} users", fit_weights(choices, _RIDGE), run_ids, n_users)
+    name = settings.sources[int(np.argmax(rivals[best].sum(axis=1)))]
+    return Fit(name, "alone it found more than all lists together", rivals[best], run_ids, n_users)
+
+
+def _single(at: int, settings: Settings) -> np.ndarray:
+    """Weights by which list `at` alone decides."""
+    weights = np.zeros((len(settings.sources), N_SAID))
+    weights[at, 0] = 1.0
+    return weights
+
+
+def _choices(run: PastRun, inputs: Mapping[str, DataFrame], lesson: Lesson) -> Choices:
+    """What the run proposed to users who then engaged with anything, and which of it they engaged with."""
+    config, settings = lesson.config, lesson.settings
+    past = {**run.tables, "events": inputs["events"], "items": inputs["items"]}
+    known = past["source_candidates"].where(F.col("source").isin(*settings.sources))
+    depth = config.candidates.learn_depth
+    worker = worker_of(fit_shared(known, replace(settings, k=depth), fit_shown(past, config, run.cutoff)))
+    users = active_users(past, config.candidates, run.cutoff).join(
+        _drawn(past, run.cutoff, lesson), on="user_idx", how="inner"
+    )
+    rows = users.join(own_lists(known), on="user_idx", how="left").orderBy("user_idx")
+    block = rows.select("user_id", "segment", "excluded", "own", "engaged").toArrow().combine_chunks()
+    scopes = walk_scopes(block.to_batches()[0], worker, depth) if block.num_rows else []
+    if not scopes:
+        return _concatenated([], len(settings.sources))
+    pool, said = said_of(scopes, worker)
+    indptr = np.searchsorted(pool.users, np.arange(block.num_rows + 1))
+    return Choices(indptr, said, _engaged(block["engaged"].combine_chunks(), pool.users, pool.items))
+
+
+def _drawn(past: Mapping[str, DataFrame], since: datetime, lesson: Lesson) -> DataFrame:
+    """user_idx and engaged (item_idx) of at most learn_users users who engaged with anything since then."""
+    config = lesson.config
+    types = {name: kind for name, kind in config.events.types.items() if kind.weight > 0}
+    time = F.col("event_time")
+    followed = past["events"].where((time >= F.lit(since)) & (time < F.lit(lesson.until)) & has_role(types, "engage"))
+    by_user = (
+        followed.join(past["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
+        .join(past["user_index"].select("user_id", "user_idx"), on="user_id", how="inner")
+        .groupBy("user_id", "user_idx")
+        .agg(F.sort_array(F.collect_set("item_idx")).alias("engaged"))
+    )
+    by_chance = F.xxhash64("user_id", F.lit(lesson.seed))
+    return by_user.orderBy(by_chance, "user_id").limit(config.candidates.learn_users).select("user_idx", "engaged")
+
+
+def _engaged(engaged: pa.Array, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Whether user users[j] engaged with item items[j], bool (n,)."""
+    lengths = pc.list_value_length(engaged).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lengths)), lengths).astype(np.int64)
+    wanted = (rows << 32) | engaged.flatten().to_numpy(zero_copy_only=False)
+    found: np.ndarray = np.isin((users.astype(np.int64) << 32) | items, wanted)
+    return found
+
+
+def _n_chosen(choices: Choices) -> np.ndarray:
+    users = np.repeat(np.arange(len(choices.indptr) - 1), np.diff(choices.indptr))
+    counts: np.ndarray = np.bincount(users, weights=choices.chosen, minlength=len(choices.indptr) - 1)
+    return counts
+
+
+def _of_users(choices: Choices, wanted: np.ndarray) -> Choices:
+    """The choice sets of the users for whom `wanted`, bool (n_users,), is True."""
+    lengths = np.diff(choices.indptr)
+    rows = np.repeat(wanted, lengths)
+    return Choices(np.concatenate([[0], np.cumsum(lengths[wanted])]), choices.said[rows], choices.chosen[rows])
+
+
+def _concatenated(parts: Sequence[Choices], n_lists: int) -> Choices:
+    """The choice sets of all parts."""
+    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.indptr) for part in parts)])
+    said = np.concatenate([np.zeros((0, n_lists, N_SAID), np.float32), *(part.said for part in parts)])
+    chosen = np.concatenate([np.zeros(0, bool), *(part.chosen for part in parts)])
+    return Choices(np.concatenate([[0], np.cumsum(lengths)]), said, chosen)
