@@ -3,13 +3,16 @@
 Owns: the verdicts in `audits` and the refusal.  Called by the runner as the step before publish.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from recsys_spark.errors import GateRefused
 from recsys_spark.features import declared_tables
-from recsys_spark.gates import Gate, run_gates
+from recsys_spark.gate import Forced, Gate, Measured
+from recsys_spark.gates import run_gates
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.publish import head, history
@@ -24,41 +27,67 @@ from recsys_spark.tables.ledger import append_rows, steps_of
 _TABLES_AT_ONCE = 4  # that are read back and measured
 
 
-def audit(context: Context, run: OpenRun) -> None:
-    """Reads the staged bundle back, holds it against every gate and records the verdicts; GateRefused if one fails."""
+def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate] = ()) -> None:
+    """Reads the staged bundle back, holds it against every gate and records the verdicts; GateRefused if one fails.
+
+    forced: gates that may fail all the same.  before: verdicts from before the run, which are recorded with the others.
+    """
     root = context.config.root
     current = head(root)
-    gates = _storage_gates(context, run)
-    if all(gate.outcome == "passed" for gate in gates):
-        inputs = read_inputs(context, run, step("audit"))
-        gates += run_gates(inputs, context, _lists_before(root, run), _drift_cosine(root, run))
+    gates = [*before, _changes_gate(root, run, current), *_storage_gates(context, run)]
+    if not _refused(gates, forced):
+        gates += run_gates(read_inputs(context, run, step("audit")), context, _measured(root, run))
+    gates = [_noted(gate, forced) for gate in gates]
     recorded_at = datetime.now(UTC)
-    rows = [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates]
-    append_rows(root, AUDITS, rows)
-    failed = [gate for gate in gates if gate.outcome == "failed"]
-    if failed:
+    append_rows(root, AUDITS, [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates])
+    if refused := _refused(gates, forced):
         row = next(row for row in latest_runs(root) if row["run_id"] == run.run_id)
         record_state(root, row, "refused")
-        reasons = "\n".join(str(gate) for gate in failed)
+        reasons = "\n".join(str(gate) for gate in refused)
         raise GateRefused(
             f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n"
-            "correct the cause and run the date again, or change the bound in [audit]"
+            "correct the cause and run the date again, change the bound in [audit], or pass over a gate this once with "
+            "--force GATE --why TEXT"
         )
     context.figures["publish_seq"] = current.publish_seq if current else 0
-    context.figures["n_gates_passed"] = sum(gate.outcome == "passed" for gate in gates)
-    context.figures["n_gates_skipped"] = sum(gate.outcome == "skipped" for gate in gates)
+    for outcome in ("passed", "skipped", "failed"):
+        name = "forced" if outcome == "failed" else outcome
+        context.figures[f"n_gates_{name}"] = sum(gate.outcome == outcome for gate in gates)
 
 
-def _lists_before(root: Path, run: OpenRun) -> int | None:
-    """Lists in the newest bundle of an earlier date: a backfill is not held against what came after it."""
+def _refused(gates: Sequence[Gate], forced: Forced) -> list[Gate]:
+    """The gates that stop the run."""
+    return [gate for gate in gates if gate.outcome == "failed" and gate.name not in forced.gates]
+
+
+def _noted(gate: Gate, forced: Forced) -> Gate:
+    """The verdict as it is recorded: a gate that failed and was passed over says why."""
+    if gate.outcome != "failed" or gate.name not in forced.gates:
+        return gate
+    return replace(gate, detail=f"{gate.detail}; forced: {forced.why}".removeprefix("; "))
+
+
+def _measured(root: Path, run: OpenRun) -> Measured:
+    """What steps of the run measured, and how many lists the newest bundle of an earlier date has.
+
+    A backfill is not held against what came after it.
+    """
     rows = [row for row in history(root) if row.run_id == run.base_run_id]
-    return next((table.n_rows for row in rows for table in row.tables if table.name == "candidates"), None)
+    n_lists = next((table.n_rows for row in rows for table in row.tables if table.name == "candidates"), None)
+    steps = steps_of(root, run.run_id)
+    drift, share = steps["embed"]["figures"].get("drift_cosine"), steps["blend"]["figures"].get("share_fallback")
+    return Measured(n_lists, drift, share)
 
 
-def _drift_cosine(root: Path, run: OpenRun) -> float | None:
-    """What the step `embed` of the run measured, None if it had nothing to compare with."""
-    figures: dict[str, float] = steps_of(root, run.run_id)["embed"]["figures"]
-    return figures.get("drift_cosine")
+def _changes_gate(root: Path, run: OpenRun, current: PublishRow | None) -> Gate:
+    """Was candidate_changes made against the bundle that is current now?"""
+    figure = steps_of(root, run.run_id)["changes"]["figures"]["against_publish_seq"]
+    bound = current.publish_seq if current else 0
+    outcome = "passed" if figure == bound else "failed"
+    return Gate("changes_against_current", outcome, figure, f"publish {bound}", "" if figure == bound else _STALE)
+
+
+_STALE = "another bundle was published since; the step changes is run again with the date"
 
 
 def _storage_gates(context: Context, run: OpenRun) -> list[Gate]:

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_spark import cli_index
+from recsys_spark import cli_index, cli_size
 from recsys_spark.arguments import parse_day
-from recsys_spark.cli_settings import FileOption, ProfileOption, SetOption, published, settings_of
+from recsys_spark.cli_settings import (
+    DateOption,
+    FileOption,
+    ForceOption,
+    ProfileOption,
+    SetOption,
+    WhyOption,
+    published,
+    settings_of,
+)
 from recsys_spark.console import Console
 from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError
+from recsys_spark.gate import forced_gates
 from recsys_spark.worker_faults import named_fault
 
 if TYPE_CHECKING:
@@ -38,7 +48,6 @@ app.add_typer(cli_index.app, name="index")
 SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
 JsonOption = Annotated[bool, typer.Option("--json-logs", help="One JSON object a line instead of progress bars.")]
-DateOption = Annotated[str | None, typer.Option("--date", help="As-of day D: events before D 00:00 UTC count.")]
 HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
 
 
@@ -57,6 +66,8 @@ def init(
 def run(
     date_text: DateOption = None,
     history: HistoryOption = False,
+    force: ForceOption = None,
+    why: WhyOption = "",
     profile: ProfileOption = "local",
     file: FileOption = None,
     sets: SetOption = None,
@@ -64,13 +75,12 @@ def run(
 ) -> None:
     """Ingest what is new, then run and publish one date (by default the day after the last event)."""
     config = settings_of(profile, file, sets)
-    day = parse_day(date_text)
-    console = Console(json_logs)
+    day, forced, console = parse_day(date_text), forced_gates(force or [], why), Console(json_logs)
     with _writing(config, "run") as spark, console.progress("run") as observe:
         from recsys_spark.runner import run_day
 
         _ingest_all(spark, config, console, history, observe)
-        _tell(console, run_day(spark, config, day, observe))
+        _tell(console, run_day(spark, config, day, observe, forced))
 
 
 @app.command()
@@ -92,6 +102,8 @@ def ingest(
 def step(
     name: Annotated[str, typer.Argument(help="Step of the plan.")],
     date_text: DateOption = None,
+    force: ForceOption = None,
+    why: WhyOption = "",
     profile: ProfileOption = "local",
     file: FileOption = None,
     sets: SetOption = None,
@@ -104,15 +116,15 @@ def step(
         names = ", ".join(one.name for one in PLAN)
         raise ArgumentError(f"step: expected one of {names}, got {name[:80]!r}; correct the name")
     config = settings_of(profile, file, sets)
-    day = parse_day(date_text)
-    console = Console(json_logs)
+    day, forced, console = parse_day(date_text), forced_gates(force or [], why), Console(json_logs)
     with _writing(config, f"step {name}") as spark, console.progress(name) as observe:
         if name in ("ingest", "catalog"):
             _ingest_one(spark, config, console, name, False, observe)
             return
-        from recsys_spark.runner import join_run, next_day
+        from recsys_spark.day_gates import next_day
+        from recsys_spark.runner import join_run
 
-        _tell(console, join_run(spark, config, day or next_day(config.root), name, observe))
+        _tell(console, join_run(spark, config, day or next_day(config.root), name, observe, forced))
 
 
 @app.command()
@@ -204,29 +216,7 @@ def reference() -> None:
     sys.stdout.write(reference_text())
 
 
-@app.command()
-def size(
-    users: Annotated[int, typer.Option(min=1, help="Users in the window of interactions.")],
-    items: Annotated[int, typer.Option(min=1, help="Items of the catalogue, all of which may be shown.")],
-    interactions: Annotated[int, typer.Option(min=0, help="Pairs of a user and an item; 0: 50 a user.")] = 0,
-    dim: Annotated[int, typer.Option(min=0, help="Turns two_tower on, with embeddings so long.")] = 0,
-    factors: Annotated[int, typer.Option(min=0, help="als.factors; 0: as it is set.")] = 0,
-    k: Annotated[int, typer.Option("--k", min=0, help="candidates.k; 0: as it is set.")] = 0,
-    cores: Annotated[int, typer.Option(min=1, help="Cores of all workers together.")] = 64,
-    gflops_per_core: Annotated[float, typer.Option(min=0.1, help="Products of matrices, one thread.")] = 65.0,
-    memory_gib: Annotated[float, typer.Option(min=0.1, help="Of a core's Python worker; more is warned of.")] = 4.0,
-    profile: ProfileOption = "local",
-    file: FileOption = None,
-    sets: SetOption = None,
-) -> None:
-    """Reckon what a deployment stores, shuffles, holds and computes, and what it would refuse, before it is bought."""
-    asked = {"two_tower.dim": dim, "als.factors": factors, "candidates.k": k}
-    config = settings_of(profile, file, [*(sets or []), *(f"{name}={n}" for name, n in asked.items() if n)])
-    from recsys_spark.deployment_fits import Load
-    from recsys_spark.size_command import Cores, show_size, with_towers
-
-    load, given = Load(users, items, interactions or 50 * users), Cores(cores, gflops_per_core, memory_gib)
-    show_size(load, given, with_towers(config) if dim else config, Console(json_logs=False))
+app.command()(cli_size.size)
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from recsys_spark.errors import ArgumentError, NothingPublished
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Settings profile in conf/.")]
 FileOption = Annotated[Path | None, typer.Option("--config", help="Your settings; ./recsys.toml is found by itself.")]
+DateOption = Annotated[str | None, typer.Option("--date", help="As-of day D: events before D 00:00 UTC count.")]
+ForceOption = Annotated[list[str] | None, typer.Option("--force", help="Gate that may fail this once; repeatable.")]
+WhyOption = Annotated[str, typer.Option("--why", help="Why a gate is forced; it is recorded in audits.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else.")]
 
 

@@ -209,7 +209,11 @@ class Candidates(Section):
     repeat_after_days: PositiveDays
     available_within_days: Days
     active_within_days: Days
+    method: Literal["rrf", "learned"]
     rrf_k: PositiveInt
+    learn_runs: PositiveInt
+    learn_users: PositiveInt
+    learn_depth: PositiveInt
     source_weights: dict[str, NonNegativeFloat]
 
 
@@ -217,10 +221,17 @@ class Audit(Section):
     """Bounds of the gates."""
 
     max_days_without_events: PositiveInt
+    weekday_weeks: NonNegativeInt
     min_coverage: Ratio
     min_volume_ratio: NonNegativeFloat
     max_volume_ratio: PositiveFloat
     max_top_item_share: Ratio
+    max_fallback_share: Ratio
+    min_overlap: Ratio
+    max_item_jump: Ratio
+    max_repeated_lists: Ratio
+    max_never_engaged: Ratio
+    max_one_brand: Ratio
     min_embedding_cosine: Ratio
 
 

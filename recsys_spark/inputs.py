@@ -15,9 +15,11 @@ from recsys_spark.tables.delta import read_run, read_table
 
 
 def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
-    """The frames that `step` reads: pinned tables as of the date, the run's own tables, and those of the base run.
+    """The frames that `step` reads: pinned tables as of the date, the run's own tables, and those of other bundles.
 
-    The latter are called base_<table>, and are there if the run has a base; without rows if it has been collected.
+    Those of the base run are called base_<table>, and are there if the run has a base; those of the bundle that is
+    current, current_<table>, if there is one; those of the runs of `context.past`, past0_<table> and so on.  A run that
+    has been collected has no rows.
     """
     tables = declared_tables()
     inputs = {}
@@ -31,6 +33,13 @@ def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFra
     if run.base_run_id is not None:
         for name in step.base_reads:
             inputs[f"base_{name}"] = read_run(context.spark, context.config.root, tables[name], run.base_run_id)
+    if context.current is not None:
+        for name in step.current_reads:
+            frame = read_run(context.spark, context.config.root, tables[name], context.current.run_id)
+            inputs[f"current_{name}"] = frame
+    for at, row in enumerate(context.past):
+        for name in step.past_reads:
+            inputs[f"past{at}_{name}"] = read_run(context.spark, context.config.root, tables[name], row.run_id)
     return inputs
 
 

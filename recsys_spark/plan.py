@@ -11,6 +11,9 @@ class Step:
     """One step: its name, its tables, and whether it belongs to a run or comes before one (keyed by batch).
 
     base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
+    past_reads: tables of the newest runs of earlier dates, as many as [candidates] learn_runs.
+    current_reads: tables of the bundle that is current while the step runs, which may be missing.  Such a step is run
+    again when a run is resumed, as another bundle may be current by then.
     """
 
     name: str
@@ -18,6 +21,8 @@ class Step:
     writes: tuple[str, ...]
     in_run: bool = True
     base_reads: tuple[str, ...] = ()
+    current_reads: tuple[str, ...] = ()
+    past_reads: tuple[str, ...] = ()
 
 
 PLAN: tuple[Step, ...] = (
@@ -90,14 +95,19 @@ PLAN: tuple[Step, ...] = (
     Step(
         "blend",
         ("events", "items", "source_candidates", "interactions", "user_index", "item_index", "user_features"),
-        ("candidates", "fallback_candidates"),
+        ("candidates", "fallback_candidates", "blend_fits"),
+        past_reads=("source_candidates", "interactions", "user_index", "item_index", "user_features"),
     ),
+    Step("changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
     Step(
         "audit",
         (
+            "events",
+            "items",
             "interactions",
             "user_index",
             "item_index",
+            "two_tower_models",
             "user_embeddings",
             "item_embeddings",
             "ann_shards",
@@ -105,6 +115,7 @@ PLAN: tuple[Step, ...] = (
             "fallback_candidates",
         ),
         ("audits",),
+        base_reads=("candidates",),
     ),
     Step("publish", ("audits",), ("publishes", "runs")),
 )
@@ -126,6 +137,8 @@ BUNDLE_TABLES = (
     "ann_shards",
     "candidates",
     "fallback_candidates",
+    "blend_fits",
+    "candidate_changes",
 )
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.arguments import check_ids, check_k
+from recsys_spark.bundle_changes import changed_users
 from recsys_spark.candidate_lists import Candidate, Candidates, Source, candidates_of
 from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
 from recsys_spark.item_factors import ItemFactors, Scored, item_factors
@@ -36,7 +37,7 @@ from recsys_spark.user_encoder import UserEncoder, user_encoder
 if TYPE_CHECKING:
     from recsys_spark.ann_index import AnnIndex
 
-__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source"]
+__all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source", "changed_users"]
 __all__ += ["open_current", "open_index"]
 
 _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
@@ -268,11 +269,8 @@ class Bundle:
     def _as_dicts(self, name: str, rows: pa.Table) -> list[dict[str, Any]]:
         """Rows as dicts in the order of the table's columns; a column that is newer than the bundle is None."""
         schema = self._run(name).schema
-        return [
-            row
-            for batch in rows.to_batches()
-            for row in _as_declared(batch, schema).to_pylist(maps_as_pydicts="strict")
-        ]
+        batches = [_as_declared(batch, schema) for batch in rows.to_batches()]
+        return [row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict")]
 
     @cached_property
     def _item_factors(self) -> ItemFactors:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,27 +17,34 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
 from recsys_spark.config import Config, derive_seed
-from recsys_spark.errors import ArgumentError, ContractError, GateRefused
+from recsys_spark.day_gates import check_days, next_day, warnings_of
+from recsys_spark.errors import ArgumentError, ContractError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
+from recsys_spark.gate import Forced, Gate
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import PINNED, PLAN, Step
-from recsys_spark.publish import commit
+from recsys_spark.publish import commit, head, history
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
 from recsys_spark.tables.delta import read_run, stage_run
-from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.ledger import steps_of
 
 _log = logging.getLogger(__name__)
 
 Observer = Callable[[str, str, dict[str, float]], None]
 
+_NOTHING_FORCED = Forced()
+
 
 @dataclass
 class RunReport:
-    """What became of a run.  outcome: published, backfilled or unchanged; seconds and rows per step that ran."""
+    """What became of a run.  outcome: published, backfilled or unchanged; seconds and rows per step that ran.
+
+    day_gates: the verdicts on the days before it.  forced: the gates that may fail.
+    """
 
     run_id: str
     data_date: date
@@ -45,39 +52,50 @@ class RunReport:
     seconds: dict[str, float] = field(default_factory=dict)
     n_rows: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    day_gates: list[Gate] = field(default_factory=list)
+    forced: Forced = _NOTHING_FORCED
 
 
 def _unobserved(step: str, phase: str, figures: dict[str, float]) -> None:
     """The observer of a caller who does not watch."""
 
 
-def run_day(spark: SparkSession, config: Config, day: date | None = None, observe: Observer = _unobserved) -> RunReport:
+def run_day(
+    spark: SparkSession,
+    config: Config,
+    day: date | None = None,
+    observe: Observer = _unobserved,
+    forced: Forced = _NOTHING_FORCED,
+) -> RunReport:
     """Runs every step of `day` that is not done yet and publishes; day: None is the day after the last event.
 
     Raises GateRefused if a gate refuses the day: the bundle that was current stays current.
     """
     day = day or next_day(config.root)
-    warnings = check_days(config, day)
-    run, state = find_or_open_run(config, day)
-    report = RunReport(run.run_id, day, "unchanged" if state != "open" else state, warnings=warnings)
-    if state != "open":
+    run, report = _open_run(config, day, forced)
+    if report.outcome == "unchanged":
         return report
     for step in PLAN:
-        if step.in_run and (step.name not in run.done or step.name in ("audit", "publish")):
+        if step.in_run and (step.name not in run.done or step.name in ("audit", "publish") or step.current_reads):
             run_step(spark, config, run, step, report, observe)
     return report
 
 
-def join_run(spark: SparkSession, config: Config, day: date, name: str, observe: Observer = _unobserved) -> RunReport:
+def join_run(
+    spark: SparkSession,
+    config: Config,
+    day: date,
+    name: str,
+    observe: Observer = _unobserved,
+    forced: Forced = _NOTHING_FORCED,
+) -> RunReport:
     """Runs one step of the open run of `day`, opening it if there is none; steps before it must be done."""
     step = next((step for step in PLAN if step.name == name and step.in_run), None)
     if step is None:
         names = ", ".join(step.name for step in PLAN if step.in_run)
         raise ArgumentError(f"step: expected one of {names}, got {name!r}; see `recsys-spark step --help`")
-    warnings = check_days(config, day)
-    run, state = find_or_open_run(config, day)
-    report = RunReport(run.run_id, day, "unchanged" if state != "open" else state, warnings=warnings)
-    if state != "open":
+    run, report = _open_run(config, day, forced)
+    if report.outcome == "unchanged":
         return report
     needed = {table for table in step.reads if table not in PINNED}
     missing = [one.name for one in PLAN if needed & set(one.writes) and one.name not in run.done]
@@ -89,29 +107,12 @@ def join_run(spark: SparkSession, config: Config, day: date, name: str, observe:
     return report
 
 
-def next_day(root: Path) -> date:
-    """The day after the last event; raises GateRefused if there is no event."""
-    days = days_with_rows(root, "events")
-    if not days:
-        raise GateRefused(
-            "events: expected events before the date, got none; put logs into the folder of [landing] events"
-        )
-    return days[-1] + timedelta(days=1)
-
-
-def check_days(config: Config, day: date) -> list[str]:
-    """Warnings about days without events before `day`; raises GateRefused if the last event is too long ago."""
-    days = [known for known in days_with_rows(config.root, "events") if known < day]
-    if not days:
-        raise GateRefused(f"events: expected events before {day}, got none; ingest them, or give a later --date")
-    n_empty = (day - days[-1]).days - 1
-    bound = config.audit.max_days_without_events
-    if n_empty > bound:
-        raise GateRefused(
-            f"events: expected at most {bound} days without events before {day}, got {n_empty} (the last were on "
-            f"{days[-1]}); ingest the missing logs, give --date, or raise audit.max_days_without_events"
-        )
-    return [f"no events on the {n_empty} days before {day}"] if n_empty else []
+def _open_run(config: Config, day: date, forced: Forced) -> tuple[OpenRun, RunReport]:
+    """The run of `day` and its report: `unchanged` if it is completed, `open` otherwise."""
+    gates = check_days(config, day, forced)
+    run, state = find_or_open_run(config, day)
+    outcome = "open" if state == "open" else "unchanged"
+    return run, RunReport(run.run_id, day, outcome, warnings=warnings_of(gates), day_gates=gates, forced=forced)
 
 
 def run_step(
@@ -123,10 +124,12 @@ def run_step(
     observe(step.name, "start", {})
     seed = derive_seed(run.seed, step.name, run.data_date)
     tell = partial(observe, step.name, "progress")
-    context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell)
+    past = _past(config, run.data_date) if step.past_reads else ()
+    current = head(config.root)
+    context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell, current=current, past=past)
     measured: dict[str, RowFigures] = {}
     if step.name == "audit":
-        audit(context, run)
+        audit(context, run, report.forced, report.day_gates)
     elif step.name == "publish":
         report.outcome = commit(config, run, _audited_on(config.root, run))
     else:
@@ -155,6 +158,14 @@ def run_step(
     _log.info("step=%s run_id=%s seconds=%.2f %s", step.name, run.run_id, seconds, _pairs(shown))
     observe(step.name, "done", {"seconds": seconds, **shown})
     failpoint(f"run.after_{step.name}")
+
+
+def _past(config: Config, day: date) -> tuple[PublishRow, ...]:
+    """The newest publish of each of the last dates before `day` that the blend is to learn from, newest date first."""
+    if config.candidates.method == "rrf":
+        return ()
+    newest = {row.data_date: row for row in history(config.root) if row.data_date < day}
+    return tuple(newest[date] for date in sorted(newest, reverse=True)[: config.candidates.learn_runs])
 
 
 def stage_outputs(context: Context, step: Step, outputs: dict[str, DataFrame]) -> dict[str, RowFigures]:

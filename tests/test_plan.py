@@ -9,7 +9,7 @@ from recsys_spark.plan import BUNDLE_TABLES, PINNED, PLAN, step
 
 
 def test_step_is_found_by_name() -> None:
-    assert step("blend").writes == ("candidates", "fallback_candidates")
+    assert step("blend").writes == ("candidates", "fallback_candidates", "blend_fits")
     with pytest.raises(KeyError):
         step("nothing")
 
@@ -27,10 +27,17 @@ def test_plan_fits_before_it_retrieves() -> None:
     assert {*step("als").writes, *step("embed").writes, *step("ann").writes} <= set(step("retrieve").reads)
 
 
-def test_plan_reads_of_the_base_run_what_every_published_bundle_has() -> None:
+def test_plan_reads_of_other_bundles_what_every_published_one_has() -> None:
     read = {name for one in PLAN for name in one.base_reads}
-    assert read == {"item_factors", "two_tower_models", "item_embeddings"}
-    assert read <= set(BUNDLE_TABLES)
+    assert read == {"item_factors", "two_tower_models", "item_embeddings", "candidates"}
+    assert read | {name for one in PLAN for name in one.current_reads} <= set(BUNDLE_TABLES)
+
+
+def test_plan_learns_from_tables_that_are_written_before_the_step() -> None:
+    written: set[str] = set()
+    for one in PLAN:
+        assert set(one.past_reads) <= written, one.name
+        written |= set(one.writes)
 
 
 def test_plan_writes_every_declared_table_but_the_run_ledgers() -> None:

@@ -52,16 +52,6 @@ def test_size_takes_faster_cores_as_shorter_hours(capsys: pytest.CaptureFixture[
     assert hours[1] == pytest.approx(hours[0] / 2, rel=0.01)  # three digits are printed
 
 
-@pytest.mark.parametrize("options", [[], ["--users", "5"], ["--users", "0", "--items", "1"]])
-def test_size_ends_with_2_without_users_and_items(options: list[str]) -> None:
-    assert cli.main(["size", *options]) == 2
-
-
-def test_size_refuses_a_setting_out_of_its_bounds(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["size", "--users", "5", "--items", "5", "--factors", "5000"]) == 2
-    assert "[als] factors" in capsys.readouterr().err
-
-
 def test_with_towers_keeps_sources_that_ask_for_them() -> None:
     content = load_config(sets=('sources.enabled=["content"]', "sources.content.by=towers"))
     assert with_towers(content).sources.enabled == ["content"]

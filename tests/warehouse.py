@@ -117,6 +117,12 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
             {"segment": segment, "items": make_items(run, str(segment)), "generated_at": GENERATED_AT}
             for segment in (None, *sorted({one for one in segments.values() if one}))
         ],
+        "blend_fits": [
+            {"variant": "main", "method": "rrf", "why": "", "from_run_ids": [], "n_users": 0, "weights": []}
+        ],
+        "candidate_changes": [
+            {"user_id": one, "variant": "main", "change": "added", "against_run_id": None} for one in sorted(user_ids)
+        ],
     }
 
 

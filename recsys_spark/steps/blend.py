@@ -4,8 +4,11 @@ Owns: the assembly of the two tables and their figures.  Called by the runner.
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,8 +22,12 @@ from recsys_spark.adapters.blend import (
     own_lists,
     segments_without_users,
 )
-from recsys_spark.adapters.blend_arrow import Settings
-from recsys_spark.steps.context import Context
+from recsys_spark.adapters.blend_scopes import Settings
+from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
+from recsys_spark.plan import step
+from recsys_spark.steps.context import Context, midnight
+from recsys_spark.tables.catalog import BLEND_FITS
+from recsys_spark.tables.spark import spark_schema
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +35,18 @@ VARIANT = "main"
 
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    """`candidates` and `fallback_candidates`.
+    """`candidates`, `fallback_candidates` and `blend_fits`.
 
     Every active user has a row: one who has seen all that there is has an empty list, not somebody else's.  The
     fallback for everybody always exists; a segment has one if any source made a list for it.
     Figures: n_users, n_candidates, n_shown (items that may be shown), share_short and share_empty (lists with fewer
-    than k items, with none), and per list `share:<source>`, the share of all candidates that it proposed.
+    than k items, with none), share_fallback (lists without an item that a list for one user proposed; only if any
+    source makes such lists), and per list `share:<source>`, the share of all candidates that it proposed.
     """
     candidates, cutoff = context.config.candidates, context.cutoff
     settings = fit_settings(inputs["source_candidates"], candidates)
+    fit = _fit(inputs, settings, context)
+    settings = replace(settings, learned=fit.weights)
     shown = fit_shown(inputs, context.config, cutoff)
     shared = fit_shared(inputs["source_candidates"], settings, shown)
     context.figures["n_shown"] = float(len(shown.item_idx))
@@ -47,23 +57,57 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     # Kept until the runner clears the cache: the figures and the sorted write would each compute the lists again.  On
     # disk, because 138,000 lists of 200 in the heap ended a driver of 4 GiB.
     lists = blend_lists(users, shared).persist(StorageLevel.DISK_ONLY)
-    fit_figures(lists, settings, context)
+    personal = [name for name in settings.sources if name not in set(shared.sources)]
+    fit_figures(lists, settings, personal, context)
     fallback = blend_lists(segments_without_users(shared, users), shared)
     made = F.current_timestamp().alias("generated_at")
     return {
         "candidates": lists.select("user_id", F.lit(VARIANT).alias("variant"), "items", made),
         "fallback_candidates": fallback.select(F.col("user_id").alias("segment"), "items", made),
+        "blend_fits": context.spark.createDataFrame([_fit_row(fit, settings)], spark_schema(BLEND_FITS, ("run_id",))),
     }
 
 
-def fit_figures(lists: DataFrame, settings: Settings, context: Context) -> None:
-    """Puts what the lists look like into the figures, in one aggregate."""
+def _fit(inputs: dict[str, DataFrame], settings: Settings, context: Context) -> Fit:
+    """How the lists are made into one; it is said, where it is not what was asked for."""
+    config = context.config
+    if config.candidates.method == "rrf":
+        return Fit("rrf", "as [candidates] method says", None, (), 0)
+    tables = step("blend").past_reads
+    runs = [
+        PastRun(row.run_id, midnight(row.data_date), {name: inputs[f"past{at}_{name}"] for name in tables})
+        for at, row in enumerate(context.past)
+    ]
+    fit = fit_learned(runs, inputs, Lesson(config, settings, context.cutoff, context.seed))
+    _log.info(
+        "step=blend phase=learn method=%s n_runs=%d n_users=%d why=%r", fit.method, len(runs), fit.n_users, fit.why
+    )
+    context.figures["n_learnt_users"] = float(fit.n_users)
+    return fit
+
+
+def _fit_row(fit: Fit, settings: Settings) -> dict[str, Any]:
+    """The row of `blend_fits`."""
+    weights = np.array([[weight, 0.0] for weight in settings.weights]) if fit.weights is None else fit.weights
+    said = [
+        {"source": name, "by_rank": float(by_rank), "by_score": float(by_score)}
+        for name, (by_rank, by_score) in zip(settings.sources, weights, strict=True)
+    ]
+    row = {"variant": VARIANT, "method": fit.method, "why": fit.why, "n_users": fit.n_users, "weights": said}
+    return row | {"from_run_ids": list(fit.run_ids)}
+
+
+def fit_figures(lists: DataFrame, settings: Settings, personal: Sequence[str], context: Context) -> None:
+    """Puts what the lists look like into the figures, in one aggregate.  personal: lists that are made for one user."""
     n_items = F.size("items")
+    of_persons = [F.col("n_by_source")[settings.sources.index(name)] for name in personal]
+    is_fallback = (n_items > 0) & (sum(of_persons, F.lit(0)) == 0)
     row: Any = lists.agg(
         F.count(F.lit(1)).alias("n_users"),
         F.sum(n_items).alias("n_candidates"),
         F.count_if(n_items < settings.k).alias("n_short"),
         F.count_if(n_items == 0).alias("n_empty"),
+        F.count_if(is_fallback).alias("n_fallback"),
         *[F.sum(F.col("n_by_source")[at]).alias(source) for at, source in enumerate(settings.sources)],
     ).first()
     n_users, n_candidates = row["n_users"], row["n_candidates"] or 0
@@ -73,5 +117,7 @@ def fit_figures(lists: DataFrame, settings: Settings, context: Context) -> None:
         share_short=row["n_short"] / max(1, n_users),
         share_empty=row["n_empty"] / max(1, n_users),
     )
+    if personal:
+        context.figures["share_fallback"] = row["n_fallback"] / max(1, n_users)
     context.figures.update({f"share:{name}": (row[name] or 0) / max(1, n_candidates) for name in settings.sources})
     _log.info("step=blend phase=lists n_users=%d n_candidates=%d n_short=%d", n_users, n_candidates, row["n_short"])

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.scratch import Scratch, scratch_of
 
 
@@ -18,6 +19,8 @@ class Context:
     """The settings, the date and the seed of a run; `figures` collects what a step measured.
 
     tell: takes how far a long step is, for whoever watches: done and of, and further figures to show.
+    current: the head of `publishes` when the step began, None before the first publish.
+    past: the newest published runs of earlier dates, one of each date, newest first, for steps that learn from them.
     """
 
     config: Config
@@ -27,6 +30,8 @@ class Context:
     spark: SparkSession
     figures: dict[str, float] = field(default_factory=dict)
     tell: Callable[[dict[str, float]], None] = lambda _: None
+    current: PublishRow | None = None
+    past: tuple[PublishRow, ...] = ()
 
     def scratch(self, step: str) -> Scratch:
         """Where `step` keeps what must outlive a kill; dropped once the step is recorded."""
@@ -35,4 +40,9 @@ class Context:
     @property
     def cutoff(self) -> datetime:
         """D 00:00 UTC; nothing at or after it may change an output of the run."""
-        return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
+        return midnight(self.day)
+
+
+def midnight(day: date) -> datetime:
+    """00:00 UTC of `day`."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

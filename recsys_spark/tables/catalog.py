@@ -452,6 +452,51 @@ FALLBACK_CANDIDATES = run_table(
     volatile=frozenset({"generated_at"}),
 )
 
+BLEND_FITS = run_table(
+    "blend_fits",
+    "bundle",
+    "How the lists of a run were made into one",
+    (
+        Column("variant", "string", "experiment variant"),
+        Column("method", "string", "rrf, learned, or the one list that found more than all together"),
+        Column("why", "string", "what was asked for, or why it was not learnt"),
+        Column("from_run_ids", ListOf("string"), "runs of earlier dates that were learnt from, newest first"),
+        Column("n_users", "long", "users of theirs who chose what was proposed"),
+        Column(
+            "weights",
+            ListOf(
+                StructOf(
+                    (
+                        Column("source", "string", "list"),
+                        Column("by_rank", "double", "weight of 1 / log2(1 + rank); for rrf that of 1 / (rrf_k + rank)"),
+                        Column("by_score", "double", "weight of the score in parts of the list's best"),
+                    )
+                )
+            ),
+            "weights of the lists",
+        ),
+    ),
+    key=("variant",),
+)
+
+CANDIDATE_CHANGES = run_table(
+    "candidate_changes",
+    "bundle",
+    "The users whose list is not what the bundle before had: what a key-value store copies, instead of everything",
+    (
+        _user_id(),
+        Column("variant", "string", "experiment variant"),
+        Column(
+            "change",
+            "string",
+            "removed: there is no list any more; changed: other items, or in another order, whatever their scores",
+            check="change IN ('added', 'changed', 'removed')",
+        ),
+        Column("against_run_id", "string", "the bundle that it was compared with; null: there was none", nullable=True),
+    ),
+    key=("user_id", "variant"),
+)
+
 RUNS = Table(
     "runs",
     "ledger",
@@ -563,6 +608,8 @@ TABLES: dict[str, Table] = {
         SOURCE_CANDIDATES,
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,
+        BLEND_FITS,
+        CANDIDATE_CHANGES,
         RUNS,
         RUN_STEPS,
         AUDITS,

@@ -1,0 +1,63 @@
+"""What is known of a date before it is run: are the days before it all there?
+
+Owns: the date that comes next, and the gates on days without events.  Called by the runner before a run is opened, so
+that nothing is computed for a day whose logs are missing.
+"""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+from recsys_spark.config import Config
+from recsys_spark.errors import GateRefused
+from recsys_spark.gate import Forced, Gate, verdict
+from recsys_spark.tables.delta_log import days_with_rows
+
+_REMEDY = (
+    "ingest the missing logs, give another --date, change [audit], or pass over a gate with --force GATE --why TEXT"
+)
+
+
+def next_day(root: Path) -> date:
+    """The day after the last event; raises GateRefused if there is no event."""
+    days = days_with_rows(root, "events")
+    if not days:
+        raise GateRefused(
+            "events: expected events before the date, got none; put logs into the folder of [landing] events"
+        )
+    return days[-1] + timedelta(days=1)
+
+
+def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
+    """The verdicts on the days before `day`; raises GateRefused if one failed that is not forced.
+
+    Many days in a row without events are refused, and so is a single one whose weekday has always had events: a shop
+    that is closed on Saturdays has no events on Saturdays.
+    """
+    days = [known for known in days_with_rows(config.root, "events") if known < day]
+    if not days:
+        raise GateRefused(f"events: expected events before {day}, got none; ingest them, or give a later --date")
+    empty = [days[-1] + timedelta(days=at) for at in range(1, (day - days[-1]).days)]
+    bound = config.audit.max_days_without_events
+    in_a_row = f"at most {bound} days without events before {day}"
+    gates = [verdict("days_without_events", len(empty) <= bound, len(empty), in_a_row, f"the last were on {days[-1]}")]
+    gates.append(_usual_days(empty, frozenset(days), config.audit.weekday_weeks))
+    if refused := [gate for gate in gates if gate.outcome == "failed" and gate.name not in forced.gates]:
+        raise GateRefused("events: " + "\n".join(map(str, refused)) + f"\n{_REMEDY}")
+    return gates
+
+
+def warnings_of(gates: list[Gate]) -> list[str]:
+    """What a run says of the days before it, though it goes on."""
+    found = [f"passed over: {gate}" for gate in gates if gate.outcome == "failed"]
+    empty = next(gate for gate in gates if gate.name == "days_without_events")
+    return [*found, f"no events on {empty.figure:g} days before the date ({empty.detail})"] if empty.figure else found
+
+
+def _usual_days(empty: list[date], days: frozenset[date], n_weeks: int) -> Gate:
+    """Is any of the empty days one whose weekday had events in each of the weeks before?"""
+    bound = f"events on a weekday that had some in each of the {n_weeks} weeks before"
+    if not n_weeks:
+        return Gate("missing_day", "skipped", None, bound, "not asked for")
+    weeks = [timedelta(weeks=at) for at in range(1, n_weeks + 1)]
+    missing = [day for day in empty if all(day - week in days for week in weeks)]
+    return verdict("missing_day", not missing, len(missing), bound, ", ".join(map(str, missing)))

@@ -1,0 +1,91 @@
+"""Days without events: what is waited for, what is refused, and what somebody has decided to pass over."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from recsys_spark.config import Config
+from recsys_spark.day_gates import check_days, next_day, warnings_of
+from recsys_spark.errors import GateRefused
+from recsys_spark.gate import Forced
+from recsys_spark.tables.arrow import arrow_schema
+from recsys_spark.tables.catalog import EVENTS
+from recsys_spark.tables.ledger import table_path
+
+FIRST = date(2025, 1, 6)  # a Monday
+NOTHING = Forced()
+
+
+@pytest.fixture
+def config_with(root: Path, make_config: Callable[..., Config]) -> Callable[..., Config]:
+    def make(days: list[date], *sets: str) -> Config:
+        for day in days:
+            noon = datetime.combine(day, time(12), UTC)
+            event = {"event_key": str(day), "item_id": "i", "event_type": "t", "event_time": noon, "ds": day}
+            _append(root, event)
+        return make_config(*sets)
+
+    return make
+
+
+def _append(root: Path, event: dict[str, object]) -> None:
+    """One event; what a table wants besides is nothing in particular."""
+    schema = arrow_schema(EVENTS)
+    blank = {field.name: "" if pa.types.is_string(field.type) else 1 for field in schema if not field.nullable}
+    row = blank | event
+    write_deltalake(table_path(root, "events"), pa.Table.from_pylist([row], schema=schema), mode="append")
+
+
+def week(at: int, closed: tuple[int, ...] = ()) -> list[date]:
+    """The days of week `at` but those that are closed, 0 for Monday."""
+    return [FIRST + timedelta(weeks=at, days=day) for day in range(7) if day not in closed]
+
+
+def test_next_day_follows_the_last_event(config_with: Callable[..., Config]) -> None:
+    with pytest.raises(GateRefused, match="expected events before the date, got none"):
+        next_day(config_with([]).root)
+    assert next_day(config_with([FIRST, FIRST + timedelta(days=2)]).root) == FIRST + timedelta(days=3)
+
+
+def test_check_days_warns_of_a_few_days_and_refuses_many(config_with: Callable[..., Config]) -> None:
+    config = config_with([FIRST])
+    assert warnings_of(check_days(config, FIRST + timedelta(days=1), NOTHING)) == []
+    assert warnings_of(check_days(config, FIRST + timedelta(days=4), NOTHING)) == [
+        f"no events on 3 days before the date (the last were on {FIRST})"
+    ]
+    with pytest.raises(GateRefused, match=r"gate days_without_events: expected at most 3 days .*, got 4 "):
+        check_days(config, FIRST + timedelta(days=5), NOTHING)
+    with pytest.raises(GateRefused, match=f"expected events before {FIRST}, got none"):
+        check_days(config, FIRST, NOTHING)
+
+
+def test_check_days_refuses_a_day_whose_weekday_always_had_events(config_with: Callable[..., Config]) -> None:
+    """Closed on Sundays; the Tuesday of the fifth week is absent."""
+    days = [day for at in range(4) for day in week(at, closed=(6,))]
+    monday = FIRST + timedelta(weeks=4)
+    config = config_with([*days, monday])
+    assert [gate.outcome for gate in check_days(config, monday, NOTHING)] == ["passed", "passed"]  # after a Sunday
+    with pytest.raises(GateRefused, match=r"gate missing_day: expected events on a weekday .* got 1 \(2025-02-04\)"):
+        check_days(config, monday + timedelta(days=2), NOTHING)
+
+
+def test_check_days_passes_over_what_is_forced_and_says_so(config_with: Callable[..., Config]) -> None:
+    config = config_with([day for at in range(4) for day in week(at)])
+    gates = check_days(config, FIRST + timedelta(weeks=4, days=1), Forced(frozenset({"missing_day"}), "a holiday"))
+    assert [gate.outcome for gate in gates] == ["passed", "failed"]
+    assert warnings_of(gates)[0].startswith("passed over: gate missing_day: expected events on a weekday")
+
+
+def test_check_days_asks_for_weekdays_only_if_it_is_told_to(config_with: Callable[..., Config]) -> None:
+    days = [day for at in range(3) for day in week(at)]
+    after = FIRST + timedelta(weeks=3, days=1)
+    assert [gate.outcome for gate in check_days(config_with(days), after, NOTHING)] == ["passed", "passed"]
+    config = config_with([], "audit.weekday_weeks=0")
+    assert [gate.outcome for gate in check_days(config, after, NOTHING)] == ["passed", "skipped"]
+    config = config_with([], "audit.weekday_weeks=3")
+    with pytest.raises(GateRefused, match="gate missing_day"):
+        check_days(config, after, NOTHING)

@@ -1,0 +1,109 @@
+"""Gates on the content of all lists, on planted days: each passes on a sound one and names what is wrong."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.gate import Gate, Measured
+from recsys_spark.gates_content import content
+from recsys_spark.steps.context import Context
+from tests.engagement import Event, make_events, make_items
+from tests.staged_lists import DAY, NOW, RUN_ID, Lists, frame, list_rows, staged
+
+N_USERS = 24
+SOUND = {
+    f"u{at:02d}": [(item, rank, 1 / rank) for rank, item in enumerate(("xy", "yz", "zx")[at % 3], start=1)]
+    for at in range(N_USERS)
+}
+BRANDS = {"x": "A", "y": "B", "z": "B"}
+
+
+def with_item(lists: Lists, item: str) -> Lists:
+    """The lists with `item` in second place of all."""
+    return {user: [one[0], (item, 2, one[1][2])] for user, one in lists.items()}
+
+
+@pytest.fixture
+def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callable[..., dict[str, Gate]]:
+    def run(
+        lists: Lists, before: Lists | None = None, *sets: str, sold: str = "xyz", engaged: str = "xyz"
+    ) -> dict[str, Gate]:
+        context = Context(make_config(*sets), DAY, RUN_ID, 1, spark)
+        inputs = staged(spark, lists)
+        events = [Event("u00", item, "purchase", NOW - timedelta(days=1)) for item in sold]
+        catalogue = {item: {"brand": brand} for item, brand in BRANDS.items()}
+        rows = [
+            {"user_idx": 0, "item_idx": "xyz".index(item), "weight": 1.0, "last_time": NOW, "n_events": 1}
+            for item in engaged
+        ]
+        inputs |= {
+            "events": make_events(spark, events),
+            "items": make_items(spark, catalogue),
+            "interactions": frame(spark, "interactions", rows),
+        }
+        if before is not None:
+            inputs["base_candidates"] = frame(spark, "candidates", list_rows(before))
+        return {gate.name: gate for gate in content(inputs, context, Measured())}
+
+    return run
+
+
+def failed(found: dict[str, Gate]) -> dict[str, float | None]:
+    return {name: gate.figure for name, gate in found.items() if gate.outcome == "failed"}
+
+
+def test_a_sound_day_passes_beside_the_day_before(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    found = verdicts(SOUND, SOUND)
+    assert {gate.outcome for gate in found.values()} == {"passed"}
+    figures = {name: gate.figure for name, gate in found.items()}
+    expected = {"overlap": 1.0, "repeated_lists": 8 / 24, "unavailable_items": 0, "never_engaged": 0.0}
+    assert figures == expected | {"one_brand": pytest.approx(32 / 48), "item_jump": 0.0}
+
+
+def test_the_first_day_skips_what_compares(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    found = verdicts(SOUND)
+    assert {name for name, gate in found.items() if gate.outcome == "skipped"} == {"overlap", "item_jump"}
+    assert failed(found) == {}
+
+
+def test_an_item_in_every_list_overnight_is_refused_by_name(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    rare = {user: [("x", 1, 1.0), ("y", 2, 0.5)] if at else [("z", 1, 1.0)] for at, user in enumerate(SOUND)}
+    found = verdicts(
+        with_item(rare | {"u00": [("x", 1, 1.0), ("y", 2, 0.5)]}, "z"), rare, "audit.max_repeated_lists=1.0"
+    )
+    assert failed(found) == {"item_jump": pytest.approx(24 / 24 - 1 / 24)}
+    assert found["item_jump"].detail.startswith("item 'z'")
+
+
+def test_other_lists_than_the_day_before_are_refused(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    before: Lists = {user: [({"x": "z", "y": "x", "z": "y"}[items[0][0]], 1, 1.0)] for user, items in SOUND.items()}
+    short: Lists = {user: items[:1] for user, items in SOUND.items()}
+    assert failed(verdicts(short, before)) == {"overlap": 0.0}
+
+
+def test_the_same_list_for_all_is_refused_but_not_among_few(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    same: Lists = dict.fromkeys(SOUND, SOUND["u00"])
+    assert failed(verdicts(same)) == {"repeated_lists": 1.0}
+    few = {user: same[user] for user in list(same)[:19]}
+    assert verdicts(few)["repeated_lists"].outcome == "skipped"
+
+
+def test_items_that_are_not_available_or_that_nobody_had_are_refused(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    assert failed(verdicts(SOUND, None, sold="xy")) == {"unavailable_items": 1}
+    assert verdicts(SOUND, None, sold="xy")["unavailable_items"].detail == "e.g. 'z'"
+    assert failed(verdicts(SOUND, None, engaged="x")) == {"never_engaged": pytest.approx(32 / 48)}
+
+
+def test_one_brand_is_refused_where_there_are_several(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    found = verdicts(SOUND, None, "audit.max_one_brand=0.6")
+    assert failed(found) == {"one_brand": pytest.approx(32 / 48)}
+    assert found["one_brand"].detail == "brand 'B'"
+    assert (
+        verdicts(
+            {user: [("y", 1, 1.0)] for user in SOUND}, None, "audit.max_one_brand=0.6", "audit.max_repeated_lists=1.0"
+        )["one_brand"].outcome
+        == "skipped"
+    )

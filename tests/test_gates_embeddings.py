@@ -1,0 +1,120 @@
+"""Each gate on embeddings and shards fails on the fault that it is there for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.gate import Gate, Measured
+from recsys_spark.gates_embeddings import drift, item_embeddings, model, shards, user_embeddings
+from recsys_spark.steps.context import Context
+from tests.index_files import make_shards, unit_vectors
+from tests.staged_lists import DAY, RUN_ID, embeddings, staged
+
+SHARD_GATES = {"shards_damaged", "shards_of_other_model", "shards_items"}
+
+
+@pytest.fixture
+def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callable[..., dict[str, Gate]]:
+    def run(
+        *sets: str, missing_items: int = 0, shard: dict[str, object] | None = None, **kwargs: Any
+    ) -> dict[str, Gate]:
+        context = Context(make_config("two_tower.dim=2", *sets), DAY, RUN_ID, 1, spark)
+        gates = (item_embeddings, user_embeddings) if "user_vectors" in kwargs else (shards,)
+        if gates == (shards,) and "item_vectors" in kwargs:
+            held = unit_vectors(len(kwargs["item_vectors"]) - missing_items, 2)
+            fields = {"model_version": "m"} | (shard or {})
+            kwargs["shards"] = make_shards(context.config.root, held, 1, "Flat", **fields)
+        inputs = staged(spark, {}, **kwargs)
+        return {gate.name: gate for one in gates for gate in one(inputs, context, Measured())}
+
+    return run
+
+
+def test_a_run_without_a_model_skips_them_all(spark: SparkSession, make_config: Callable[..., Config]) -> None:
+    context = Context(make_config(), DAY, RUN_ID, 1, spark)
+    inputs = staged(spark, {})
+    gates = (item_embeddings, user_embeddings, model, drift, shards)
+    outcomes = {gate.name: gate.outcome for one in gates for gate in one(inputs, context, Measured())}
+    assert set(outcomes.values()) == {"skipped"}
+    assert len(outcomes) == 3 + 3 + 1 + 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("vector", "gate", "figure"),
+    [
+        ([0.0, 0.0], "s_unusable", 1),
+        ([float("nan"), 1.0], "s_unusable", 1),
+        ([float("-inf"), 1.0], "s_unusable", 1),
+        ([0.6, 0.8, 0.0], "s_of_other_size", 1),
+        ([1.002, 0.0], "_norms", 0.002),
+        ([0.0, 0.998], "_norms", 0.002),
+    ],
+)
+def test_embeddings_that_are_wrong_are_refused_whatever_their_norm_says(
+    verdicts: Callable[..., dict[str, Gate]], vector: list[float], gate: str, figure: float
+) -> None:
+    vectors = {"item_vectors": [[0.6, 0.8], vector], "user_vectors": [vector, vector, [0.6, 0.8]]}
+    found = verdicts("two_tower.normalize=true", **vectors)
+    failed = {name: one.figure for name, one in found.items() if one.outcome == "failed"}
+    twice = figure if gate == "_norms" else 2 * figure
+    expected = {f"item_embedding{gate}": figure, f"user_embedding{gate}": twice}
+    assert failed == {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}  # float32
+
+
+def test_embeddings_of_any_length_pass_where_they_need_not_have_one(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    vectors = {"item_vectors": [[3.0, 4.0], [1e-9, 0.0]], "user_vectors": [[1e18, 1.0]]}
+    found = verdicts("two_tower.normalize=false", **vectors)
+    assert {gate.name for gate in found.values() if gate.outcome == "failed"} == set()
+    assert found["item_embedding_norms"].outcome == found["user_embedding_norms"].outcome == "skipped"
+    assert found["item_embeddings_unusable"].outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("least", "cosine", "outcome"),
+    [(0.9, 0.9, "passed"), (0.9, 0.89, "failed"), (0.9, None, "skipped"), (0.0, -1.0, "skipped")],
+)
+def test_drift_is_held_against_its_bound_if_there_is_one(
+    spark: SparkSession, make_config: Callable[..., Config], least: float, cosine: float | None, outcome: str
+) -> None:
+    context = Context(make_config(f"audit.min_embedding_cosine={least}"), DAY, RUN_ID, 1, spark)
+    (gate,) = drift({}, context, Measured(drift_cosine=cosine))
+    assert (gate.outcome, gate.figure) == (outcome, cosine)
+
+
+def test_model_refuses_embeddings_of_another_one(spark: SparkSession, make_config: Callable[..., Config]) -> None:
+    context = Context(make_config(), DAY, RUN_ID, 1, spark)
+    inputs = staged(spark, {}, item_vectors=[[1.0, 0.0]])
+    (sound,) = model(inputs | {"user_embeddings": embeddings(spark, "user", [[1.0, 0.0]])}, context, Measured())
+    (foreign,) = model(inputs | {"user_embeddings": embeddings(spark, "user", [[1.0, 0.0]], "n")}, context, Measured())
+    assert (sound.outcome, sound.figure) == ("passed", 0)
+    assert (foreign.outcome, foreign.figure) == ("failed", 1)
+
+
+ITEMS = {"item_vectors": [[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]]}
+
+
+def test_shards_that_hold_every_item_of_the_model_pass(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    found = verdicts(**ITEMS)
+    assert {(found[name].outcome, found[name].figure) for name in SHARD_GATES} == {("passed", 0), ("passed", 3)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "gate", "figure", "detail"),
+    [
+        ({"missing_items": 1}, "shards_items", 2, ""),
+        ({"shard": {"model_version": "another"}}, "shards_of_other_model", 1, ""),
+        ({"shard": {"sha256": "0" * 64}}, "shards_damaged", 1, "shard 0: blobs/"),
+        ({"shard": {"vectors_rel_path": "blobs/none.f32"}}, "shards_damaged", 1, "shard 0: blobs/none.f32: expected"),
+    ],
+)
+def test_shards_that_are_wrong_are_refused_by_name(
+    verdicts: Callable[..., dict[str, Gate]], wrong: dict[str, Any], gate: str, figure: float, detail: str
+) -> None:
+    """Rows 40 and 41 of the fault matrix, at the gate."""
+    found = verdicts(**ITEMS, **wrong)
+    assert [name for name, one in found.items() if one.outcome == "failed"] == [gate]
+    assert found[gate].figure == figure
+    assert found[gate].detail.startswith(detail)
