@@ -16,7 +16,7 @@ from recsys_spark.gates import run_gates
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.publish import head, history
-from recsys_spark.run_ledger import OpenRun, latest_runs, record_state
+from recsys_spark.run_ledger import OpenRun, refuse_run
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.check import measure_rows
@@ -41,8 +41,7 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
     recorded_at = datetime.now(UTC)
     append_rows(root, AUDITS, [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates])
     if refused := _refused(gates, forced):
-        row = next(row for row in latest_runs(root) if row["run_id"] == run.run_id)
-        record_state(root, row, "refused")
+        refuse_run(root, run.run_id)
         reasons = "\n".join(str(gate) for gate in refused)
         raise GateRefused(
             f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n"

@@ -13,7 +13,7 @@ class Step:
     base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
     past_reads: tables of the newest runs of earlier dates, as many as [candidates] learn_runs.
     current_reads: tables of the bundle that is current while the step runs, which may be missing.  Such a step is run
-    again when a run is resumed, as another bundle may be current by then.
+    again when another bundle is current by the time that its run is resumed.
     """
 
     name: str

@@ -91,6 +91,11 @@ def record_state(root: Path, row: dict[str, Any], state: str) -> None:
     append_rows(root, RUNS, [row | {"state": state, "recorded_at": datetime.now(UTC)}])
 
 
+def refuse_run(root: Path, run_id: str) -> None:
+    """Records that the run is not to be resumed: the date is run anew."""
+    record_state(root, next(row for row in latest_runs(root) if row["run_id"] == run_id), "refused")
+
+
 def record_step(root: Path, row: dict[str, Any]) -> None:
     """Appends a completed step; its outputs are staged and checked by then."""
     append_rows(root, RUN_STEPS, [row | {"recorded_at": datetime.now(UTC)}])

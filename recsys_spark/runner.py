@@ -18,14 +18,14 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.audit import audit
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.day_gates import check_days, next_day, warnings_of
-from recsys_spark.errors import ArgumentError, ContractError
+from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import PINNED, PLAN, Step
 from recsys_spark.publish import commit, head, history
-from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
+from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
 from recsys_spark.tables.delta import read_run, stage_run
@@ -76,9 +76,19 @@ def run_day(
     if report.outcome == "unchanged":
         return report
     for step in PLAN:
-        if step.in_run and (step.name not in run.done or step.name in ("audit", "publish") or step.current_reads):
+        again = step.name not in run.done or step.name in ("audit", "publish") or _is_stale(step, config, run)
+        if step.in_run and again:
             run_step(spark, config, run, step, report, observe)
     return report
+
+
+def _is_stale(step: Step, config: Config, run: OpenRun) -> bool:
+    """Whether the step was done beside another bundle than the one that is current."""
+    if not step.current_reads:
+        return False
+    current = head(config.root)
+    against = steps_of(config.root, run.run_id)[step.name]["figures"]["against_publish_seq"]
+    return bool(against != (current.publish_seq if current else 0))
 
 
 def join_run(
@@ -134,7 +144,7 @@ def run_step(
         report.outcome = commit(config, run, _audited_on(config.root, run))
     else:
         module = import_module(f"recsys_spark.steps.{step.name}")
-        outputs = module.run(read_inputs(context, run, step), context)
+        outputs = module.run(_inputs(context, run, step), context)
         measured = stage_outputs(context, step, outputs)
         # What a step kept for itself ends with it.
         spark.catalog.clearCache()
@@ -158,6 +168,16 @@ def run_step(
     _log.info("step=%s run_id=%s seconds=%.2f %s", step.name, run.run_id, seconds, _pairs(shown))
     observe(step.name, "done", {"seconds": seconds, **shown})
     failpoint(f"run.after_{step.name}")
+
+
+def _inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
+    """What the step reads; a run whose own rows are damaged cannot be resumed, and is refused."""
+    try:
+        return read_inputs(context, run, step)
+    except DamagedError as err:
+        if run.run_id in str(err):
+            refuse_run(context.config.root, run.run_id)
+        raise
 
 
 def _past(config: Config, day: date) -> tuple[PublishRow, ...]:

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.errors import GateRefused
+from recsys_spark.errors import DamagedError, GateRefused
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import latest_runs
@@ -37,11 +37,9 @@ def _lose_a_file(config: Config, table: str) -> None:
     (lost.parent / f".{lost.name}.crc").unlink(missing_ok=True)
 
 
-def test_audit_refuses_rows_that_were_lost_and_the_next_run_is_whole(
-    spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
-) -> None:
+def test_audit_refuses_rows_that_were_lost(spark: SparkSession, shop: Config, failpoint: Callable[[str], None]) -> None:
     """Fault row 42."""
-    failpoint("run.after_blend")
+    failpoint("run.after_changes")
     with pytest.raises(FailpointReached):
         run_day(spark, shop, DAY)
     failpoint("none")
@@ -52,6 +50,19 @@ def test_audit_refuses_rows_that_were_lost_and_the_next_run_is_whole(
     assert head(shop.root) is None
     assert latest_runs(shop.root)[-1]["state"] == "refused"
     assert {row["outcome"] for row in read_rows(shop.root, AUDITS) if row["gate"] == "stored_candidates"} == {"failed"}
+
+
+def test_a_run_whose_rows_a_later_step_misses_is_refused_and_the_next_one_is_whole(
+    spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
+) -> None:
+    failpoint("run.after_index")
+    with pytest.raises(FailpointReached):
+        run_day(spark, shop, DAY)
+    failpoint("none")
+    _lose_a_file(shop, "item_index")
+    with pytest.raises(DamagedError, match="item_index run_id="):
+        run_day(spark, shop, DAY)
+    assert latest_runs(shop.root)[-1]["state"] == "refused"
     assert run_day(spark, shop, DAY).outcome == "published"
 
 

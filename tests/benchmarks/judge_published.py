@@ -1,9 +1,11 @@
 """What the published candidates are worth on two real logs: the whole product, date by date, against popularity.
 
-    uv run --group bench python tests/benchmarks/judge_published.py [--folder DIR] [--set section.key=value ...]
+    uv run --group bench python tests/benchmarks/judge_published.py [--learn] [--folder DIR] [--set section.key=value]
 
 Each log is taken in once; then every judged date of `compare_item_cf.py` is run and published with the defaults, and
 the lists that the reader returns are judged by the protocol of `kernels/holdout.py`.  Popularity is of the same day.
+--learn: the weights of lists are learnt from the run of the date before (candidates.method, learn_runs = 1); the tuning
+dates are run too, and not judged, so that the first judged date has one.
 The last line is JSON: by log recall and ndcg of the published lists and of popularity, means over the dates.
 """
 
@@ -12,6 +14,7 @@ import gzip
 import json
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -35,6 +38,9 @@ from recsys_spark.tables.ledger import create_tables
 from tests.benchmarks.compare_item_cf import AVAILABLE_DAYS, MOVIETWEETINGS, K, Log, movietweetings, online_retail
 
 POPULAR = {"popular, 28 days": AVAILABLE_DAYS, "popular, all time": None}
+# Shops close at Christmas, before which one of the tuning dates lies.
+CLOSED = ("audit.max_days_without_events=30", "audit.weekday_weeks=0")
+LEARN = ('candidates.method="learned"', "candidates.learn_runs=1", *CLOSED)
 MOVIE_SETTINGS = """\
 [events.types.rating]
 weight = 1.0
@@ -46,17 +52,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="sets")
+    parser.add_argument("--learn", action="store_true")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="recsys-judge-"))
     spark = open_session("judge published", folder / "spark.log")
     figures = {}
     for log, land in ((online_retail(), land_shop), (movietweetings(), land_films)):
-        settings = land(folder / log.name.replace(" ", "-"), log)
-        config = load_config(file=settings, sets=tuple(arguments.sets))
+        days = [*log.tuning, *log.judged] if arguments.learn else log.judged
+        settings = land(folder / log.name.replace(" ", "-"), replace(log, judged=days))
+        config = load_config(file=settings, sets=(*(LEARN if arguments.learn else ()), *arguments.sets))
         create_tables(config.root, declared_tables().values())
         for take_in in (ingest_catalogue, ingest):
             take_in(spark, config)
-        figures[log.name] = judged(spark, config, log)
+        figures[log.name] = judged(spark, config, log, days)
     spark.stop()
     print(json.dumps(figures))
 
@@ -86,13 +94,15 @@ def land_films(folder: Path, log: Log) -> Path:
     return settings
 
 
-def judged(spark: SparkSession, config: Config, log: Log) -> dict[str, list[float]]:
-    """Recall and ndcg of the published lists and of popularity, means over the dates; one line is printed per date."""
+def judged(spark: SparkSession, config: Config, log: Log, days: list[date]) -> dict[str, list[float]]:
+    """Recall and ndcg of the published lists and of popularity, means over judged dates; `days` are run."""
     found: dict[str, list[Figures]] = {}
     print(f"\n{log.name}: recall@{K} / ndcg@{K}\n\n| as of | published | {' | '.join(POPULAR)} |\n|---|---|---|---|")
-    for day in log.judged:
+    for day in days:
         started = time.perf_counter()
         run_day(spark, config, day)
+        if day not in log.judged:
+            continue
         seconds = time.perf_counter() - started
         row = judge_day(config, log, day)
         cells = " | ".join(f"{one.recall:.4f} / {one.ndcg:.4f}" for one in row.values())

@@ -105,27 +105,19 @@ def clean(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outc
     return _run(spark, tmp_path_factory.mktemp("clean"), rows)
 
 
-def test_bot_is_capped_and_costs_at_most_twice_the_clean_day(
+def test_a_bot_and_an_item_in_nearly_every_basket_cost_at_most_twice_the_clean_day(
     spark: SparkSession, tmp_path: Path, clean: Outcome
 ) -> None:
     rng = np.random.default_rng(2)
     bot = _events(rng, np.full(N_BOT_EVENTS, 99_999), rng.integers(0, N_ITEMS, N_BOT_EVENTS))
-    outcome = _run(spark, tmp_path, _clean(np.random.default_rng(1)) + bot)
+    everybody = np.flatnonzero(rng.random(N_USERS) < 0.9)
+    of_all = _events(rng, everybody, np.full(len(everybody), 7))
+    outcome = _run(spark, tmp_path, _clean(np.random.default_rng(1)) + bot + of_all)
     assert outcome.figures["interactions"]["n_capped_user_days"] == N_DAYS
     assert clean.figures["interactions"]["n_capped_user_days"] == 0
     assert outcome.seconds <= 2 * clean.seconds
-    assert outcome.task_ratio <= 5
-
-
-def test_item_in_nearly_every_basket_costs_at_most_twice_the_clean_day(
-    spark: SparkSession, tmp_path: Path, clean: Outcome
-) -> None:
-    rng = np.random.default_rng(3)
-    everybody = np.flatnonzero(rng.random(N_USERS) < 0.9)
-    rows = _clean(np.random.default_rng(1)) + _events(rng, everybody, np.full(len(everybody), 7))
-    outcome = _run(spark, tmp_path, rows)
-    assert outcome.seconds <= 2 * clean.seconds
-    assert outcome.task_ratio <= 5
+    # A task that starts a Python worker takes seconds longer, on a clean day too.
+    assert outcome.task_ratio <= max(5, 2 * clean.task_ratio)
 
 
 # Item-item CF alone, on enough pairs that its own work is what is timed.

@@ -11,14 +11,15 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
-from recsys_spark.gates import run_gates
+from recsys_spark.gate import Measured
+from recsys_spark.gates_embeddings import item_embeddings, user_embeddings
 from recsys_spark.kernels.hashed_bags import hashed
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX
 from recsys_spark.steps import embed
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.blobs import put_blob
-from recsys_spark.tables.catalog import TABLES, TWO_TOWER_MODELS
+from recsys_spark.tables.catalog import TWO_TOWER_MODELS
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
 from tests.tower_fits import SETTINGS, SHAPE, make_model, make_weights
@@ -126,10 +127,7 @@ def test_embeddings_that_are_not_finite_or_zero_fail_the_gate_for_items_and_leav
     vectors = np.array([row.vector for row in found["item_embeddings"].collect()])
     assert vectors.shape == (6, SHAPE.dim)
     assert np.isfinite(vectors).all()
-    nothing = {
-        name: context.spark.createDataFrame([], spark_schema(TABLES[name], without=("run_id",)))
-        for name in ("candidates", "fallback_candidates")
-    }
-    verdicts = {gate.name: gate for gate in run_gates(tables | found | nothing, context, None, None)}
+    gates = [*item_embeddings(found, context, Measured()), *user_embeddings(found, context, Measured())]
+    verdicts = {gate.name: gate for gate in gates}
     assert (verdicts["item_embeddings_unusable"].outcome, verdicts["item_embeddings_unusable"].figure) == ("failed", 3)
     assert verdicts["user_embeddings_unusable"].outcome == "passed"

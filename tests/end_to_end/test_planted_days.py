@@ -1,0 +1,106 @@
+"""Days on which something went wrong before the audit: each is refused by name, and the last good bundle stays."""
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.config import Config
+from recsys_spark.errors import GateRefused
+from recsys_spark.gate import forced_gates
+from recsys_spark.reader import changed_users, open_current
+from recsys_spark.runner import run_day
+from recsys_spark.steps import blend
+from recsys_spark.steps.catalog import ingest_catalogue
+from recsys_spark.steps.ingest import ingest
+from recsys_spark.tables.catalog import AUDITS
+from recsys_spark.tables.ledger import read_rows
+from tests.small_shop import FIRST_DAY, land_days, make_shop
+
+pytestmark = pytest.mark.slow
+
+DAY = FIRST_DAY + timedelta(days=7)
+PLANTED = "item-13"
+
+
+@pytest.fixture(scope="module")
+def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a shop whose first week is published."""
+    folder = tmp_path_factory.mktemp("planted")
+    config = make_shop(folder)
+    land_days(config, FIRST_DAY, 7)
+    ingest_catalogue(spark, config)
+    ingest(spark, config)
+    assert run_day(spark, config, DAY).outcome == "published"
+    return folder
+
+
+@pytest.fixture
+def shop(published: Path, tmp_path: Path) -> Callable[..., Config]:
+    def copy(*sets: str) -> Config:
+        shutil.copytree(published, tmp_path, dirs_exist_ok=True)
+        return make_shop(tmp_path, *sets)
+
+    return copy
+
+
+def one_item_in_every_list(candidates: DataFrame) -> DataFrame:
+    """Puts PLANTED into second place."""
+    others = F.filter("items", lambda item: item["item_id"] != PLANTED)
+    first = F.get(others, 0)
+    planted = first.withField("item_id", F.lit(PLANTED))
+    listed = F.concat(F.array(first), F.array(planted), F.slice(others, 2, 8))
+    ranked = F.transform(listed, lambda item, at: item.withField("rank", at + 1))
+    return candidates.where(F.size(others) > 0).withColumn("items", ranked).select(candidates.columns)
+
+
+def test_a_planted_day_is_refused_and_the_last_good_bundle_stays(
+    spark: SparkSession, shop: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One item in every list; half of the users missing, and embeddings of another model, are in the tests of gates."""
+    config = shop("audit.max_item_jump=0.3")
+    land_days(config, DAY, 1)
+    ingest(spark, config)
+    before, sound = open_current(config.root), blend.run
+
+    def spoiled(inputs: dict[str, DataFrame], context: object) -> dict[str, DataFrame]:
+        outputs = sound(inputs, context)
+        return outputs | {"candidates": one_item_in_every_list(outputs["candidates"])}
+
+    monkeypatch.setattr(blend, "run", spoiled)
+    refusal = rf"gate item_jump: expected <= 0\.3, got 0\.\d+ \(item '{PLANTED}'"
+    with pytest.raises(GateRefused, match=refusal) as caught:
+        run_day(spark, config, DAY + timedelta(days=1))
+    assert caught.value.exit_code == 3
+    after = open_current(config.root)
+    assert after.run_id == before.run_id
+    assert after.candidates("user-01").items == before.candidates("user-01").items
+
+
+def test_a_day_without_its_events_is_refused_until_it_is_forced(
+    spark: SparkSession, shop: Callable[..., Config]
+) -> None:
+    config, day = shop("audit.weekday_weeks=1"), DAY + timedelta(days=1)
+    before = open_current(config.root)
+    with pytest.raises(GateRefused, match=rf"gate missing_day: expected events on a weekday .* \({DAY}\)") as caught:
+        run_day(spark, config, day)
+    assert caught.value.exit_code == 3
+    forced = forced_gates(["missing_day"], "the shop was closed")
+    assert run_day(spark, config, day, forced=forced).outcome == "published"
+    (row,) = [
+        row for row in read_rows(config.root, AUDITS) if row["gate"] == "missing_day" and row["outcome"] == "failed"
+    ]
+    assert row["detail"].endswith("forced: the shop was closed")
+    bundle = open_current(config.root)
+    lists = {user: [one.item_id for one in before.candidates(user).items] for user in _users(before)}
+    now = {user: [one.item_id for one in bundle.candidates(user).items] for user in _users(bundle)}
+    expected = {user for user in {*lists, *now} if lists.get(user) != now.get(user)}
+    assert set(changed_users(bundle, before.run_id)["user_id"].to_pylist()) == expected
+
+
+def _users(bundle) -> list[str]:
+    return bundle.read_table("candidates", ["user_id"])["user_id"].to_pylist()
