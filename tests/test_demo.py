@@ -72,7 +72,7 @@ def test_demo_publishes_and_is_not_worse_than_all_time_popularity(tmp_path: Path
         env=os.environ | {"COLUMNS": "200", "PYSPARK_PYTHON": python},
         capture_output=True,
         text=True,
-        timeout=1500,
+        timeout=2400,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

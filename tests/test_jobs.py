@@ -25,7 +25,7 @@ def _submit(step: str, settings: Path) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYSPARK_PYTHON": sys.executable},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 

@@ -18,16 +18,14 @@ pytestmark = pytest.mark.slow
 
 # One passage each, in the order of the day: every process resumes what the one before left behind.
 FAILPOINTS = [
-    "ingest.after_plan",
     "ingest.after_events",
     "stage.after_user_index",
     "stage.after_candidates",
-    "run.after_audit",
     "publish.before_commit",
     "publish.after_commit",
 ]
 
-N_ROUNDS = 3  # of two commands at once
+N_ROUNDS = 2  # of two commands at once
 
 
 class _Poller(threading.Thread):
@@ -77,7 +75,7 @@ def test_kill_at_every_step_shows_readers_old_or_new_and_ends_with_one_publish(t
     poller.stopped.set()
     poller.join()
     assert poller.faults == []
-    assert poller.polls >= 200
+    assert poller.polls >= 100
     assert set(poller.seen) == {first, open_current(config.root).run_id}
     assert len(set(poller.seen.values())) == 2
     assert [row.kind for row in history(config.root)] == ["publish", "publish"]
