@@ -2,15 +2,19 @@
 
 import random
 from collections import defaultdict
+from dataclasses import replace
+from datetime import date
 
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.plan import step
 from recsys_spark.steps import als, blend, item_cf, retrieve
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import (
     TYPES_SET,
@@ -155,10 +159,23 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     context = make_context(spark, make_config(TYPES_SET))
     events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
     tables = run_steps({"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}, context)
-    for step in (item_cf, als, retrieve):
-        tables |= step.run(tables, context)
+    for module in (item_cf, als, retrieve):
+        tables |= module.run(tables, context)
     outputs = blend.run(tables, context)
     # The only user has bought the only item; whoever comes next is shown it.
     assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u1", [])]
     (row,) = outputs["fallback_candidates"].collect()
     assert (row["segment"], [item["item_id"] for item in row["items"]]) == (None, ["i1"])
+
+
+def test_blend_says_in_blend_fits_that_there_was_too_little_to_learn_from(spark: SparkSession, make_config) -> None:
+    config = make_config(TYPES_SET, "candidates.k=7", 'candidates.method="learned"', "candidates.learn_runs=1")
+    row = PublishRow(1, "publish", "20250222-001-0123abcd", date(2025, 2, 22), 0, (), "", "", 48, before(days=6), "")
+    inputs = make_inputs(spark, random_day(random.Random(15)))
+    past = {f"past0_{name}": inputs[name] for name in step("blend").past_reads}
+    outputs = blend.run(inputs | past, replace(make_context(spark, config), past=(row,)))
+    (fit,) = outputs["blend_fits"].collect()
+    assert (fit["method"], fit["from_run_ids"]) == ("rrf", [row.run_id])
+    assert fit["why"] == "0 users chose what was proposed, fewer than 100"  # all that was sold since had no user
+    assert [one["by_rank"] for one in fit["weights"]] == [1.0] * 5
+    assert outputs["candidates"].count() > 0
