@@ -116,8 +116,8 @@ def test_a_bot_and_an_item_in_nearly_every_basket_cost_at_most_twice_the_clean_d
     assert outcome.figures["interactions"]["n_capped_user_days"] == N_DAYS
     assert clean.figures["interactions"]["n_capped_user_days"] == 0
     assert outcome.seconds <= 2 * clean.seconds
-    # A task that starts a Python worker takes seconds longer, on a clean day too.
-    assert outcome.task_ratio <= max(5, 2 * clean.task_ratio)
+    # A task that starts a Python worker takes seconds longer, on a clean day too: that is what it is held against.
+    assert outcome.task_ratio <= 5 * max(1.0, clean.task_ratio)
 
 
 # Item-item CF alone, on enough pairs that its own work is what is timed.
