@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recsys_spark.errors import GateRefused
 from recsys_spark.features import declared_tables
-from recsys_spark.gate import Forced, Gate, Measured
+from recsys_spark.gate import Forced, Gate, Measured, verdict
 from recsys_spark.gates import run_gates
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import BUNDLE_TABLES, step
@@ -35,12 +35,12 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
     root = context.config.root
     current = head(root)
     gates = [*before, _changes_gate(root, run, current), *_storage_gates(context, run)]
-    if not _refused(gates, forced):
+    if not forced.refused(gates):
         gates += run_gates(read_inputs(context, run, step("audit")), context, _measured(root, run))
     gates = [_noted(gate, forced) for gate in gates]
     recorded_at = datetime.now(UTC)
     append_rows(root, AUDITS, [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates])
-    if refused := _refused(gates, forced):
+    if refused := forced.refused(gates):
         refuse_run(root, run.run_id)
         reasons = "\n".join(str(gate) for gate in refused)
         raise GateRefused(
@@ -52,11 +52,6 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
     for outcome in ("passed", "skipped", "failed"):
         name = "forced" if outcome == "failed" else outcome
         context.figures[f"n_gates_{name}"] = sum(gate.outcome == outcome for gate in gates)
-
-
-def _refused(gates: Sequence[Gate], forced: Forced) -> list[Gate]:
-    """The gates that stop the run."""
-    return [gate for gate in gates if gate.outcome == "failed" and gate.name not in forced.gates]
 
 
 def _noted(gate: Gate, forced: Forced) -> Gate:
@@ -82,8 +77,8 @@ def _changes_gate(root: Path, run: OpenRun, current: PublishRow | None) -> Gate:
     """Was candidate_changes made against the bundle that is current now?"""
     figure = steps_of(root, run.run_id)["changes"]["figures"]["against_publish_seq"]
     bound = current.publish_seq if current else 0
-    outcome = "passed" if figure == bound else "failed"
-    return Gate("changes_against_current", outcome, figure, f"publish {bound}", "" if figure == bound else _STALE)
+    is_current = figure == bound
+    return verdict("changes_against_current", is_current, figure, f"publish {bound}", "" if is_current else _STALE)
 
 
 _STALE = "another bundle was published since; the step changes is run again with the date"

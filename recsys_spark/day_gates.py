@@ -41,7 +41,7 @@ def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
     in_a_row = f"at most {bound} days without events before {day}"
     gates = [verdict("days_without_events", len(empty) <= bound, len(empty), in_a_row, f"the last were on {days[-1]}")]
     gates.append(_usual_days(empty, frozenset(days), config.audit.weekday_weeks))
-    if refused := [gate for gate in gates if gate.outcome == "failed" and gate.name not in forced.gates]:
+    if refused := forced.refused(gates):
         raise GateRefused("events: " + "\n".join(map(str, refused)) + f"\n{_REMEDY}")
     return gates
 

@@ -3,6 +3,7 @@
 Owns: the verdict of one gate and its text.  Made by the modules of gates, recorded by the audit.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recsys_spark.errors import ArgumentError
@@ -42,6 +43,10 @@ class Forced:
 
     gates: frozenset[str] = frozenset()
     why: str = ""
+
+    def refused(self, gates: Iterable[Gate]) -> list[Gate]:
+        """Those of `gates` that failed and may not."""
+        return [gate for gate in gates if gate.outcome == "failed" and gate.name not in self.gates]
 
 
 def verdict(name: str, passed: bool, figure: float | None, bound: str, detail: str = "") -> Gate:

@@ -73,7 +73,7 @@ def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson
         return Fit("rrf", f"{len(runs)} runs of earlier dates, learn_runs is {wanted}", None, run_ids, 0)
     found = [_choices(run, inputs, lesson) for run in runs]
     choices = _concatenated([one for one in found if len(one.indptr) > 1], len(settings.sources))
-    n_users = int(np.count_nonzero(_n_chosen(choices)))
+    n_users = int(np.count_nonzero(choices.n_chosen))
     if n_users < _MIN_USERS:
         return Fit("rrf", f"{n_users} users chose what was proposed, fewer than {_MIN_USERS}", None, run_ids, n_users)
     judging = np.random.default_rng(lesson.seed).permutation(len(choices.indptr) - 1) % 2 == 0
@@ -136,12 +136,6 @@ def _engaged(engaged: pa.Array, users: np.ndarray, items: np.ndarray) -> np.ndar
     wanted = (rows << 32) | engaged.flatten().to_numpy(zero_copy_only=False)
     found: np.ndarray = np.isin((users.astype(np.int64) << 32) | items, wanted)
     return found
-
-
-def _n_chosen(choices: Choices) -> np.ndarray:
-    users = np.repeat(np.arange(len(choices.indptr) - 1), np.diff(choices.indptr))
-    counts: np.ndarray = np.bincount(users, weights=choices.chosen, minlength=len(choices.indptr) - 1)
-    return counts
 
 
 def _of_users(choices: Choices, wanted: np.ndarray) -> Choices:

@@ -36,6 +36,16 @@ class Choices:
     said: np.ndarray
     chosen: np.ndarray
 
+    @property
+    def users(self) -> np.ndarray:
+        """User of every row, int64 (n,)."""
+        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+
+    @property
+    def n_chosen(self) -> np.ndarray:
+        """Number of items that each user chose, float64 (n_users,)."""
+        return np.bincount(self.users, weights=self.chosen, minlength=len(self.indptr) - 1)
+
 
 def say(ranks: np.ndarray, scores: np.ndarray, best: np.ndarray) -> np.ndarray:
     """What lists say of items, float32 (..., N_SAID), 0 to 1.
@@ -92,9 +102,7 @@ def fit_weights(choices: Choices, ridge: float) -> np.ndarray:
     """
     if not ridge > 0:
         raise KernelError(f"learned blend: expected ridge > 0, got {ridge}; raise it")
-    lengths = np.diff(choices.indptr)
-    users = np.repeat(np.arange(len(lengths)), lengths)
-    n_chosen = np.bincount(users, weights=choices.chosen, minlength=len(lengths))
+    users, n_chosen = choices.users, choices.n_chosen
     kept = (n_chosen > 0)[users]
     shape = choices.said.shape[1:]
     if not kept.any():
@@ -148,11 +156,9 @@ def share_found(choices: Choices, scores: np.ndarray, k: int) -> np.ndarray:
 
     Ties are broken against what was chosen, so that weights that tell nothing apart find nothing.
     """
-    lengths = np.diff(choices.indptr)
-    users = np.repeat(np.arange(len(lengths)), lengths)
+    lengths, users, n_chosen = np.diff(choices.indptr), choices.users, choices.n_chosen
     order = np.lexsort((choices.chosen, -scores, users))
     places = np.arange(len(order)) - np.repeat(choices.indptr[:-1], lengths)
     hits = np.bincount(users, weights=choices.chosen[order] & (places < k), minlength=len(lengths))
-    n_chosen = np.bincount(users, weights=choices.chosen, minlength=len(lengths))
     share: np.ndarray = hits[n_chosen > 0] / n_chosen[n_chosen > 0]
     return share
