@@ -44,7 +44,9 @@ def content(inputs: dict[str, DataFrame], context: Context, measured: Measured) 
 
 
 _NO_BASE = "no bundle of an earlier date, or nobody with a list in both"
+_NO_JUMP = f"{_NO_BASE}, or every item is in the lists for everybody too"
 _FEW_LISTS = 20  # below which that several users have the same list says nothing
+_LONG_LISTS = 0.75  # beyond this part of all listed items a list has room for whatever is new
 
 
 def _measure_lists(inputs: dict[str, DataFrame]) -> _Lists:
@@ -89,10 +91,11 @@ def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) ->
         "one_brand": (row["brand_share"], f"brand {row['brand']!r}" if row["n_brands"] else ""),
         "item_jump": (row["jump"], f"item {row['jumped']!r}: rise of the share of lists that have it"),
     }
+    long = row["n_listed"] > _LONG_LISTS * n_lists * row["n_items"]
     skipped = {
         "never_engaged": "no item is listed" if row["share_never"] is None else "",
         "one_brand": "fewer than two brands are known" if row["n_brands"] < 2 else "",
-        "item_jump": _NO_BASE if row["jump"] is None else "",
+        "item_jump": "a list holds most of what is listed at all" if long else _NO_JUMP if row["jump"] is None else "",
     }
     gates = []
     for name, (bound, passed) in bounds.items():
@@ -105,20 +108,26 @@ def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) ->
 
 
 def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int) -> Any:
-    """One row over all listed items: counts by brand, and the greatest rise of the share of lists that have an item."""
+    """One row over all listed items: counts by brand, and the greatest rise of the share of lists that have an item.
+
+    What is in the lists for everybody, or for a segment, may come into all lists overnight: it is what sells.
+    """
     n_before = _base(inputs).count()
     listed = inputs["item_index"].select("item_id", "item_idx").join(_n_lists(inputs["candidates"], "n"), "item_id")
     listed = listed.join(_n_lists(_base(inputs), "n_before"), on="item_id", how="left")
     engaged = inputs["interactions"].where(F.col("n_events") > 0).select("item_idx", F.lit(True).alias("engaged"))
     shown = shown_items(inputs, context.config, context.cutoff).select("item_id", F.lit(True).alias("shown"))
     known = listed.join(engaged.distinct(), on="item_idx", how="left").join(shown, on="item_id", how="left")
-    jump = F.col("n") / F.lit(max(1, n_lists)) - F.coalesce("n_before", F.lit(0)) / F.lit(max(1, n_before))
+    known = known.join(_n_lists(inputs["fallback_candidates"], "n_shared"), on="item_id", how="left")
+    rise = F.col("n") / F.lit(max(1, n_lists)) - F.coalesce("n_before", F.lit(0)) / F.lit(max(1, n_before))
+    jump = F.when(F.col("n_shared").isNull(), rise) if n_before else F.lit(None).cast("double")
     by_brand = (
         known.join(inputs["items"].select("item_id", "brand"), on="item_id", how="left")
-        .select("*", (jump if n_before else F.lit(None).cast("double")).alias("jump"))
+        .select("*", jump.alias("jump"))
         .groupBy("brand")
         .agg(
             F.sum("n").alias("n"),
+            F.count(F.lit(1)).alias("n_items"),
             F.sum(F.when(F.col("engaged").isNull(), F.col("n"))).alias("n_never"),
             F.count(F.when(F.col("shown").isNull(), 1)).alias("n_unavailable"),
             F.max(F.when(F.col("shown").isNull(), F.col("item_id"))).alias("unavailable"),
@@ -127,6 +136,8 @@ def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int)
     )
     branded = F.col("brand").isNotNull()
     return by_brand.agg(
+        F.coalesce(F.sum("n"), F.lit(0)).alias("n_listed"),
+        F.coalesce(F.sum("n_items"), F.lit(0)).alias("n_items"),
         F.coalesce(F.sum("n_unavailable"), F.lit(0)).alias("n_unavailable"),
         F.max("unavailable").alias("unavailable"),
         (F.coalesce(F.sum("n_never"), F.lit(0)) / F.sum("n")).alias("share_never"),

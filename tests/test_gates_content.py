@@ -29,7 +29,7 @@ def with_item(lists: Lists, item: str) -> Lists:
 @pytest.fixture
 def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callable[..., dict[str, Gate]]:
     def run(
-        lists: Lists, before: Lists | None = None, *sets: str, sold: str = "xyz", engaged: str = "xyz"
+        lists: Lists, before: Lists | None = None, *sets: str, sold: str = "xyz", engaged: str = "xyz", shared: str = ""
     ) -> dict[str, Gate]:
         context = Context(make_config(*sets), DAY, RUN_ID, 1, spark)
         inputs = staged(spark, lists)
@@ -44,6 +44,9 @@ def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callabl
             "items": make_items(spark, catalogue),
             "interactions": frame(spark, "interactions", rows),
         }
+        if shared:
+            fallback = list_rows({"": [(item, rank, 1 / rank) for rank, item in enumerate(shared, start=1)]})
+            inputs["fallback_candidates"] = frame(spark, "fallback_candidates", fallback)
         if before is not None:
             inputs["base_candidates"] = frame(spark, "candidates", list_rows(before))
         return {gate.name: gate for gate in content(inputs, context, Measured())}
@@ -71,11 +74,24 @@ def test_the_first_day_skips_what_compares(verdicts: Callable[..., dict[str, Gat
 
 def test_an_item_in_every_list_overnight_is_refused_by_name(verdicts: Callable[..., dict[str, Gate]]) -> None:
     rare = {user: [("x", 1, 1.0), ("y", 2, 0.5)] if at else [("z", 1, 1.0)] for at, user in enumerate(SOUND)}
-    found = verdicts(
-        with_item(rare | {"u00": [("x", 1, 1.0), ("y", 2, 0.5)]}, "z"), rare, "audit.max_repeated_lists=1.0"
-    )
-    assert failed(found) == {"item_jump": pytest.approx(24 / 24 - 1 / 24)}
+    lists, setting = with_item(rare | {"u00": [("x", 1, 1.0), ("y", 2, 0.5)]}, "z"), "audit.max_repeated_lists=1.0"
+    lists["u01"] = [("x", 1, 1.0), ("y", 2, 0.5)]
+    found = verdicts(lists, rare, setting, shared="xy")
+    assert failed(found) == {"item_jump": pytest.approx(23 / 24 - 1 / 24)}
     assert found["item_jump"].detail.startswith("item 'z'")
+    assert failed(verdicts(lists, rare, setting, shared="z")) == {}, "what sells may come into all lists"
+
+
+def test_lists_that_hold_nearly_everything_have_room_for_what_is_new(verdicts: Callable[..., dict[str, Gate]]) -> None:
+    before: Lists = {user: [("x", 1, 1.0), ("y", 2, 0.5)] for user in SOUND}
+    found = verdicts(
+        {user: [*one, ("z", 3, 0.1)] for user, one in before.items()}, before, "audit.max_repeated_lists=1.0"
+    )
+    assert (found["item_jump"].outcome, found["item_jump"].detail) == (
+        "skipped",
+        "a list holds most of what is listed at all",
+    )
+    assert failed(found) == {}
 
 
 def test_other_lists_than_the_day_before_are_refused(verdicts: Callable[..., dict[str, Gate]]) -> None:

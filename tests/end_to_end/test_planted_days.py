@@ -16,6 +16,7 @@ from recsys_spark.reader import changed_users, open_current
 from recsys_spark.runner import run_day
 from recsys_spark.steps import blend
 from recsys_spark.steps.catalog import ingest_catalogue
+from recsys_spark.steps.context import Context
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.ledger import read_rows
@@ -24,14 +25,14 @@ from tests.small_shop import FIRST_DAY, land_days, make_shop
 pytestmark = pytest.mark.slow
 
 DAY = FIRST_DAY + timedelta(days=7)
-PLANTED = "item-13"
+K = 5  # of the 14 items that sell
 
 
 @pytest.fixture(scope="module")
 def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a shop whose first week is published."""
     folder = tmp_path_factory.mktemp("planted")
-    config = make_shop(folder)
+    config = make_shop(folder, f"candidates.k={K}")
     land_days(config, FIRST_DAY, 7)
     ingest_catalogue(spark, config)
     ingest(spark, config)
@@ -43,17 +44,16 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 def shop(published: Path, tmp_path: Path) -> Callable[..., Config]:
     def copy(*sets: str) -> Config:
         shutil.copytree(published, tmp_path, dirs_exist_ok=True)
-        return make_shop(tmp_path, *sets)
+        return make_shop(tmp_path, f"candidates.k={K}", *sets)
 
     return copy
 
 
-def one_item_in_every_list(candidates: DataFrame) -> DataFrame:
-    """Puts PLANTED into second place."""
-    others = F.filter("items", lambda item: item["item_id"] != PLANTED)
+def one_item_in_every_list(candidates: DataFrame, planted: str) -> DataFrame:
+    """Puts `planted` into second place."""
+    others = F.filter("items", lambda item: item["item_id"] != planted)
     first = F.get(others, 0)
-    planted = first.withField("item_id", F.lit(PLANTED))
-    listed = F.concat(F.array(first), F.array(planted), F.slice(others, 2, 8))
+    listed = F.concat(F.array(first), F.array(first.withField("item_id", F.lit(planted))), F.slice(others, 2, K - 2))
     ranked = F.transform(listed, lambda item, at: item.withField("rank", at + 1))
     return candidates.where(F.size(others) > 0).withColumn("items", ranked).select(candidates.columns)
 
@@ -65,16 +65,21 @@ def test_a_planted_day_is_refused_and_the_last_good_bundle_stays(
     config = shop("audit.max_item_jump=0.3")
     land_days(config, DAY, 1)
     ingest(spark, config)
-    before, sound = open_current(config.root), blend.run
+    before, sound, planted = open_current(config.root), blend.run, []
 
-    def spoiled(inputs: dict[str, DataFrame], context: object) -> dict[str, DataFrame]:
+    def spoiled(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         outputs = sound(inputs, context)
-        return outputs | {"candidates": one_item_in_every_list(outputs["candidates"])}
+        listed, shared = (
+            [item["item_id"] for row in outputs[table].select("items").collect() for item in row["items"]]
+            for table in ("candidates", "fallback_candidates")
+        )
+        planted.append(min(set(listed) - set(shared), key=lambda item: (listed.count(item), item)))
+        return outputs | {"candidates": one_item_in_every_list(outputs["candidates"], planted[0])}
 
     monkeypatch.setattr(blend, "run", spoiled)
-    refusal = rf"gate item_jump: expected <= 0\.3, got 0\.\d+ \(item '{PLANTED}'"
-    with pytest.raises(GateRefused, match=refusal) as caught:
+    with pytest.raises(GateRefused, match=r"gate item_jump: expected <= 0\.3, got [01]\.\d+") as caught:
         run_day(spark, config, DAY + timedelta(days=1))
+    assert f"(item '{planted[0]}': " in str(caught.value)
     assert caught.value.exit_code == 3
     after = open_current(config.root)
     assert after.run_id == before.run_id
