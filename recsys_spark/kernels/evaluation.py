@@ -1,0 +1,148 @@
+"""What lists were worth to the users who were judged by them: every figure of every list, summed over a block of users.
+
+Owns: the groups of users and items, and which figures are made of which group.  Called by `adapters.evaluation` and by
+benchmarks that judge other systems; the protocol (who is judged, on what) is `adapters.holdout`'s.
+
+Groups: `all` is users who were known before the date, on items that were.  `users/...` are parts of the users, on the
+same items; `users/new` were not known before.  `items/...` are known users on parts of the items; `items/new` were not
+known before.  A user without a target in the group does not count in it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from recsys_spark.errors import KernelError
+from recsys_spark.kernels.intervals import Tally, tally
+from recsys_spark.kernels.list_metrics import novelty_at_k, serendipity_at_k
+from recsys_spark.kernels.metrics import Match, Ragged, match
+
+ALL = "all"
+NEW_USERS = "users/new"
+NEW_ITEMS = "items/new"
+MAIN = ("recall", "ndcg")  # the figures of every group; the others are of all users
+
+
+class Figure(NamedTuple):
+    """The name of a figure: of which list, in which group, which metric, of how many places."""
+
+    list_name: str
+    group: str
+    metric: str
+    k: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of judged users.
+
+    targets: what each of them engaged with from the date on, as item indices; -1 for an item without one.
+    is_known: bool (n_targets,), whether anybody had engaged with the item before the date.
+    is_new: bool (n_users,), whether the user had engaged with nothing before the date.
+    user_groups: bool (n_users,) by name.  item_groups: bool (n_targets,) by name.
+    popular: the list of what most users had engaged with lately, without what the user may not see.
+    item_users: int64 (n_items,), users who had engaged with each item; n_users: users who had engaged with any.
+    """
+
+    targets: Ragged
+    is_known: np.ndarray
+    is_new: np.ndarray
+    user_groups: Mapping[str, np.ndarray]
+    item_groups: Mapping[str, np.ndarray]
+    popular: Ragged
+    item_users: np.ndarray
+    n_users: int
+
+
+def judge(block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], draws: np.ndarray) -> dict[Figure, Tally]:
+    """Every figure of every list, summed over the block.
+
+    lists: by name one list per user, best first, -1 for an item without an index.  lengths: the k of all figures.
+    draws: how often each user counts, as `kernels.intervals.draw` returns them.
+    Raises KernelError if a list has an item twice or other rows than the targets.
+    """
+    if len(draws) != block.targets.n_rows:
+        raise KernelError(
+            f"evaluation draws: expected one row per judged user, got {len(draws)} for {block.targets.n_rows}; draw for"
+            " the users of the block"
+        )
+    found: dict[Figure, Tally] = {}
+    for name, ranked in lists.items():
+        columns = list(_values(block, ranked, lengths))
+        # One product for all figures of a list: a thousand of single ones are bound by memory.
+        sums = tally(np.array([values for *_, values in columns]), draws)
+        for row, (group, metric, k, _) in enumerate(columns):
+            found[Figure(name, group, metric, k)] = Tally(sums.n[row], sums.total[row])
+    return found
+
+
+def add_up(parts: Iterable[dict[Figure, Tally]]) -> dict[Figure, Tally]:
+    """The figures of all blocks together; a figure that a block lacks had no user in it."""
+    total: dict[Figure, Tally] = {}
+    for part in parts:
+        for figure, one in part.items():
+            total[figure] = total[figure] + one if figure in total else one
+    return total
+
+
+def _values(block: Block, ranked: Ragged, lengths: Sequence[int]) -> Iterator[tuple[str, str, int, np.ndarray]]:
+    """(group, metric, k, values): values float64 (n_users,), nan for a user who does not count in the group."""
+    known = ~block.is_new
+    matched = _Judged(block, ranked, block.is_known)
+    for k in lengths:
+        for metric, values in matched.accuracy(k):
+            yield ALL, metric, k, np.where(known, values, np.nan)
+        for metric, values in _beyond_accuracy(block, ranked, k):
+            yield ALL, metric, k, np.where(known, values, np.nan)
+    groups = {NEW_USERS: block.is_new, **{name: members & known for name, members in block.user_groups.items()}}
+    for group, members in groups.items():
+        for metric, k, values in matched.main(lengths):
+            yield group, metric, k, np.where(members, values, np.nan)
+    for group, chosen in {NEW_ITEMS: ~block.is_known, **block.item_groups}.items():
+        for metric, k, values in _Judged(block, ranked, chosen).main(lengths):
+            yield group, metric, k, np.where(known, values, np.nan)
+
+
+class _Judged:
+    """The hits of every list on some of the targets; values are nan for users who have none of these."""
+
+    def __init__(self, block: Block, ranked: Ragged, chosen: np.ndarray) -> None:
+        targets = block.targets.where(chosen)
+        self.users = np.flatnonzero(targets.lengths)
+        self.n_users = targets.n_rows
+        self.match: Match = match(rows_of(ranked, self.users), rows_of(targets, self.users))
+
+    def accuracy(self, k: int) -> Iterator[tuple[str, np.ndarray]]:
+        hits = self.match
+        yield "recall", self._spread(hits.recall_at_k(k))
+        yield "ndcg", self._spread(hits.ndcg_at_k(k))
+        yield "precision", self._spread(hits.precision_at_k(k))
+        yield "hit", self._spread(hits.hit_at_k(k))
+        yield "map", self._spread(hits.average_precision_at_k(k))
+        yield "mrr", self._spread(hits.reciprocal_rank_at_k(k))
+
+    def main(self, lengths: Sequence[int]) -> Iterator[tuple[str, int, np.ndarray]]:
+        for k in lengths:
+            yield "recall", k, self._spread(self.match.recall_at_k(k))
+            yield "ndcg", k, self._spread(self.match.ndcg_at_k(k))
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        spread = np.full(self.n_users, np.nan)
+        spread[self.users] = values
+        return spread
+
+
+def rows_of(lists: Ragged, rows: np.ndarray) -> Ragged:
+    """The rows at `rows`, ascending, int64 (n,)."""
+    chosen = np.zeros(lists.n_rows, bool)
+    chosen[rows] = True
+    return Ragged(
+        np.concatenate([[0], np.cumsum(lists.lengths[rows])]).astype(np.int64), lists.values[chosen[lists.rows]]
+    )
+
+
+def _beyond_accuracy(block: Block, ranked: Ragged, k: int) -> Iterator[tuple[str, np.ndarray]]:
+    yield "novelty", novelty_at_k(ranked, block.item_users, block.n_users, k)
+    yield "serendipity", serendipity_at_k(ranked, block.targets.where(block.is_known), block.popular, k)
