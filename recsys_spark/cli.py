@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_spark import cli_index, cli_size
+from recsys_spark import cli_backtest, cli_index, cli_size
 from recsys_spark.arguments import parse_day
 from recsys_spark.cli_settings import (
     DateOption,
@@ -217,6 +217,7 @@ def reference() -> None:
 
 
 app.command()(cli_size.size)
+app.command()(cli_backtest.backtest)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ both under the warehouse lock; needs no Spark.
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ def head(root: Path) -> PublishRow | None:
     """What is current, None before the first publish."""
     rows = history(root)
     return rows[-1] if rows else None
+
+
+def past_runs(config: Config, day: date) -> tuple[PublishRow, ...]:
+    """The newest publish of each of the last dates before `day` that the blend is to learn from, newest date first."""
+    if config.candidates.method == "rrf":
+        return ()
+    newest = {row.data_date: row for row in history(config.root) if row.data_date < day}
+    return tuple(newest[one] for one in sorted(newest, reverse=True)[: config.candidates.learn_runs])
 
 
 def commit(config: Config, run: OpenRun, audited_on: int) -> str:

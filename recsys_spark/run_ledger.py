@@ -86,6 +86,11 @@ def latest_runs(root: Path) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
+def run_of(root: Path, run_id: str) -> OpenRun:
+    """The run called `run_id`, whatever became of it; KeyError if there is none."""
+    return _as_open_run(root, {row["run_id"]: row for row in latest_runs(root)}[run_id])
+
+
 def record_state(root: Path, row: dict[str, Any], state: str) -> None:
     """Appends the run with a new state."""
     append_rows(root, RUNS, [row | {"state": state, "recorded_at": datetime.now(UTC)}])

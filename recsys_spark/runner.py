@@ -24,12 +24,11 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import PINNED, PLAN, Step
-from recsys_spark.publish import commit, head, history
+from recsys_spark.publish import commit, head, past_runs
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
 from recsys_spark.tables.delta import read_run, stage_run
-from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.ledger import steps_of
 
 _log = logging.getLogger(__name__)
@@ -134,7 +133,7 @@ def run_step(
     observe(step.name, "start", {})
     seed = derive_seed(run.seed, step.name, run.data_date)
     tell = partial(observe, step.name, "progress")
-    past = _past(config, run.data_date) if step.past_reads else ()
+    past = past_runs(config, run.data_date) if step.past_reads else ()
     current = head(config.root)
     context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell, current=current, past=past)
     measured: dict[str, RowFigures] = {}
@@ -178,14 +177,6 @@ def _inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
         if run.run_id in str(err):
             refuse_run(context.config.root, run.run_id)
         raise
-
-
-def _past(config: Config, day: date) -> tuple[PublishRow, ...]:
-    """The newest publish of each of the last dates before `day` that the blend is to learn from, newest date first."""
-    if config.candidates.method == "rrf":
-        return ()
-    newest = {row.data_date: row for row in history(config.root) if row.data_date < day}
-    return tuple(newest[date] for date in sorted(newest, reverse=True)[: config.candidates.learn_runs])
 
 
 def stage_outputs(context: Context, step: Step, outputs: dict[str, DataFrame]) -> dict[str, RowFigures]:

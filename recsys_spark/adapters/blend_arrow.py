@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from recsys_spark.adapters.blend_scopes import Shared, Worker, said_of, walk_scopes, worker_of
+from recsys_spark.adapters.blend_scopes import Scope, Shared, Worker, said_of, walk_scopes, worker_of
 from recsys_spark.kernels.blend import UNITS, Fused, Walked, fuse, fuse_rrf
 from recsys_spark.kernels.learned_blend import utilities
 from recsys_spark.tables.arrow import arrow_type
@@ -55,13 +55,18 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
         nobody = Walked(np.full((block.num_rows, 1), -1, np.int32), np.zeros((block.num_rows, 1), np.float32))
         fused = fuse_rrf([nobody], [0.0], settings.rrf_k, settings.k)
         return _lists_batch(block["user_id"], fused, np.zeros(1, np.int64), worker)
-    weights = [settings.weights[scope.source] for scope in scopes]
-    if settings.learned is None:
-        fused = fuse_rrf([scope.walked for scope in scopes], weights, settings.rrf_k, settings.k)
-    else:
-        pool, said = said_of(scopes, worker)
-        fused = fuse(pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64), settings.k)
+    fused = fuse_scopes(scopes, worker)
     return _lists_batch(block["user_id"], fused, np.array([scope.source for scope in scopes]), worker)
+
+
+def fuse_scopes(scopes: list[Scope], worker: Worker) -> Fused:
+    """The k best items of each user of all `scopes`, one of them at least, as the settings weigh them."""
+    settings = worker.settings
+    if settings.learned is None:
+        weights = [settings.weights[scope.source] for scope in scopes]
+        return fuse_rrf([scope.walked for scope in scopes], weights, settings.rrf_k, settings.k)
+    pool, said = said_of(scopes, worker)
+    return fuse(pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64), settings.k)
 
 
 def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker: Worker) -> pa.RecordBatch:

@@ -16,7 +16,11 @@ def coverage_at_k(lists: Ragged, n_items: int, k: int) -> float:
     Raises KernelError if n_items or k is below 1 or a list holds an item that is not below n_items.
     Source: Ge, Delgado-Battenfeld, Jannach 2010, "Beyond Accuracy", catalogue coverage.
     """
-    listed = listings_at_k(lists, n_items, k)
+    return coverage(listings_at_k(lists, n_items, k), n_items)
+
+
+def coverage(listed: np.ndarray, n_items: int) -> float:
+    """As `coverage_at_k`.  listed: how often each item is listed, (n,); those that are not may be left out."""
     return int(np.count_nonzero(listed)) / n_items
 
 
@@ -29,10 +33,15 @@ def gini_at_k(lists: Ragged, n_items: int, k: int) -> float:
     """
     if n_items < 2:
         raise KernelError(f"gini n_items: expected an int >= 2, got {n_items}; pass the size of the catalogue")
-    listed = np.sort(listings_at_k(lists, n_items, k))  # (n_items,), ascending
-    if listed[-1] == 0:
+    return gini(listings_at_k(lists, n_items, k), n_items)
+
+
+def gini(listed: np.ndarray, n_items: int) -> float:
+    """As `gini_at_k` for n_items of 2 or more.  listed: as in `coverage`."""
+    listed = np.sort(listed[listed > 0])  # ascending; items that are not listed come before, and add nothing
+    if not len(listed):
         return float("nan")
-    weights = 2 * np.arange(1, n_items + 1) - n_items - 1.0  # (n_items,)
+    weights = 2 * np.arange(n_items - len(listed) + 1, n_items + 1) - n_items - 1.0
     return float(weights @ listed / listed.sum() / (n_items - 1))
 
 

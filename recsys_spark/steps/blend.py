@@ -45,7 +45,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """
     candidates, cutoff = context.config.candidates, context.cutoff
     settings = fit_settings(inputs["source_candidates"], candidates)
-    fit = _fit(inputs, settings, context)
+    fit = fit_blend(inputs, settings, context)
     settings = replace(settings, learned=fit.weights)
     shown = fit_shown(inputs, context.config, cutoff)
     shared = fit_shared(inputs["source_candidates"], settings, shown)
@@ -68,7 +68,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     }
 
 
-def _fit(inputs: dict[str, DataFrame], settings: Settings, context: Context) -> Fit:
+def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context) -> Fit:
     """How the lists are made into one; it is said, where it is not what was asked for."""
     config = context.config
     if config.candidates.method == "rrf":

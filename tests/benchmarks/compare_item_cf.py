@@ -34,6 +34,7 @@ from recsys_spark.demo_logs import read_lines, read_purchases
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.holdout import Figures, Holdout, hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
+from recsys_spark.kernels.metrics import ndcg_at_k, ragged, recall_at_k
 from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
@@ -179,13 +180,27 @@ def past_of(log: Log, day: date) -> Past:
 def judge(past: Past, method: Method) -> Figures:
     """The figures of a method on one date."""
     if isinstance(method, Ours | Implicit):
-        near = our_neighbors(past, method) if isinstance(method, Ours) else peer_neighbors(past, method)
-        lists = score_neighbors(history_of(past, method), among(near, past.available), past.hidden, K, False)
-        rows = np.split(past.items[lists.indices], lists.indptr[1:-1])
-        return judge_lists(dict(zip(past.holdout.users, map(list, rows), strict=True)), past.holdout, K)
+        return judge_lists(lists_of(past, method), past.holdout, K)
     available = set(past.items[past.available])
     order = popular_items(past.log.purchases, past.holdout.day, method)
     return judge_order([item_id for item_id in order if item_id in available], past.holdout, K)
+
+
+def judge_by_user(past: Past, method: Ours | Implicit) -> np.ndarray:
+    """Recall and ndcg of every judged user, (n_users, 2)."""
+    lists, holdout = lists_of(past, method), past.holdout
+    index = {item_id: at for at, item_id in enumerate(past.items)}
+    found = ragged([[index[item_id] for item_id in lists[user]] for user in holdout.users])
+    targets = ragged([[index[item_id] for item_id in wanted] for wanted in holdout.targets])
+    return np.stack([metric(found, targets, K) for metric in (recall_at_k, ndcg_at_k)], axis=1)
+
+
+def lists_of(past: Past, method: Ours | Implicit) -> dict[str, list[str]]:
+    """The list of every judged user."""
+    near = our_neighbors(past, method) if isinstance(method, Ours) else peer_neighbors(past, method)
+    lists = score_neighbors(history_of(past, method), among(near, past.available), past.hidden, K, False)
+    rows = np.split(past.items[lists.indices], lists.indptr[1:-1])
+    return dict(zip(past.holdout.users, map(list, rows), strict=True))
 
 
 def among(lists: Ranked, wanted: np.ndarray) -> Ranked:

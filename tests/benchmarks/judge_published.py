@@ -1,84 +1,115 @@
-"""What the published candidates are worth on two real logs: the whole product, date by date, against popularity.
+"""What every list is worth on two real logs, by `recsys-spark backtest`, beside `implicit` and both popularities.
 
-    uv run --group bench python tests/benchmarks/judge_published.py [--learn] [--folder DIR] [--set section.key=value]
+    uv run --group bench python tests/benchmarks/judge_published.py [--folder DIR] [--set section.key=value] [--log N]
 
-Each log is taken in once; then every judged date of `compare_item_cf.py` is run and published with the defaults, and
-the lists that the reader returns are judged by the protocol of `kernels/holdout.py`.  Popularity is of the same day.
---learn: the weights of lists are learnt from the run of the date before (candidates.method, learn_runs = 1); the tuning
-dates are run too, and not judged, so that the first judged date has one.
-The last line is JSON: by log recall and ndcg of the published lists and of popularity, means over the dates.
+Protocol: adapters/holdout.py, dates below, windows of 28 days, recall@20 and ndcg@20: means over dates of means over
+users, with 95 % intervals of users (kernels/intervals.py).  Online Retail II: six monthly dates; MovieTweetings: three.
+The dates before them are run and not judged, so that `learned` has runs to learn from (learn_runs = 2).  All settings
+of ours are the defaults of conf/base.toml.  `implicit` ALS and cosine are at their best of twelve settings on the tuning
+dates of compare_item_cf.py, fed as there and in compare_als.py; users are judged on the same items, which is checked.
+The last line is JSON: by log the intervals of every list, of what each blend has over the best single source, and the
+ratio to popularity of 28 days.  Exit status 1 if the learned blend's paired lower bound is below 0.
 """
 
 import argparse
 import gzip
 import json
+import sys
 import tempfile
-import time
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
+from recsys_spark.backtest import Folds, Plan, backtest, write_figures
+from recsys_spark.backtest_view import list_names, show_backtest, tallies
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
+from recsys_spark.console import Console
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
+from recsys_spark.evaluate import POPULAR_28
 from recsys_spark.features import declared_tables
-from recsys_spark.kernels.holdout import Figures, hold_out, judge_lists, judge_order, popular_items
-from recsys_spark.reader import open_current
-from recsys_spark.runner import run_day
+from recsys_spark.gate import Forced
+from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.kernels.intervals import Interval, difference, draw, mean_interval, ratio, tally, user_keys
 from recsys_spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.ledger import create_tables
-from tests.benchmarks.compare_item_cf import AVAILABLE_DAYS, MOVIETWEETINGS, K, Log, movietweetings, online_retail
+from tests.benchmarks.compare_item_cf import (
+    MOVIETWEETINGS,
+    Implicit,
+    K,
+    Log,
+    grids,
+    judge_by_user,
+    mean_figures,
+    movietweetings,
+    online_retail,
+    past_of,
+)
+from tests.benchmarks.peers_als import RIDGES, best_of, figures_of, fit_implicit, log_tasks
 
-POPULAR = {"popular, 28 days": AVAILABLE_DAYS, "popular, all time": None}
-# Shops close at Christmas, before which one of the tuning dates lies.
-CLOSED = ("audit.max_days_without_events=30", "audit.weekday_weeks=0")
-LEARN = ('candidates.method="learned"', "candidates.learn_runs=1", *CLOSED)
+PLANS = {
+    "Online Retail II": Plan(
+        tuple(date(2011, month, 1) for month in range(5, 11)), (date(2011, 3, 1), date(2011, 4, 1))
+    ),
+    "MovieTweetings": Plan(tuple(date(2013, month, 1) for month in range(6, 9)), (date(2013, 4, 15), date(2013, 5, 1))),
+}
+SETTINGS = ("candidates.learn_runs=2",)
 MOVIE_SETTINGS = """\
 [events.types.rating]
 weight = 1.0
 """
+BLENDS = ("blend/rrf", "blend/learned")
 
 
 def main() -> None:
-    """Runs every judged date of both logs and prints one table for each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs every date of both logs and prints their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="sets")
-    parser.add_argument("--learn", action="store_true")
+    parser.add_argument("--log", choices=tuple(PLANS))
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="recsys-judge-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    console, found = Console(json_logs=False), {}
     spark = open_session("judge published", folder / "spark.log")
-    figures = {}
     for log, land in ((online_retail(), land_shop), (movietweetings(), land_films)):
-        days = [*log.tuning, *log.judged] if arguments.learn else log.judged
-        settings = land(folder / log.name.replace(" ", "-"), replace(log, judged=days))
-        config = load_config(file=settings, sets=(*(LEARN if arguments.learn else ()), *arguments.sets))
-        create_tables(config.root, declared_tables().values())
-        for take_in in (ingest_catalogue, ingest):
-            take_in(spark, config)
-        figures[log.name] = judged(spark, config, log, days)
+        if arguments.log not in (None, log.name):
+            continue
+        plan, place = PLANS[log.name], folder / log.name.replace(" ", "-")
+        settings = place / "recsys.toml"
+        if not settings.exists():
+            land(place, replace(log, judged=[*plan.before, *plan.dates]))
+        config = load_config(file=settings, sets=(*SETTINGS, *arguments.sets))
+        folds = judged(spark, config, place, plan)
+        add_peers(folds, log, config.run.seed)
+        write_figures(place, folds)
+        show_backtest(folds, console)
+        found[log.name] = summary(folds)
     spark.stop()
-    print(json.dumps(figures))
+    print(json.dumps(found))
+    gains = [one["learned - best single"]["recall"][1] for one in found.values()]
+    sys.exit(any(low < 0 for low in gains))
 
 
-def land_shop(folder: Path, log: Log) -> Path:
-    """The invoice lines of the shop, and its catalogue as it stood on every judged date; the settings of the demo."""
+def land_shop(folder: Path, log: Log) -> None:
+    """The invoice lines of the shop, and its catalogue as it stood on every date; the settings of the demo."""
     folder.mkdir(parents=True)
-    write_events(folder / "landing", LOG_STARTS, log.judged[-1])
+    write_events(folder / "landing", LOG_STARTS, date(2011, 12, 10))
     for day in log.judged:
         write_catalogue(folder / "landing", day)
-    return write_settings(folder)
+    write_settings(folder)
 
 
-def land_films(folder: Path, log: Log) -> Path:
+def land_films(folder: Path, log: Log) -> None:
     """The ratings as one file a day; a film that was rated was watched, whatever the rating."""
     events = folder / "landing" / "events"
     events.mkdir(parents=True)
@@ -88,44 +119,73 @@ def land_films(folder: Path, log: Log) -> Path:
         rows = ratings.filter(days == day).to_pylist()
         text = "".join(json.dumps(row | {"event_time": row["event_time"].isoformat()}) + "\n" for row in rows)
         (events / f"{day}.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    settings = folder / "recsys.toml"
     feeds = f'events = "{events}"\nitems = ""\nusers = ""\n'
-    settings.write_text(f'[storage]\nroot = "{folder / "warehouse"}"\n[landing]\n{feeds}{MOVIE_SETTINGS}')
-    return settings
+    (folder / "recsys.toml").write_text(
+        f'[storage]\nroot = "{folder / "warehouse"}"\n[landing]\n{feeds}{MOVIE_SETTINGS}'
+    )
 
 
-def judged(spark: SparkSession, config: Config, log: Log, days: list[date]) -> dict[str, list[float]]:
-    """Recall and ndcg of the published lists and of popularity, means over judged dates; `days` are run."""
-    found: dict[str, list[Figures]] = {}
-    print(f"\n{log.name}: recall@{K} / ndcg@{K}\n\n| as of | published | {' | '.join(POPULAR)} |\n|---|---|---|---|")
-    for day in days:
-        started = time.perf_counter()
-        run_day(spark, config, day)
-        if day not in log.judged:
-            continue
-        seconds = time.perf_counter() - started
-        row = judge_day(config, log, day)
-        cells = " | ".join(f"{one.recall:.4f} / {one.ndcg:.4f}" for one in row.values())
-        print(f"| {day} | {cells} | ({seconds:.0f} s)", flush=True)
-        for name, one in row.items():
-            found.setdefault(name, []).append(one)
-    means = {
-        name: [round(float(np.mean([getattr(one, metric) for one in dates])), 4) for metric in ("recall", "ndcg")]
-        for name, dates in found.items()
-    }
-    print("| mean | " + " | ".join(f"{recall:.4f} / {ndcg:.4f}" for recall, ndcg in means.values()) + " |")
-    return means
+def judged(spark: SparkSession, config: Config, place: Path, plan: Plan) -> Folds:
+    """The figures of every date of the plan; what an earlier call has done is there."""
+    create_tables(config.root, declared_tables().values())
+    for take_in in (ingest_catalogue, ingest):
+        take_in(spark, config)
+
+    def tell(step: str, phase: str, figures: dict[str, float]) -> None:
+        if phase == "done":
+            print(f"  {step} {figures.get('seconds', 0.0):.0f} s", flush=True)
+
+    return backtest(spark, config, place / "backtest", plan, tell, Forced())
 
 
-def judge_day(config: Config, log: Log, day: date) -> dict[str, Figures]:
-    """Figures of a published date."""
-    bundle, holdout = open_current(config.root), hold_out(log.purchases, day)
-    assert bundle.data_date == day
-    lists = {user: [one.item_id for one in bundle.candidates(user).items] for user in holdout.users}
-    found = {"published": judge_lists(lists, holdout, K)}
-    for name, days in POPULAR.items():
-        found[name] = judge_order(popular_items(log.purchases, day, days), holdout, K)
+def add_peers(folds: Folds, log: Log, seed: int) -> None:
+    """Figures of `implicit` for the same users, with their draws."""
+    setting = best_of(fit_implicit, RIDGES["implicit"], log_tasks(log)[0])
+    tuning = [past_of(log, day) for day in log.tuning]
+    cosines = [one for one in grids()["implicit cosine"] if isinstance(one, Implicit)]
+    cosine = max(cosines, key=lambda one: mean_figures(tuning, one)[0])
+    tasks = dict(zip(log.judged, log_tasks(log)[1], strict=True))
+    for day, figures in folds.items():
+        task, past = tasks[day], past_of(log, day)
+        draws = draw(user_keys(task.names), seed)
+        by_user = {
+            "implicit ALS": figures_of(task, *fit_implicit(task.weights, setting), setting.norm_exponent),
+            "implicit cosine": judge_by_user(past, cosine),
+        }
+        n_ours = int(figures[Figure(POPULAR_28, ALL, "recall", K)].n[0])
+        assert n_ours == len(task.names), f"{day}: expected {n_ours} judged users, got {len(task.names)}"
+        for name, values in by_user.items():
+            for at, metric in enumerate(("recall", "ndcg")):
+                figures[Figure(name, ALL, metric, K)] = tally(values[:, at], draws)
+
+
+def summary(folds: Folds) -> dict[str, Any]:
+    """Intervals of all lists, what the blends have over the best single source, and the ratio to popularity."""
+    found: dict[str, Any] = {}
+    for name in list_names(folds):
+        found[name] = {metric: rounded(mean_interval(of(folds, name, metric))) for metric in ("recall", "ndcg")}
+    others = (*BLENDS, "published", "implicit ALS", "implicit cosine", "most engaged in 28 days")
+    single = max(
+        (name for name in found if name not in (*others, "most engaged of all time")),
+        key=lambda name: found[name]["recall"][0],
+    )
+    found["best single"] = single
+    for name in (blend for blend in BLENDS if blend in found):
+        short = name.removeprefix("blend/")
+        metrics = ("recall", "ndcg")
+        found[f"{short} - best single"] = {
+            metric: rounded(difference(of(folds, name, metric), of(folds, single, metric))) for metric in metrics
+        }
+        found[f"{short} / popular"] = rounded(ratio(of(folds, name, "recall"), of(folds, POPULAR_28, "recall")))
     return found
+
+
+def of(folds: Folds, name: str, metric: str) -> Any:
+    return tallies(folds, Figure(name, ALL, metric, K))
+
+
+def rounded(interval: Interval) -> list[float]:
+    return [round(one, 4) for one in (interval.estimate, interval.low, interval.high)]
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def compare_solvers(logs: dict[str, tuple[list[Task], list[Task]]], fits: dict[s
     ours: dict[str, np.ndarray] = {}
     for (solver, fit), (name, (tuning, judged)) in product(fits.items(), logs.items()):
         print(f"\n{name}, {solver}: {sum(len(task.names) for task in judged):,} judged lists", flush=True)
-        setting = _best(fit, RIDGES[solver], tuning)
+        setting = best_of(fit, RIDGES[solver], tuning)
         by_user = np.concatenate([_figures(fit, setting, task) for task in judged])
         recall, ndcg = by_user.mean(axis=0)
         print(f"  recall@{K} {recall:.4f}, ndcg@{K} {ndcg:.4f} with {_shared(setting)}", flush=True)
@@ -227,7 +227,7 @@ def compare_solvers(logs: dict[str, tuple[list[Task], list[Task]]], fits: dict[s
     return found
 
 
-def _best(fit: Fit, ridges: tuple[tuple[float, float], ...], tasks: list[Task]) -> Setting:
+def best_of(fit: Fit, ridges: tuple[tuple[float, float], ...], tasks: list[Task]) -> Setting:
     """The setting with the highest recall, of twelve."""
     recalls = {}
     for factors, alpha, (regularization, unobserved) in product((64, 128), (1.0, 10.0), ridges):

@@ -1,0 +1,200 @@
+"""Every figure of every list of a run, on what its users did afterwards: judged where the lists are, summed by Spark.
+
+Owns: which lists a judged user is held against, and the way of the sums.  Called by `evaluate`.  A worker walks the
+lists of a block of users once; the lists of each source alone, and the blends, are made of the same walk.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from recsys_spark.adapters.blend_arrow import fuse_scopes
+from recsys_spark.adapters.blend_scopes import Scope, Settings, Shared, Shown, Worker, walk_scopes, worker_of
+from recsys_spark.kernels.blend import fuse_rrf
+from recsys_spark.kernels.catalogue_metrics import coverage, gini
+from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
+from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
+from recsys_spark.kernels.metrics import Ragged
+
+_BLOCK_USERS = 1024  # draws and walks of a block stay below 20 MB
+
+_SUMS = "list string, metric_group string, metric string, k int, n array<double>, total array<double>"
+
+_LISTED = "listed"  # how often each item is listed: n holds item indices, total counts
+
+
+@dataclass(frozen=True)
+class Exam:
+    """All that a worker is sent.
+
+    shared: as for the step `blend`; its settings name every list that is judged alone.  blends: settings with the same
+    sources, by name.  popular: the source that serendipity is held against.  item_users, n_users: as in
+    `kernels.evaluation`.  is_head: bool (n_items,).  heavy_items: as in `holdout`.  segments: those that are groups.
+    lengths: the k of all figures.
+    """
+
+    shared: Shared
+    blends: Mapping[str, Settings]
+    popular: str
+    item_users: np.ndarray
+    n_users: int
+    is_head: np.ndarray
+    heavy_items: int
+    segments: tuple[str, ...]
+    lengths: tuple[int, ...]
+    seed: int
+
+
+class Sent(Protocol):
+    """A broadcast, as far as a worker is concerned."""
+
+    @property
+    def value(self) -> Exam:
+        """What was sent."""
+
+
+def evaluate_lists(judged: DataFrame, exam: Exam) -> dict[Figure, Tally]:
+    """Every figure.  judged: as `holdout.judged_users`, and `published` (name and item_id of each published list)."""
+    sent = judged.sparkSession.sparkContext.broadcast(exam)
+    parts = judged.mapInArrow(_examiner(sent), _SUMS)
+    total = parts.groupBy("list").applyInArrow(_reducer(len(exam.shared.shown.item_idx)), _SUMS)
+    return _figures(total.toArrow())
+
+
+def _examiner(sent: Sent) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def examine(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        exam = sent.value
+        worker = worker_of(exam.shared)
+        sums: dict[Figure, Tally] = {}
+        for batch in batches:
+            for first in range(0, batch.num_rows, _BLOCK_USERS):
+                sums = add_up([sums, _judge_block(batch.slice(first, _BLOCK_USERS), worker, exam)])
+        yield _as_batch(sums)
+
+    return examine
+
+
+def _judge_block(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[Figure, Tally]:
+    """Every figure of one block of users, and how often its lists have each item."""
+    lists = _lists(block, worker, exam)
+    targets, is_known = _targets(block["targets"])
+    n_items = block["n_items"].to_numpy(zero_copy_only=False)
+    is_new = n_items == 0
+    heavy = n_items >= exam.heavy_items
+    segments = block["segment"]
+    groups = {"users/light": ~heavy, "users/heavy": heavy} | {
+        f"users/segment={name}": pc.fill_null(pc.equal(segments, name), False).to_numpy(zero_copy_only=False)
+        for name in exam.segments
+    }
+    is_head = np.append(exam.is_head, False)[targets.values] & is_known
+    judged = Block(
+        targets=targets,
+        is_known=is_known,
+        is_new=is_new,
+        user_groups=groups,
+        item_groups={"items/head": is_head, "items/tail": is_known & ~is_head},
+        popular=lists[exam.popular],
+        item_users=exam.item_users,
+        n_users=max(1, exam.n_users),
+    )
+    draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), exam.seed, RESAMPLES)
+    found = judge(judged, lists, exam.lengths, draws)
+    k = exam.lengths[0]
+    for name, ranked in lists.items():
+        listed = ranked.head(k).values
+        items, counts = np.unique(listed[listed >= 0], return_counts=True)
+        found[Figure(name, ALL, _LISTED, k)] = _Listed(items.astype(float), counts.astype(float))
+    return found
+
+
+@dataclass(frozen=True)
+class _Listed(Tally):
+    """How often items are listed; n: item indices, total: counts."""
+
+    def __add__(self, other: Tally) -> "_Listed":
+        items, at = np.unique(np.concatenate([self.n, other.n]), return_inverse=True)
+        return _Listed(items, np.bincount(at, np.concatenate([self.total, other.total]), len(items)))
+
+
+def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragged]:
+    """Every list that the block's users are held against, by name."""
+    settings, n_users = worker.settings, block.num_rows
+    scopes = walk_scopes(block, worker, settings.k)
+    nothing = Ragged(np.zeros(n_users + 1, np.int64), np.zeros(0, np.int64))
+    lists = _published(block["published"], exam.shared.shown)
+    for name, blend in exam.blends.items():
+        wanted = [scope for scope in scopes if blend.weights[scope.source] > 0]
+        lists[name] = _fused(wanted, replace(worker, settings=blend)) if wanted else nothing
+    for at, name in enumerate(settings.sources):
+        mine = [scope for scope in scopes if scope.source == at]
+        fused = (
+            fuse_rrf([scope.walked for scope in mine], [1.0] * len(mine), settings.rrf_k, settings.k) if mine else None
+        )
+        lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64)) if fused else nothing
+    return lists
+
+
+def _fused(scopes: list[Scope], worker: Worker) -> Ragged:
+    fused = fuse_scopes(scopes, worker)
+    return Ragged(fused.indptr, fused.items.astype(np.int64))
+
+
+def _published(published: pa.Array, shown: Shown) -> dict[str, Ragged]:
+    """The published lists by name, as item indices; every user has one of each name."""
+    names, ids = (pc.struct_field(published.flatten(), field) for field in ("name", "item_ids"))
+    lists = {}
+    for name in sorted(pc.unique(names).to_pylist()):
+        mine = ids.filter(pc.equal(names, name))
+        places = pc.fill_null(pc.index_in(mine.flatten(), value_set=shown.item_id), -1).to_numpy(zero_copy_only=False)
+        lengths = pc.list_value_length(mine).to_numpy(zero_copy_only=False)
+        items = np.append(shown.item_idx, -1)[places]
+        lists[name] = Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items.astype(np.int64))
+    return lists
+
+
+def _targets(targets: pa.Array) -> tuple[Ragged, np.ndarray]:
+    lengths = pc.list_value_length(targets).to_numpy(zero_copy_only=False)
+    item_idx, is_known = (
+        pc.struct_field(targets.flatten(), name).to_numpy(zero_copy_only=False) for name in ("item_idx", "is_known")
+    )
+    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), item_idx.astype(np.int64)), is_known
+
+
+def _reducer(n_items: int) -> Callable[[pa.Table], pa.Table]:
+    """Adds up the parts of one list, and makes of what it lists how it spreads over the n_items that may be shown."""
+
+    def reduce(table: pa.Table) -> pa.Table:
+        total = add_up(_figures(table.slice(row, 1)) for row in range(table.num_rows))
+        for figure in [figure for figure in total if figure.metric == _LISTED]:
+            counts = total.pop(figure).total
+            total[figure._replace(metric="coverage")] = Tally(np.ones(1), np.array([coverage(counts, max(1, n_items))]))
+            if n_items > 1:
+                total[figure._replace(metric="gini")] = Tally(np.ones(1), np.array([gini(counts, n_items)]))
+        return pa.Table.from_batches([_as_batch(total)])
+
+    return reduce
+
+
+def _as_batch(sums: Mapping[Figure, Tally]) -> pa.RecordBatch:
+    columns = [[figure[at] for figure in sums] for at in range(4)]
+    kinds = (pa.string(), pa.string(), pa.string(), pa.int32())
+    names = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    doubles = pa.list_(pa.float64())
+    arrays = [pa.array([getattr(one, field) for one in sums.values()], doubles) for field in ("n", "total")]
+    return pa.RecordBatch.from_arrays([*names, *arrays], names=["list", "metric_group", "metric", "k", "n", "total"])
+
+
+def _figures(table: pa.Table) -> dict[Figure, Tally]:
+    found: dict[Figure, Tally] = {}
+    n, total = (table[name].combine_chunks() for name in ("n", "total"))
+    names = [table[name].to_pylist() for name in ("list", "metric_group", "metric", "k")]
+    for row, (list_name, group, metric, k) in enumerate(zip(*names, strict=True)):
+        kind = _Listed if metric == _LISTED else Tally
+        values = [np.asarray(column[row].values, float) for column in (n, total)]
+        found[Figure(list_name, group, metric, k)] = kind(*values)
+    return found

@@ -1,0 +1,148 @@
+"""Who is judged, and on what: the users who engaged with something new from a date on, with what they could see then.
+
+Owns: the protocol as Spark joins.  Called by `adapters.evaluation`; `kernels.holdout` says the same for one log in
+memory, and a test holds them against each other.
+
+Protocol of date D with a window of w days.  An engagement is an event of a type that engages with a weight above zero.
+Judged are users who engaged with a target in [D, D + w).  Targets are the items that they engaged with there; where the
+setting `candidates.seen` is `exclude`, without those that they had engaged with before D.  An item is known if any user
+had engaged with it before D, a user is new who had engaged with nothing.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend import active_users, own_lists
+from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
+from recsys_spark.adapters.weights import has_role, known_events
+from recsys_spark.config import Config
+
+HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light
+HEAD_SHARE = 0.5  # the fewest items that had this share of all engagements, a user and an item counting once, are head
+
+_TARGETS = "array<struct<item_idx: int, is_known: boolean>>"
+
+
+def engagements(events: DataFrame, config: Config) -> DataFrame:
+    """Distinct (user_id, item_id) of users who engaged."""
+    types = {name: kind for name, kind in config.events.types.items() if kind.weight > 0}
+    known = events.where(has_role(types, "engage") & F.col("user_id").isNotNull())
+    return known.select("user_id", "item_id").distinct()
+
+
+def later_events(events: DataFrame, cutoff: datetime, window_days: int, until: datetime | None = None) -> DataFrame:
+    """The events of [cutoff, cutoff + window_days), and before `until`."""
+    ends = min([cutoff + timedelta(days=window_days), *([until] if until else [])])
+    return events.where((F.col("event_time") >= F.lit(cutoff)) & (F.col("event_time") < F.lit(ends)))
+
+
+def judged_users(inputs: Mapping[str, DataFrame], later: DataFrame, config: Config, cutoff: datetime) -> DataFrame:
+    """One row per judged user, as `blend_lists` reads them, with what they are judged on.
+
+    user_id, segment (null: none), excluded (array<int>), own (null: no lists of their own), n_items (different items
+    engaged with before, 0 for a new user), targets (item_idx, -1 without one, and is_known).
+    inputs: what the step `blend` read in the run of the date.  later: the events of the window.
+    """
+    before = engagements(known_events(inputs["events"], cutoff), config)
+    after = engagements(later, config)
+    if config.candidates.seen == "exclude":
+        after = after.join(before, on=["user_id", "item_id"], how="left_anti")
+    known = before.select("item_id").distinct().withColumn("is_known", F.lit(True))
+    one = F.struct(
+        F.coalesce("item_idx", F.lit(-1)).alias("item_idx"), F.coalesce("is_known", F.lit(False)).alias("is_known")
+    )
+    targets = (
+        after.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="left")
+        .join(known, on="item_id", how="left")
+        .groupBy("user_id")
+        .agg(F.sort_array(F.collect_list(one)).cast(_TARGETS).alias("targets"))
+    )
+    n_items = before.groupBy("user_id").agg(F.count(F.lit(1)).alias("n_items"))
+    return (
+        targets.join(n_items, on="user_id", how="left")
+        .join(_seen_by(inputs, config, cutoff), on="user_id", how="left")
+        .join(inputs["user_index"].select("user_id", "user_idx"), on="user_id", how="left")
+        .join(own_lists(inputs["source_candidates"]), on="user_idx", how="left")
+        .join(inputs["user_features"].select("user_id", "segment"), on="user_id", how="left")
+        .select(
+            "user_id",
+            "segment",
+            F.coalesce("excluded", F.array().cast("array<int>")).alias("excluded"),
+            "own",
+            F.coalesce("n_items", F.lit(0)).cast("int").alias("n_items"),
+            "targets",
+        )
+    )
+
+
+def _seen_by(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
+    """user_id and excluded of everybody with an interaction, however long ago."""
+    always = config.candidates.model_copy(update={"active_within_days": 0})
+    return active_users(inputs, always, cutoff).select("user_id", "excluded")
+
+
+def fit_item_users(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> tuple[np.ndarray, int]:
+    """Users who had engaged with each item before the date, int64 (n_items,), and with any.
+
+    Raises KernelError if the items are beyond MAX_ID_BYTES.
+    """
+    before = engagements(known_events(inputs["events"], cutoff), config).persist()
+    n_items: Any = inputs["item_index"].agg(F.max("item_idx").alias("last")).first()
+    size = 0 if n_items["last"] is None else int(n_items["last"]) + 1
+    check_bytes("evaluation", "items to count users of", size * 8, MAX_ID_BYTES, "interactions.window_days")
+    table = (
+        before.groupBy("item_id")
+        .agg(F.count(F.lit(1)).alias("n_users"))
+        .join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
+        .select("item_idx", "n_users")
+        .toArrow()
+    )
+    item_users = np.zeros(size, np.int64)
+    item_users[table["item_idx"].to_numpy()] = table["n_users"].to_numpy()
+    n_users = before.select("user_id").distinct().count()
+    before.unpersist()
+    return item_users, n_users
+
+
+def head_items(item_users: np.ndarray) -> np.ndarray:
+    """Which items are head, bool (n_items,): the fewest that have HEAD_SHARE of all engagements, ties together."""
+    descending = np.sort(item_users)[::-1]
+    needed = int(np.searchsorted(np.cumsum(descending), HEAD_SHARE * descending.sum()))
+    smallest = descending[min(needed, len(descending) - 1)] if len(descending) else 0
+    head: np.ndarray = item_users >= max(1, smallest)
+    return head
+
+
+def popular_lists(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime, n: int) -> DataFrame:
+    """Rows of `source_candidates`: the n items with most users of 28 days, and of all time, for everybody."""
+    rows = []
+    for name, days in POPULAR.items():
+        counted = (
+            engagements(known_events(inputs["events"], cutoff, days), config)
+            .groupBy("item_id")
+            .agg(F.count(F.lit(1)).cast("float").alias("score"))
+            .orderBy(F.desc("score"), "item_id")
+            .limit(n)
+            .join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
+        )
+        ranked = F.sort_array(F.collect_list(F.struct((-F.col("score")).alias("by"), "item_id", "item_idx", "score")))
+        row = counted.agg(F.transform(ranked, _ranked_item).alias("items")).select(
+            F.lit(name).alias("source"),
+            F.lit(None).cast("int").alias("user_idx"),
+            F.lit(None).cast("string").alias("segment"),
+            "items",
+        )
+        rows.append(row)
+    return rows[0].unionByName(rows[1])
+
+
+def _ranked_item(item: Column, at: Column) -> Column:
+    return F.struct(item["item_idx"].alias("item_idx"), (at + 1).alias("rank"), item["score"].alias("score"))
+
+
+POPULAR = {"most engaged in 28 days": 28, "most engaged of all time": 0}

@@ -1,0 +1,116 @@
+"""The figures of a backtest as a person reads them: every list, how sure it is, and where two lists really differ.
+
+Owns: what is printed of a backtest.  Called by `cli_backtest` and by the benchmark that fills the README's table.
+"""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from recsys_spark.backtest import Folds
+from recsys_spark.console import Console
+from recsys_spark.evaluate import LENGTHS, PUBLISHED
+from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.kernels.intervals import Interval, Tally, difference, mean_interval
+
+K = LENGTHS[0]
+_COLUMNS = ("recall", "ndcg", "map", "hit", "coverage", "novelty", "serendipity")
+_FEW_USERS = 30  # fewer of a segment say little of a gap between segments
+
+
+def show_backtest(folds: Folds, console: Console, against: Folds | None = None) -> None:
+    """Prints the lists, the groups, and what is paired: the published lists less each other one."""
+    console.rich.print(lists_table(folds))
+    console.rich.print(differences_table(folds, folds, "Published lists less each other, the same users"))
+    console.rich.print(groups_table(folds))
+    gap = segment_gap(folds)
+    if gap:
+        console.say(gap)
+    if against is not None:
+        console.rich.print(differences_table(folds, against, "Each list less that of the other backtest", same=True))
+
+
+def lists_table(folds: Folds) -> Table:
+    """Every list: means over dates of means over users, with the 95 % interval of those that users make."""
+    n_users = [int(tallies(folds, Figure(PUBLISHED, ALL, "recall", K))[at].n[0]) for at in range(len(folds))]
+    title = f"{len(folds)} dates, {' + '.join(map(str, n_users))} users, lists cut to {K}"
+    table = Table("list", *_COLUMNS, title=title)
+    for name in list_names(folds):
+        cells = [_cell(folds, Figure(name, ALL, metric, k)) for metric in _COLUMNS for k in (K,)]
+        table.add_row(escape(name), *cells)
+    return table
+
+
+def differences_table(folds: Folds, others: Folds, title: str, same: bool = False) -> Table:
+    """Recall and ndcg of the published lists less those of every list of `others`; `same`: of the list of its name."""
+    table = Table("list", f"recall@{K}", f"ndcg@{K}", title=title)
+    for name in list_names(others):
+        mine = name if same else PUBLISHED
+        if not (same or name != PUBLISHED) or mine not in list_names(folds):
+            continue
+        cells = []
+        for metric in ("recall", "ndcg"):
+            pair = (Figure(mine, ALL, metric, K), Figure(name, ALL, metric, K))
+            found = difference(tallies(folds, pair[0]), tallies(others, pair[1]))
+            cells.append(f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
+        table.add_row(escape(name), *cells)
+    return table
+
+
+def groups_table(folds: Folds) -> Table:
+    """Recall of every list in every group of users and items, with the users who count in it, dates together."""
+    names = list_names(folds)
+    table = Table("group", "users", *map(escape, names), title=f"recall@{K} by group")
+    groups = sorted({figure.group for figures in folds.values() for figure in figures})
+    for group in groups:
+        counted = [one.n[0] for one in tallies(folds, Figure(PUBLISHED, group, "recall", K))]
+        cells = [_mean(folds, Figure(name, group, "recall", K)) for name in names]
+        table.add_row(escape(group), str(int(sum(counted))), *cells)
+    return table
+
+
+def segment_gap(folds: Folds) -> str:
+    """Between which segments the published lists differ most; '' if there are not two with enough users."""
+    found = {}
+    for group in {figure.group for figures in folds.values() for figure in figures}:
+        counted = tallies(folds, Figure(PUBLISHED, group, "recall", K))
+        if group.startswith("users/segment=") and sum(one.n[0] for one in counted) >= _FEW_USERS:
+            found[group.removeprefix("users/segment=")] = mean_interval(counted).estimate
+    if len(found) < 2:
+        return ""
+    low, high = min(found, key=lambda name: found[name]), max(found, key=lambda name: found[name])
+    return (
+        f"segments with {_FEW_USERS} users or more: recall@{K} of the published lists from {found[low]:.4f} ({low}) to "
+        f"{found[high]:.4f} ({high}), a gap of {found[high] - found[low]:.4f}"
+    )
+
+
+def list_names(folds: Folds) -> list[str]:
+    """The lists that every date has, published ones first."""
+    of_dates = [{figure.list_name for figure in figures} for figures in folds.values()]
+    return sorted(set.intersection(*of_dates), key=lambda name: (not name.startswith(PUBLISHED), name))
+
+
+def tallies(folds: Folds, figure: Figure) -> Sequence[Tally]:
+    """The figure on every date on which anybody counts in it."""
+    found = [figures[figure] for _, figures in sorted(folds.items()) if figure in figures]
+    return [one for one in found if one.n[0] > 0]
+
+
+def interval_text(interval: Interval) -> str:
+    """An estimate with its bounds."""
+    return f"{interval.estimate:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+
+
+def _cell(folds: Folds, figure: Figure) -> str:
+    found = tallies(folds, figure)
+    if not found:
+        return "none"
+    interval = mean_interval(found)
+    return f"{interval.estimate:.4f}" if interval.low != interval.low else interval_text(interval)
+
+
+def _mean(folds: Folds, figure: Figure) -> str:
+    found = tallies(folds, figure)
+    return f"{mean_interval(found).estimate:.4f}" if found else "none"

@@ -1,0 +1,52 @@
+"""`recsys-spark backtest`: what past dates would have been worth.
+
+Owns: the options of that command.  Called by `cli`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_spark.arguments import parse_day
+from recsys_spark.cli_settings import FileOption, ForceOption, ProfileOption, SetOption, WhyOption, settings_of
+from recsys_spark.console import Console
+from recsys_spark.gate import forced_gates
+
+DatesOption = Annotated[list[str], typer.Option("--date", help="As-of day to run and judge; repeatable.")]
+BeforeOption = Annotated[
+    list[str] | None, typer.Option("--before", help="As-of day to run and not to judge, so that others learn from it.")
+]
+FolderOption = Annotated[Path, typer.Option("--folder", help="Where the backtest keeps its runs and figures.")]
+AgainstOption = Annotated[Path | None, typer.Option("--against", help="Folder of another backtest of the same dates.")]
+WindowOption = Annotated[int, typer.Option("--window-days", min=1, max=365, help="Days from a date on to watch users.")]
+
+
+def backtest(
+    dates: DatesOption,
+    before: BeforeOption = None,
+    window_days: WindowOption = 28,
+    folder: FolderOption = Path("recsys-backtest"),
+    against: AgainstOption = None,
+    force: ForceOption = None,
+    why: WhyOption = "",
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Run past dates as they would have run, and judge every list on what users did in the weeks after."""
+    config, forced, console = settings_of(profile, file, sets), forced_gates(force or [], why), Console(json_logs=False)
+    days, warm_up = ([day for text in texts if (day := parse_day(text))] for texts in (dates, before or []))
+    from recsys_spark.backtest import Plan, backtest, read_figures
+    from recsys_spark.backtest_view import show_backtest
+    from recsys_spark.session import open_session
+
+    others = read_figures(against) if against else None
+    spark = open_session("recsys-spark backtest", folder / "spark.log")
+    try:
+        with console.progress("backtest") as observe:
+            plan = Plan(tuple(days), tuple(warm_up), window_days)
+            folds = backtest(spark, config, folder, plan, observe, forced)
+    finally:
+        spark.stop()
+    show_backtest(folds, console, others)

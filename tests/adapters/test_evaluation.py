@@ -1,0 +1,111 @@
+"""Judging in a worker, without a JVM: Arrow batches of users in, sums of every figure out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys_spark.adapters.evaluation import Exam, _examiner, _figures, _reducer
+from recsys_spark.kernels.evaluation import ALL, NEW_USERS, Figure
+from recsys_spark.kernels.intervals import RESAMPLES, Tally
+from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
+
+SOURCES = ("als", "top", "most")
+SHARED = make_shared([("top", None, ranked(1, 2, 3, 4)), ("most", None, ranked(2, 1))], SOURCES, (1.0, 1.0, 0.0), k=4)
+EXAM = Exam(
+    shared=SHARED,
+    blends={"blend/rrf": SHARED.settings},
+    popular="most",
+    item_users=np.array([0, 3, 2, 1, 0, 0, 0, 0, 0, 0]),
+    n_users=3,
+    is_head=np.arange(10) == 1,
+    heavy_items=2,
+    segments=("FR",),
+    lengths=(2, 4),
+    seed=1,
+)
+
+
+@dataclass(frozen=True)
+class Sent:
+    value: Exam
+
+
+def users() -> pa.RecordBatch:
+    """u1, heavy, of FR, with a list of their own; u2, light; u3, who is new."""
+    batch = make_users(("u1", "FR", [1], [("als", ranked(7, 3, 1))]), ("u2", None, [], None), ("u3", None, [], None))
+    targets = pa.list_(pa.struct([("item_idx", pa.int32()), ("is_known", pa.bool_())]))
+    published = pa.list_(pa.struct([("name", pa.string()), ("item_ids", pa.list_(pa.string()))]))
+    wanted = [[(3, True), (-1, False)], [(1, True), (9, False)], [(2, True)]]
+    lists = [["item 3", "item 8"], ["item 1", "gone"], []]
+    columns = {
+        "n_items": pa.array([2, 1, 0], pa.int32()),
+        "targets": pa.array([[{"item_idx": i, "is_known": known} for i, known in one] for one in wanted], targets),
+        "published": pa.array([[{"name": "published", "item_ids": one}] for one in lists], published),
+    }
+    return pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], names=[*batch.schema.names, *columns])
+
+
+def figures(*batches: pa.RecordBatch, exam: Exam = EXAM) -> dict[Figure, Tally]:
+    parts = pa.Table.from_batches(list(_examiner(Sent(exam))(iter(batches))))
+    reduce = _reducer(len(ALL_SHOWN.item_idx))
+    found: dict[Figure, Tally] = {}
+    for name in parts["list"].unique().to_pylist():
+        found |= _figures(reduce(parts.filter(pa.compute.equal(parts["list"], name))))
+    return found
+
+
+def means(found: dict[Figure, Tally], group: str, metric: str = "recall", k: int = 2) -> dict[str, float]:
+    return {
+        figure.list_name: round(float(one.means[0]), 4)
+        for figure, one in found.items()
+        if (figure.group, figure.metric, figure.k) == (group, metric, k)
+    }
+
+
+def test_every_list_is_judged_as_its_user_would_see_it() -> None:
+    found = figures(users())
+    # Of the source als u1 sees 7 and 3, of top 2 and 3, of the two together 3 and 2; u2 and u3 see shared lists alone.
+    assert means(found, ALL) == {"published": 1.0, "blend/rrf": 1.0, "als": 0.5, "top": 1.0, "most": 0.5}
+    assert means(found, NEW_USERS) == {"published": 0.0, "blend/rrf": 1.0, "als": 0.0, "top": 1.0, "most": 1.0}
+    assert means(found, "users/heavy")["als"] == 1.0
+    assert means(found, "users/light")["als"] == 0.0
+    assert means(found, "users/segment=FR")["published"] == 1.0
+    assert means(found, "items/head")["most"] == 1.0
+    assert means(found, "items/tail")["most"] == 0.0
+    assert means(found, "items/new") == dict.fromkeys(("published", "blend/rrf", *SOURCES), 0.0)
+    assert found[Figure("als", ALL, "recall", 2)].n[0] == 2
+    assert len(found[Figure("als", ALL, "recall", 2)].n) == 1 + RESAMPLES
+
+
+def test_lists_spread_over_what_may_be_shown() -> None:
+    found = figures(users())
+    assert means(found, ALL, "coverage") == {"published": 0.3, "blend/rrf": 0.3, "als": 0.2, "top": 0.3, "most": 0.2}
+    assert 0 < means(found, ALL, "gini")["top"] < 1
+    assert means(found, ALL, "serendipity")["als"] == 0.25, "u1 finds 3 at one of two places, u2 nothing"
+
+
+def test_batches_and_parts_add_up() -> None:
+    whole, halves = figures(users()), figures(users().slice(0, 1), users().slice(1))
+    parts = [pa.Table.from_batches(list(_examiner(Sent(EXAM))(iter([users().slice(*at)])))) for at in ((0, 1), (1, 2))]
+    table = pa.concat_tables(parts)
+    names = table["list"].unique().to_pylist()
+    reduced = [_figures(_reducer(10)(table.filter(pa.compute.equal(table["list"], name)))) for name in names]
+    for other in (halves, {figure: one for part in reduced for figure, one in part.items()}):
+        assert other.keys() == whole.keys()
+        for figure, one in whole.items():
+            np.testing.assert_allclose(other[figure].total, one.total, atol=1e-9)
+            np.testing.assert_allclose(other[figure].n, one.n, atol=1e-9)
+
+
+def test_a_task_without_users_sums_up_nothing() -> None:
+    (batch,) = _examiner(Sent(EXAM))(iter([]))
+    assert batch.num_rows == 0
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0)])
+def test_a_blend_of_nothing_has_empty_lists(weights: Sequence[float]) -> None:
+    blend = replace(SHARED.settings, weights=tuple(weights))
+    assert means(figures(users(), exam=replace(EXAM, blends={"blend/none": blend})), ALL)["blend/none"] == 0.0

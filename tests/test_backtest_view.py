@@ -1,0 +1,82 @@
+"""What is printed of a backtest, on two dates of four users that can be counted by hand."""
+
+from datetime import date
+
+import numpy as np
+import pytest
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from recsys_spark.backtest import Folds
+from recsys_spark.backtest_view import (
+    differences_table,
+    groups_table,
+    list_names,
+    lists_table,
+    segment_gap,
+    show_backtest,
+    tallies,
+)
+from recsys_spark.console import Console
+from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.kernels.intervals import Tally, draw, tally, user_keys
+
+DRAWS = draw(user_keys([f"user-{at}" for at in range(40)]), 1)
+
+
+def folds(published: float = 0.5) -> Folds:
+    """als finds a fourth, published lists find `published`; on the second date one segment has nobody."""
+    found: Folds = {}
+    for day in (date(2025, 1, 1), date(2025, 2, 1)):
+        of_day = found.setdefault(day, {})
+        for name, value in (("als", 0.25), ("published", published)):
+            for group in (ALL, "users/segment=FR", "users/segment=IS"):
+                values = np.full(40, np.nan if group.endswith("IS") and day.month == 2 else value)
+                values += 0.1 if group.endswith("FR") else 0.0
+                for metric in ("recall", "ndcg"):
+                    of_day[Figure(name, group, metric, 20)] = tally(values, DRAWS)
+            of_day[Figure(name, ALL, "coverage", 20)] = Tally(np.ones(1), np.array([0.125]))
+    return found
+
+
+def text(table: Table) -> str:
+    console = RichConsole(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def test_lists_have_an_interval_and_what_has_none_says_so() -> None:
+    shown = text(lists_table(folds()))
+    assert "2 dates, 40 + 40 users, lists cut to 20" in shown
+    assert "0.5000 (0.5000 to 0.5000)" in shown
+    assert "0.1250 " in shown
+    assert "none" in shown, "no figure was given for hit"
+
+
+def test_differences_are_of_the_published_lists_or_of_the_same_list() -> None:
+    assert "+0.2500 (+0.2500 to +0.2500)" in text(differences_table(folds(), folds(), "paired"))
+    other = text(differences_table(folds(), folds(0.75), "others", same=True))
+    assert "-0.2500 (-0.2500 to -0.2500)" in other
+    assert "+0.0000 (+0.0000 to +0.0000)" in other
+
+
+def test_groups_count_their_users_and_tell_the_gap_between_segments() -> None:
+    shown = text(groups_table(folds()))
+    assert [cell.strip() for cell in shown.splitlines()[-2].split("│")[1:3]] == ["users/segment=IS", "40"]
+    assert segment_gap(folds()).endswith("from 0.5000 (IS) to 0.6000 (FR), a gap of 0.1000")
+    assert len(tallies(folds(), Figure("als", "users/segment=IS", "recall", 20))) == 1
+
+
+def test_a_list_that_a_date_lacks_is_not_shown() -> None:
+    found = folds()
+    found[date(2025, 1, 1)][Figure("blend/learned", ALL, "recall", 20)] = tally(np.ones(40), DRAWS)
+    assert list_names(found) == ["published", "als"]
+
+
+def test_all_of_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    show_backtest(folds(), Console(json_logs=False), folds(0.75))
+    printed = capsys.readouterr().out
+    assert "the same users" in printed
+    assert "a gap of" in printed
+    assert "other backtest" in printed
