@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from recsys_spark.adapters.exam import LENGTHS, PUBLISHED
 from recsys_spark.backtest import Folds
 from recsys_spark.console import Console
-from recsys_spark.evaluate import LENGTHS, PUBLISHED
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.intervals import Interval, Tally, difference, mean_interval
 

@@ -217,6 +217,12 @@ class Candidates(Section):
     source_weights: dict[str, NonNegativeFloat]
 
 
+class Hindsight(Section):
+    """How published lists are judged afterwards."""
+
+    window_days: Days
+
+
 class Audit(Section):
     """Bounds of the gates."""
 
@@ -262,6 +268,7 @@ class Config(Section):
     ann: Ann
     sources: Sources
     candidates: Candidates
+    hindsight: Hindsight
     audit: Audit
     publish: Publish
 

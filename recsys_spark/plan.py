@@ -98,6 +98,19 @@ PLAN: tuple[Step, ...] = (
         ("candidates", "fallback_candidates", "blend_fits"),
         past_reads=("source_candidates", "interactions", "user_index", "item_index", "user_features"),
     ),
+    Step(
+        "hindsight",
+        ("events", "items"),
+        ("quality",),
+        current_reads=(
+            "candidates",
+            "fallback_candidates",
+            "interactions",
+            "user_index",
+            "item_index",
+            "user_features",
+        ),
+    ),
     Step("changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
     Step(
         "audit",
@@ -139,6 +152,7 @@ BUNDLE_TABLES = (
     "fallback_candidates",
     "blend_fits",
     "candidate_changes",
+    "quality",
 )
 
 

@@ -22,6 +22,7 @@ from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
+from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import PINNED, PLAN, Step
 from recsys_spark.publish import commit, head, past_runs
@@ -134,13 +135,13 @@ def run_step(
     seed = derive_seed(run.seed, step.name, run.data_date)
     tell = partial(observe, step.name, "progress")
     past = past_runs(config, run.data_date) if step.past_reads else ()
-    current = head(config.root)
-    context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell, current=current, past=past)
+    context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell, current=head(config.root), past=past)
     measured: dict[str, RowFigures] = {}
     if step.name == "audit":
         audit(context, run, report.forced, report.day_gates)
     elif step.name == "publish":
         report.outcome = commit(config, run, _audited_on(config.root, run))
+        report.warnings += alarms_of(config.root, run.run_id)
     else:
         module = import_module(f"recsys_spark.steps.{step.name}")
         outputs = module.run(_inputs(context, run, step), context)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
+from recsys_spark.hindsight_trend import Hindsight, trend
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.tables.catalog import AUDITS, INGEST_BATCHES, INGEST_FILES
@@ -33,7 +34,28 @@ def show_status(root: Path, console: Console) -> None:
         console.rich.print(_runs(root, runs))
         console.rich.print(_steps(steps_of(root, runs[-1]["run_id"]), runs[-1]["run_id"]))
         console.rich.print(_gates(root, runs[-1]["run_id"]))
+    judged = trend(root)[-_LAST:]
+    if judged:
+        console.rich.print(_trend(judged))
+        for alarm in judged[-1].alarms:
+            console.warn(alarm)
     console.rich.print(_batches(root))
+
+
+def _trend(judged: list[Hindsight]) -> Table:
+    """Recall of the bundles that were current, as a bar and a number each."""
+    greatest = max(one.recall for one in judged) or 1.0
+    table = Table("as of", "users", f"recall@{judged[-1].k}", "", "popularity", "gini", "", title="Hindsight")
+    for one in judged:
+        interval = f"{one.recall:.4f} ({one.low:.4f} to {one.high:.4f})"
+        gini = "" if one.gini is None else f"{one.gini:.3f}"
+        bar = _BARS[round((len(_BARS) - 1) * one.recall / greatest)]
+        alarm = "alarm" if one.alarms else ""
+        table.add_row(str(one.day), f"{one.n_users:,}", interval, bar, f"{one.popular:.4f}", gini, alarm)
+    return table
+
+
+_BARS = " ▁▂▃▄▅▆▇█"
 
 
 def _runs(root: Path, runs: list[dict[str, Any]]) -> Table:

@@ -1,34 +1,15 @@
-"""Which published list a judged user is held against; figures of whole runs are in test_backtest."""
+"""A run that is not known cannot be judged; what figures of a run are is in test_backtest, and in adapters."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.evaluate import with_published
-from tests.staged_lists import frame, list_rows
-
-NOW = datetime(2025, 1, 31, tzinfo=UTC)
+from recsys_spark.config import Config
+from recsys_spark.evaluate import evaluate_run
 
 
-def test_a_judged_user_is_held_against_what_the_reader_returns(spark: SparkSession) -> None:
-    own = list_rows({"u1": [("x", 1, 1.0), ("y", 2, 0.5)], "u2": []})
-    shared = list_rows({"FR": [("z", 1, 1.0)], "": [("w", 1, 1.0)]})
-    fallback = [row | {"segment": row["user_id"] or None} for row in shared]
-    tables = {
-        "candidates": frame(spark, "candidates", [*own, own[0] | {"variant": "more", "items": own[0]["items"][:1]}]),
-        "fallback_candidates": frame(spark, "fallback_candidates", fallback),
-    }
-    judged = spark.createDataFrame(
-        [("u1", "FR"), ("u2", "FR"), ("u3", "FR"), ("u4", "IS"), ("u5", None)], "user_id string, segment string"
-    )
-    found = {
-        row["user_id"]: {one["name"]: list(one["item_ids"]) for one in row["published"]}
-        for row in with_published(judged, tables).collect()
-    }
-    assert found == {
-        "u1": {"published/main": ["x", "y"], "published/more": ["x"]},
-        "u2": {"published/main": [], "published/more": ["z"]},  # who has seen everything keeps the empty list
-        "u3": {"published/main": ["z"], "published/more": ["z"]},
-        "u4": {"published/main": ["w"], "published/more": ["w"]},
-        "u5": {"published/main": ["w"], "published/more": ["w"]},
-    }
+def test_a_run_that_never_was_is_no_run(spark: SparkSession, root: Path, make_config: Callable[..., Config]) -> None:
+    with pytest.raises(KeyError, match="20250101-001-9f2c81aa"):
+        evaluate_run(spark, make_config(), "20250101-001-9f2c81aa", 28)

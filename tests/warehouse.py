@@ -120,6 +120,10 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
         "blend_fits": [
             {"variant": "main", "method": "rrf", "why": "", "from_run_ids": [], "n_users": 0, "weights": []}
         ],
+        "quality": [
+            {"judged_run_id": run, "judged_from": date(2025, 1, 1), "judged_to": date(2025, 1, 2), "list": "published"}
+            | {"users_or_items": "all", "metric": "recall", "k": 20, "n_users": 1, "estimate": 0.5}
+        ],
         "candidate_changes": [
             {"user_id": one, "variant": "main", "change": "added", "against_run_id": None} for one in sorted(user_ids)
         ],

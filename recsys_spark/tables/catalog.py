@@ -452,6 +452,36 @@ FALLBACK_CANDIDATES = run_table(
     volatile=frozenset({"generated_at"}),
 )
 
+QUALITY = run_table(
+    "quality",
+    "bundle",
+    "What the bundle that was current was worth, by what users did from its date on: no figure of the run's own lists",
+    (
+        Column("judged_run_id", "string", "run of the lists"),
+        Column("judged_from", "date", "its date, from which users were watched"),
+        Column("judged_to", "date", "end of the watch, exclusive"),
+        Column(
+            "list", "string", "published (published/VARIANT where there are several), or a popularity to compare with"
+        ),
+        Column("users_or_items", "string", "group of users or items: all, or one of kernels/evaluation.py"),
+        Column("metric", "string", "what was measured"),
+        Column("k", "int", "places of the list that counted"),
+        Column("n_users", "long", "users who counted"),
+        Column("estimate", "double", "mean over users"),
+        Column("low", "double", "lower 95 % bound; null: has none", nullable=True),
+        Column("high", "double", "upper 95 % bound; null: has none", nullable=True),
+        Column(
+            "over_popular",
+            "double",
+            "estimate less that of the items most engaged in 28 days, the same users; null: not compared",
+            nullable=True,
+        ),
+        Column("over_popular_low", "double", "its lower 95 % bound; null: not compared", nullable=True),
+        Column("over_popular_high", "double", "its upper 95 % bound; null: not compared", nullable=True),
+    ),
+    key=("list", "users_or_items", "metric", "k"),
+)
+
 BLEND_FITS = run_table(
     "blend_fits",
     "bundle",
@@ -609,6 +639,7 @@ TABLES: dict[str, Table] = {
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,
         BLEND_FITS,
+        QUALITY,
         CANDIDATE_CHANGES,
         RUNS,
         RUN_STEPS,

@@ -3,10 +3,10 @@
     uv run --group bench python tests/benchmarks/judge_published.py [--folder DIR] [--set section.key=value] [--log N]
 
 Protocol: adapters/holdout.py, dates below, windows of 28 days, recall@20 and ndcg@20: means over dates of means over
-users, with 95 % intervals of users (kernels/intervals.py).  Online Retail II: six monthly dates; MovieTweetings: three.
-The dates before them are run and not judged, so that `learned` has runs to learn from (learn_runs = 2).  All settings
-of ours are the defaults of conf/base.toml.  `implicit` ALS and cosine are at their best of twelve settings on the tuning
-dates of compare_item_cf.py, fed as there and in compare_als.py; users are judged on the same items, which is checked.
+users, with 95 % intervals of users (kernels/intervals.py).  Online Retail II: six monthly dates; MovieTweetings:
+three.  The dates before them are run and not judged, so that `learned` has runs to learn from (learn_runs = 2).  All
+settings of ours are the defaults of conf/base.toml.  `implicit` ALS and cosine are at their best of twelve settings on
+the tuning dates of compare_item_cf.py, fed as there and in compare_als.py, for the same users.
 The last line is JSON: by log the intervals of every list, of what each blend has over the best single source, and the
 ratio to popularity of 28 days.  Exit status 1 if the learned blend's paired lower bound is below 0.
 """
@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
+from recsys_spark.adapters.exam import POPULAR_28
 from recsys_spark.backtest import Folds, Plan, backtest, write_figures
 from recsys_spark.backtest_view import list_names, show_backtest, tallies
 from recsys_spark.config import Config
@@ -33,7 +34,6 @@ from recsys_spark.config_file import load_config
 from recsys_spark.console import Console
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
-from recsys_spark.evaluate import POPULAR_28
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced
 from recsys_spark.kernels.evaluation import ALL, Figure

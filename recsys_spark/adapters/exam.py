@@ -1,0 +1,87 @@
+"""What the judged users of a date are held against: the lists of a run, popularity, and what is known of the items.
+
+Owns: which lists and groups there are.  Called by `evaluate` and by the step `hindsight`; judging itself is
+`adapters.evaluation`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend import fit_shared, fit_shown
+from recsys_spark.adapters.blend_scopes import Settings
+from recsys_spark.adapters.evaluation import Exam
+from recsys_spark.adapters.holdout import HEAVY_ITEMS, POPULAR, fit_item_users, head_items, popular_lists
+from recsys_spark.config import Config
+
+LENGTHS = (20, 100)  # places of a list that are judged, beside all that are stored
+PUBLISHED = "published"
+POPULAR_28 = next(iter(POPULAR))
+
+_POPULAR_ITEMS = 2000  # nobody has seen all but a few of these
+_MAX_SEGMENTS = 10  # groups of users, those with most users
+
+
+def fit_exam(
+    inputs: Mapping[str, DataFrame], judged: DataFrame, settings: Settings, config: Config, cutoff: datetime
+) -> Exam:
+    """What workers need to judge each list of `settings` alone, and both popularities, as of `cutoff`.
+
+    inputs: as the step `blend` reads them.  judged: as `holdout.judged_users`.  No blends yet: see `with_blend`.
+    """
+    proposed = inputs["source_candidates"].unionByName(popular_lists(inputs, config, cutoff, _POPULAR_ITEMS))
+    shared = fit_shared(proposed, _beside_popular(settings), fit_shown(inputs, config, cutoff))
+    item_users, n_users = fit_item_users(inputs, config, cutoff)
+    segments = judged.where(F.col("segment").isNotNull()).groupBy("segment").count()
+    largest = segments.orderBy(F.desc("count"), "segment").limit(_MAX_SEGMENTS).collect()
+    lengths = tuple(dict.fromkeys(min(length, config.candidates.k) for length in (*LENGTHS, config.candidates.k)))
+    return Exam(
+        shared=shared,
+        blends={},
+        popular=POPULAR_28,
+        item_users=item_users,
+        n_users=n_users,
+        is_head=head_items(item_users),
+        heavy_items=HEAVY_ITEMS,
+        segments=tuple(row["segment"] for row in largest),
+        lengths=lengths,
+        seed=config.run.seed,
+    )
+
+
+def with_blend(exam: Exam, name: str, settings: Settings) -> Exam:
+    """The exam with one more list: what `settings` make of the sources."""
+    return replace(exam, blends={**exam.blends, name: _beside_popular(settings)})
+
+
+def _beside_popular(settings: Settings) -> Settings:
+    """Popularity stands beside the sources, and has no weight in a blend."""
+    n_popular, learned = len(POPULAR), settings.learned
+    if learned is not None:
+        learned = np.vstack([learned, np.zeros((n_popular, learned.shape[1]))])
+    weights = (*settings.weights, *[0.0] * n_popular)
+    return replace(settings, sources=(*settings.sources, *POPULAR), weights=weights, learned=learned)
+
+
+def with_published(judged: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
+    """`judged` with the list of every variant that the reader would return, as `published` (name, item_ids).
+
+    A user without a list of their own gets that of the segment, else that for everybody.
+    """
+    variants = sorted(row["variant"] for row in tables["candidates"].select("variant").distinct().collect())
+    fallback = tables["fallback_candidates"].select("segment", F.col("items.item_id").alias("item_ids"))
+    of_segment = fallback.where(F.col("segment").isNotNull()).withColumnRenamed("item_ids", "of_segment")
+    of_all = fallback.where(F.col("segment").isNull()).select(F.col("item_ids").alias("of_all"))
+    found = judged.join(F.broadcast(of_segment), on="segment", how="left").crossJoin(F.broadcast(of_all))
+    names = []
+    for at, variant in enumerate(variants):
+        own = tables["candidates"].where(F.col("variant") == variant)
+        found = found.join(own.select("user_id", F.col("items.item_id").alias(f"own{at}")), on="user_id", how="left")
+        name = PUBLISHED if len(variants) == 1 else f"{PUBLISHED}/{variant}"
+        item_ids = F.coalesce(f"own{at}", "of_segment", "of_all").alias("item_ids")
+        names.append(F.struct(F.lit(name).alias("name"), item_ids))
+    return found.select(*judged.columns, F.array(*names).alias("published"))

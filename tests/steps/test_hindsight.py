@@ -1,0 +1,113 @@
+"""The bundle that is current, judged on what came after it: by hand on a small log, and where nothing can be judged."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.config_file import load_config
+from recsys_spark.steps import hindsight
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.catalog import QUALITY
+from recsys_spark.tables.check import check_schema
+from recsys_spark.tables.head import PublishRow
+from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps
+from tests.staged_lists import frame, list_rows
+
+Judge = Callable[..., tuple[DataFrame, dict[str, float]]]
+
+HEAD = PublishRow(7, "publish", "20250301-001-9f2c81aa", DAY, 6, (), "", "", 48, datetime(2025, 3, 1, tzinfo=UTC), "")
+TODAY = DAY + timedelta(days=7)
+ITEMS = [f"item-{at}" for at in range(5)]
+
+
+@pytest.fixture(scope="module")
+def inputs(spark: SparkSession) -> dict[str, DataFrame]:
+    """Ten users had one of two items each; after the date all but one get an item that their list has second."""
+    before = [Event(f"u{at}", ITEMS[at % 2], "purchase", CUTOFF - timedelta(days=3)) for at in range(10)]
+    before += [Event(f"u{at}", "item-2", "purchase", CUTOFF - timedelta(days=2)) for at in range(2)]
+    after = [Event(f"u{at}", "item-3" if at else "item-4", "purchase", CUTOFF + timedelta(days=2)) for at in range(10)]
+    late = [Event(f"u{at}", "item-4", "purchase", CUTOFF + timedelta(days=20)) for at in range(10)]
+    old = [Event("w", item, "purchase", CUTOFF - timedelta(days=20)) for item in ("item-3", "item-4")]
+    frames = {
+        "events": make_events(spark, [*old, *before]),
+        "items": make_items(spark, {}),
+        "users": make_users(spark, {}),
+    }
+    made = run_steps(frames, make_context(spark, load_config()))
+    lists = {f"u{at}": [("item-2", 1, 1.0), ("item-3", 2, 0.5)] for at in range(10)}
+    current = {name: made[name] for name in ("interactions", "user_index", "item_index", "user_features")}
+    current["candidates"] = frame(spark, "candidates", list_rows(lists))
+    current["fallback_candidates"] = frame(spark, "fallback_candidates", list_rows({"": [("item-0", 1, 1.0)]}))
+    return {"events": make_events(spark, [*old, *before, *after, *late]), "items": frames["items"]} | {
+        f"current_{name}": one for name, one in current.items()
+    }
+
+
+@pytest.fixture
+def judge(spark: SparkSession, make_config: Callable[..., Config], inputs: dict[str, DataFrame]) -> Judge:
+    def run(*sets: str, current: PublishRow | None = HEAD, day: date = TODAY) -> tuple[DataFrame, dict[str, float]]:
+        context = Context(make_config(*sets), day, "20250308-001-9f2c81aa", 1, spark, current=current)
+        known = {name: one for name, one in inputs.items() if current is not None or not name.startswith("current_")}
+        known["events"] = known["events"].where(f"ds < DATE '{day}'")
+        return hindsight.run(known, context)["quality"], context.figures
+
+    return run
+
+
+def test_lists_are_judged_on_what_their_users_did_since(
+    judge: Judge,
+) -> None:
+    quality, figures = judge()
+    check_schema(quality, QUALITY, without=("run_id",))
+    rows = {(row["list"], row["users_or_items"], row["metric"], row["k"]): row for row in quality.collect()}
+    recall = rows["published", "all", "recall", 20]
+    assert (recall["n_users"], recall["estimate"]) == (10, pytest.approx(0.9))
+    assert recall["low"] < 0.9 < recall["high"]
+    assert (recall["judged_run_id"], recall["judged_from"], recall["judged_to"]) == (HEAD.run_id, DAY, TODAY)
+    # Popularity has all that may be shown, less what a user had: it finds everything.
+    assert rows["most engaged in 28 days", "all", "recall", 20]["estimate"] == pytest.approx(1.0)
+    assert recall["over_popular"] == pytest.approx(-0.1)
+    assert recall["over_popular_low"] <= -0.1 <= recall["over_popular_high"]
+    assert rows["published", "all", "mrr", 20]["estimate"] == pytest.approx(0.45)
+    coverage = rows["published", "all", "coverage", 20]
+    assert (coverage["estimate"], coverage["low"]) == (pytest.approx(0.4), None)
+    expected = {"against_publish_seq": 7.0, "n_users": 10.0, "recall": 0.9, "popular": 1.0, "k": 20.0, "coverage": 0.4}
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_longer_watch_sees_more_and_a_window_ends_it(
+    judge: Judge,
+) -> None:
+    later = DAY + timedelta(days=25)
+    assert judge(day=later)[1]["recall"] == pytest.approx(9 * 0.5 / 10)
+    quality, figures = judge("hindsight.window_days=7", day=later)
+    assert figures["recall"] == pytest.approx(0.9)
+    assert {row["judged_to"] for row in quality.select("judged_to").collect()} == {TODAY}
+
+
+@pytest.mark.parametrize(
+    ("sets", "current", "day"),
+    [((), None, TODAY), (("hindsight.window_days=0",), HEAD, TODAY), ((), HEAD, DAY)],
+    ids=["nothing published", "off", "the same date"],
+)
+def test_nothing_is_judged_where_nothing_can_be(
+    judge: Judge,
+    sets: tuple[str, ...],
+    current: PublishRow | None,
+    day: date,
+) -> None:
+    quality, figures = judge(*sets, current=current, day=day)
+    assert quality.count() == 0
+    assert figures == {"against_publish_seq": 7.0 if current else 0.0}
+
+
+def test_a_window_in_which_nobody_did_anything_has_no_headline(
+    judge: Judge,
+) -> None:
+    quality, figures = judge(day=DAY + timedelta(days=1))
+    assert figures["n_users"] == 0
+    assert "recall" not in figures
+    assert {row["metric"] for row in quality.collect()} <= {"coverage", "gini"}
