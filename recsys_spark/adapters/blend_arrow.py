@@ -10,9 +10,19 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from recsys_spark.adapters.blend_scopes import Scope, Shared, Worker, said_of, walk_scopes, worker_of
-from recsys_spark.kernels.blend import UNITS, Fused, Walked, fuse, fuse_rrf
+from recsys_spark.adapters.blend_scopes import (
+    Scope,
+    Shared,
+    Worker,
+    audiences_of,
+    excluded_of,
+    said_of,
+    walk_scopes,
+    worker_of,
+)
+from recsys_spark.kernels.blend import UNITS, Fused, Pool, Walked, fuse, pool_lists, pool_rrf
 from recsys_spark.kernels.learned_blend import utilities
+from recsys_spark.kernels.ruled_lists import fuse_ruled
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -49,35 +59,45 @@ def blender(sent: Sent) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Reco
 
 def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     """The lists of one block of users."""
+    k = worker.settings.k
+    scopes = walk_scopes(block, worker, k)
+    pool, totals = _scored(scopes, block.num_rows, worker)
+    source_of = np.array([scope.source for scope in scopes], np.int64)
+    if worker.ruled is None:
+        return _lists_batch(block["user_id"], fuse(pool, totals, k), source_of, worker)
+    book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), excluded_of(block)
+    fused = fuse_ruled(book, audiences, excluded, pool, totals, k, len(scopes))
+    n_lists = max(1, len(worker.settings.sources))  # the names of rules come after
+    rules = np.arange(n_lists, len(worker.names))
+    return _lists_batch(block["user_id"], fused, np.concatenate([source_of, rules]), worker)
+
+
+def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np.ndarray]:
+    """What the lists propose, and the totals for `fuse`."""
     settings = worker.settings
-    scopes = walk_scopes(block, worker, settings.k)
     if not scopes:
-        nobody = Walked(np.full((block.num_rows, 1), -1, np.int32), np.zeros((block.num_rows, 1), np.float32))
-        fused = fuse_rrf([nobody], [0.0], settings.rrf_k, settings.k)
-        return _lists_batch(block["user_id"], fused, np.zeros(1, np.int64), worker)
-    fused = fuse_scopes(scopes, worker)
-    return _lists_batch(block["user_id"], fused, np.array([scope.source for scope in scopes]), worker)
-
-
-def fuse_scopes(scopes: list[Scope], worker: Worker) -> Fused:
-    """The k best items of each user of all `scopes`, one of them at least, as the settings weigh them."""
-    settings = worker.settings
+        nobody = Walked(np.full((n_users, 1), -1, np.int32), np.zeros((n_users, 1), np.float32))
+        return pool_lists([nobody], [False]), np.zeros(0, np.int64)
     if settings.learned is None:
         weights = [settings.weights[scope.source] for scope in scopes]
-        return fuse_rrf([scope.walked for scope in scopes], weights, settings.rrf_k, settings.k)
+        return pool_rrf([scope.walked for scope in scopes], weights, settings.rrf_k)
     pool, said = said_of(scopes, worker)
-    return fuse(pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64), settings.k)
+    return pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64)
+
+
+def fuse_scopes(scopes: list[Scope], n_users: int, worker: Worker) -> Fused:
+    """The k best items of each user, as the settings weigh the lists, without the rules."""
+    return fuse(*_scored(scopes, n_users, worker), worker.settings.k)
 
 
 def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker: Worker) -> pa.RecordBatch:
-    """The block's rows.  source_of: position of the source of every column of `fused`."""
+    """The block's rows.  source_of: place in the worker's names of every column of `fused`."""
     item_type = arrow_type(CANDIDATES).value_type
     provenance = item_type.field("sources").type
-    names = pa.array(worker.settings.sources or ("",), pa.string())
     n_sources = len(worker.settings.sources)
     sources = source_of[fused.columns]
     reasons = pa.StructArray.from_arrays(
-        [names.take(pa.array(sources)), pa.array(fused.source_ranks), pa.array(fused.source_scores)],
+        [worker.names.take(pa.array(sources)), pa.array(fused.source_ranks), pa.array(fused.source_scores)],
         fields=list(provenance.value_type),
     )
     items = pa.StructArray.from_arrays(
@@ -91,6 +111,8 @@ def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker:
     )
     n_users = len(user_id)
     user_of = np.repeat(np.arange(n_users), np.diff(fused.source_indptr[fused.indptr]))
+    if worker.ruled is not None:  # rules are no source
+        user_of, sources = user_of[sources < n_sources], sources[sources < n_sources]
     n_by_source = np.bincount(user_of * n_sources + sources, minlength=n_users * n_sources).astype(np.int32)
     return pa.RecordBatch.from_arrays(
         [

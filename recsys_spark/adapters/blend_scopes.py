@@ -1,7 +1,8 @@
 """What a worker knows of all lists, and the lists of a block of users, walked past what they may not see.
 
 Owns: the form of the broadcast, and what every list says of an item.  Called by `blend_arrow`, which makes one list of
-them, and by `learned_blend`, which learns from what followed.
+them, and by `learned_blend`, which learns from what followed.  What rules forbid a user counts as what they may not
+see, so a list is walked past it.
 """
 
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ from recsys_spark.kernels.blend import (
     Walked,
     admit,
     index_shared,
+    keep_values,
     pool_lists,
     walk_own,
     walk_shared,
 )
 from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
 from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open_rules, split_lists
 
 
 @dataclass(frozen=True)
@@ -60,29 +63,49 @@ class Shown:
 
 @dataclass(frozen=True)
 class Shared:
-    """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i]."""
+    """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i].
+
+    rules: those in force at the run's cutoff; None: no rules.
+    """
 
     settings: Settings
     shown: Shown
     sources: tuple[str, ...]
     segments: tuple[str | None, ...]
     lists: RankedLists
+    rules: Rules | None = None
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """Rules as a task holds them.
+
+    segments: those of `Rules`, string.  variants: int64 (n_audiences, n_lists), the list that an audience walks in
+    place of a list of `Shared`.
+    """
+
+    book: RuleBook
+    segments: pa.Array
+    variants: np.ndarray
 
 
 @dataclass(frozen=True)
 class Worker:
     """What a task makes of `Shared` once.
 
+    names: of all lists, then of all rules, as provenance names them.
     places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.
     by_segment, for_all: per source the segments that have a list with its position in `shared`; the list for everybody.
     """
 
     settings: Settings
+    names: pa.Array
     item_id: pa.Array
     places: np.ndarray
     shared: SharedLists
     by_segment: dict[str, tuple[pa.Array, np.ndarray]]
     for_all: dict[str, int]
+    ruled: Ruled | None
 
 
 def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
@@ -104,14 +127,29 @@ def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
 
 def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
     """The first k admissible items of every list of the block's users; own before segment before everybody."""
-    excluded = _ragged(block["excluded"])
+    excluded, audiences = excluded_of(block), audiences_of(block, worker)
     scopes = [
-        *_own_columns(block["own"], excluded, worker, k),
-        *_segment_columns(block["segment"], excluded, worker, k),
-        *_common_columns(block.num_rows, excluded, worker, k),
+        *_own_columns(block["own"], audiences, excluded, worker, k),
+        *_segment_columns(block["segment"], audiences, excluded, worker, k),
+        *_common_columns(audiences, excluded, worker, k),
     ]
     scopes.sort(key=lambda scope: scope.source)
     return scopes
+
+
+def excluded_of(block: pa.RecordBatch) -> Ragged:
+    """The items that each user may not see, ascending."""
+    lists = block["excluded"]
+    return Ragged(_indptr(_lengths(lists)), _flat(lists).astype(np.int64))
+
+
+def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
+    """The audience of each user, int64 (n_users,), as in `kernels.rules`; without rules all are EVERYBODY."""
+    if worker.ruled is None:
+        return np.full(block.num_rows, EVERYBODY)
+    found = pc.fill_null(pc.index_in(block["segment"], value_set=worker.ruled.segments), -1)
+    audiences: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    return audiences
 
 
 def said_of(scopes: list[Scope], worker: Worker) -> tuple[Pool, np.ndarray]:
@@ -143,8 +181,26 @@ def worker_of(shared: Shared) -> Worker:
         if rows:
             by_segment[source] = (pa.array([shared.segments[at] for at in rows], pa.string()), np.array(rows))
     for_all = {name: at for at, (name, segment) in enumerate(_names(shared)) if segment is None}
-    places = _places(shared.shown)
-    return Worker(shared.settings, shared.shown.item_id, places, index_shared(shared.lists), by_segment, for_all)
+    places, lists, ruled = _places(shared.shown), shared.lists, None
+    if shared.rules is not None:
+        ruled, lists = _ruled(shared.rules, shared, places >= 0)
+        places = np.where(ruled.book.shown, places, np.int32(-1))
+    names = pa.array([*(shared.settings.sources or ("",)), *_rule_names(shared.rules)], pa.string())
+    shown_id = shared.shown.item_id
+    return Worker(shared.settings, names, shown_id, places, index_shared(lists), by_segment, for_all, ruled)
+
+
+def _ruled(rules: Rules, shared: Shared, shown: np.ndarray) -> tuple[Ruled, RankedLists]:
+    """The rules made ready, and the lists of `shared` with those that some audiences walk in their place."""
+    book = open_rules(rules, shown)
+    number = {segment: at + 1 for at, segment in enumerate(rules.segments)}
+    audience_of = [-1 if segment is None else number.get(segment, EVERYBODY) for segment in shared.segments]
+    lists, variants = split_lists(book, admit(shared.lists, book.shown), np.array(audience_of, np.int64))
+    return Ruled(book, pa.array(rules.segments, pa.string()), variants), lists
+
+
+def _rule_names(rules: Rules | None) -> list[str]:
+    return [f"rule/{rule_id}" for rule_id in rules.rule_ids] if rules else []
 
 
 def _names(shared: Shared) -> list[tuple[str, str | None]]:
@@ -158,7 +214,7 @@ def _places(shown: Shown) -> np.ndarray:
     return places
 
 
-def _own_columns(own: pa.Array, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
     """One scope for every source that has a list for any user of the block."""
     rows = own.flatten()
     users = np.repeat(np.arange(len(own)), _lengths(own))
@@ -174,30 +230,38 @@ def _own_columns(own: pa.Array, excluded: Ragged, worker: Worker, k: int) -> Ite
         lengths[users[chosen]] = _lengths(items.take(at))
         lists = RankedLists(_indptr(lengths), _flat(items.take(at)), _flat(scores.take(at)))
         admitted = admit(lists, worker.places >= 0)
+        if worker.ruled is not None and worker.ruled.book.barred is not None:
+            walkers = np.repeat(audiences, np.diff(admitted.indptr))
+            admitted = keep_values(admitted, may_see(worker.ruled.book.barred, walkers, admitted.items))
         yield Scope(int(source), walk_own(admitted, excluded, k))
 
 
-def _segment_columns(segments: pa.Array, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+def _segment_columns(
+    segments: pa.Array, audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int
+) -> Iterator[Scope]:
     for source, (names, rows) in worker.by_segment.items():
         found = pc.fill_null(pc.index_in(segments, value_set=names), -1).to_numpy(zero_copy_only=False)
-        list_of = np.where(found >= 0, rows[found], -1)
+        list_of = _walked_lists(np.where(found >= 0, rows[found], -1), audiences, worker)
         yield Scope(worker.settings.sources.index(source), walk_shared(worker.shared, list_of, excluded, k), list_of)
 
 
-def _common_columns(n_users: int, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+def _common_columns(audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
     for source, row in worker.for_all.items():
-        list_of = np.full(n_users, row)
+        list_of = _walked_lists(np.full(len(audiences), row), audiences, worker)
         yield Scope(worker.settings.sources.index(source), walk_shared(worker.shared, list_of, excluded, k), list_of)
+
+
+def _walked_lists(list_of: np.ndarray, audiences: np.ndarray, worker: Worker) -> np.ndarray:
+    """The lists that users walk in place of `list_of`, int64 (n_users,), -1 for none."""
+    if worker.ruled is None:
+        return list_of
+    return np.where(list_of >= 0, worker.ruled.variants[audiences, list_of], -1)
 
 
 def _lengths(lists: pa.Array) -> np.ndarray:
     """Length of every list, 0 for null, int64."""
     lengths: np.ndarray = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     return lengths
-
-
-def _ragged(lists: pa.Array) -> Ragged:
-    return Ragged(_indptr(_lengths(lists)), _flat(lists).astype(np.int64))
 
 
 def _flat(lists: pa.Array) -> np.ndarray:

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from recsys_spark.adapters.blend_arrow import fuse_scopes
-from recsys_spark.adapters.blend_scopes import Scope, Settings, Shared, Shown, Worker, walk_scopes, worker_of
-from recsys_spark.kernels.blend import fuse_rrf
+from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, Worker, walk_scopes, worker_of
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
 from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
@@ -126,23 +125,17 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     """Every list that the block's users are held against, by name."""
     settings, n_users = worker.settings, block.num_rows
     scopes = walk_scopes(block, worker, settings.k)
-    nothing = Ragged(np.zeros(n_users + 1, np.int64), np.zeros(0, np.int64))
     lists = _published(block["published"], exam.shared.shown)
     for name, blend in exam.blends.items():
         wanted = [scope for scope in scopes if blend.weights[scope.source] > 0]
-        lists[name] = _fused(wanted, replace(worker, settings=blend)) if wanted else nothing
+        fused = fuse_scopes(wanted, n_users, replace(worker, settings=blend))
+        lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     for at, name in enumerate(settings.sources):
         mine = [scope for scope in scopes if scope.source == at]
-        fused = (
-            fuse_rrf([scope.walked for scope in mine], [1.0] * len(mine), settings.rrf_k, settings.k) if mine else None
-        )
-        lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64)) if fused else nothing
+        alone = replace(settings, weights=tuple(float(other == at) for other in range(len(settings.sources))))
+        fused = fuse_scopes(mine, n_users, replace(worker, settings=alone))
+        lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     return lists
-
-
-def _fused(scopes: list[Scope], worker: Worker) -> Ragged:
-    fused = fuse_scopes(scopes, worker)
-    return Ragged(fused.indptr, fused.items.astype(np.int64))
 
 
 def _published(published: pa.Array, shown: Shown) -> dict[str, Ragged]:

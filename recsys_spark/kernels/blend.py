@@ -104,7 +104,13 @@ def admit(lists: RankedLists, admissible: np.ndarray) -> RankedLists:
     admissible: bool (n,), True at the index of an admissible item; an index from n on is not admissible.
     """
     last = len(admissible)
-    return _keep(lists, np.append(admissible, False)[np.minimum(lists.items, last)])
+    return keep_values(lists, np.append(admissible, False)[np.minimum(lists.items, last)])
+
+
+def keep_values(lists: RankedLists, kept: np.ndarray) -> RankedLists:
+    """`lists` with the values where `kept`, bool (n_values,), is True."""
+    indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr]
+    return RankedLists(indptr, lists.items[kept], lists.scores[kept])
 
 
 def index_shared(lists: RankedLists) -> SharedLists:
@@ -126,8 +132,7 @@ def walk_shared(shared: SharedLists, list_of: np.ndarray, excluded: Ragged, k: i
     With the places p_0 < p_1 < ... of the user's excluded items in the list, the item that is j-th (from 0) among the
     admissible ones stands at place j + #{i : p_i - i <= j}: a count and a running sum instead of a walk.
     """
-    n_users = len(list_of)
-    lists = shared.lists
+    n_users, lists = len(list_of), shared.lists
     users, places = _excluded_places(shared, list_of, excluded)
     order = np.argsort(users * (1 << _ITEM_BITS) + places)
     users, places = users[order], places[order]
@@ -148,12 +153,11 @@ def walk_own(own: RankedLists, excluded: Ragged, k: int) -> Walked:
     excluded: the user's items in ascending order, each once.
     """
     lengths = np.diff(own.indptr)
-    n_users = len(lengths)
-    cells = cells_of(np.repeat(np.arange(n_users), lengths), own.items)
+    cells = cells_of(np.repeat(np.arange(len(lengths)), lengths), own.items)
     forbidden = cells_of(excluded.rows, excluded.values)
     nearest = np.searchsorted(forbidden, cells)
     seen = np.append(forbidden, -1)[nearest] == cells
-    kept = _keep(own, ~seen)
+    kept = keep_values(own, ~seen)
     places = np.arange(k)
     reached = places < np.diff(kept.indptr)[:, None]  # (n_users, k)
     flat = np.where(reached, kept.indptr[:-1, None] + places, 0)
@@ -188,12 +192,14 @@ def fuse_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int, k: 
     A column of weight 0 is left out.  Ties break by the smaller item index.  Raises KernelError if a column proposes an
     item twice, or the weights are out of range.
     """
-    width = walked[0].items.shape[1]
-    points = _points(weights, rrf_k, width)  # (n_columns, width)
+    return fuse(*pool_rrf(walked, weights, rrf_k), k)
+
+
+def pool_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int) -> tuple[Pool, np.ndarray]:
+    """What `fuse_rrf` makes lists of: the pool and the total of every pooled item; errors as there."""
+    points = _points(weights, rrf_k, walked[0].items.shape[1])  # (n_columns, width)
     pool = pool_lists(walked, [weight > 0 for weight in weights])
-    if not len(pool.items):
-        return fuse(pool, np.zeros(0, np.int64), k)
-    return fuse(pool, np.add.reduceat(points[pool.columns, pool.ranks - 1], pool.starts), k)
+    return pool, np.add.reduceat(points[pool.columns, pool.ranks - 1], pool.starts)
 
 
 def fuse(pool: Pool, totals: np.ndarray, k: int) -> Fused:
@@ -227,12 +233,6 @@ def cells_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Row and item in one integer, int64, ordered by row, then item."""
     cells: np.ndarray = (rows.astype(np.int64) << _ITEM_BITS) | items
     return cells
-
-
-def _keep(lists: RankedLists, kept: np.ndarray) -> RankedLists:
-    """`lists` with the values where `kept`, bool (n_values,), is True."""
-    indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr]
-    return RankedLists(indptr, lists.items[kept], lists.scores[kept])
 
 
 def _gather(lists: RankedLists, flat: np.ndarray, reached: np.ndarray) -> Walked:

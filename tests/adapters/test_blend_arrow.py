@@ -1,18 +1,21 @@
 """The worker's side of blend, without a JVM: Arrow batches in, Arrow batches in the form of the table out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 from recsys_spark.adapters import blend_arrow
 from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Shared, Shown
 from recsys_spark.errors import KernelError
+from recsys_spark.rule_set import Rule
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 from tests.blend_batches import make_shared, make_users, ranked
+from tests.rule_oracle import IDS, World, admissible, compiled, expected, worlds
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,96 @@ def test_blender_refuses_two_lists_of_one_source_for_one_user() -> None:
 def test_shared_lists_refuses_two_lists_of_one_source_for_one_segment(segment: str | None) -> None:
     with pytest.raises(KernelError, match="expected one list per source and user, segment or everybody, got two"):
         make_shared([("top", segment, ranked(1)), ("top", segment, ranked(2))], ("top",))
+
+
+def with_rules(shared: Shared, *rules: Rule) -> Shared:
+    return replace(shared, rules=compiled(rules))
+
+
+def shared_of(world: World) -> Shared:
+    shown = Shown(np.array(sorted(world.shown), np.int32), pa.array([IDS[item] for item in sorted(world.shown)]))
+    near = [("near", segment, ranked(*items)) for segment, items in world.near.items()]
+    rows = [*near, ("top", None, ranked(*world.top))]
+    return with_rules(make_shared(rows, ("near", "own", "top"), k=world.k, shown=shown), *world.rules)
+
+
+def users_of(world: World) -> pa.RecordBatch:
+    return make_users(*(("u", user.segment, list(user.excluded), [("own", ranked(*user.own))]) for user in world.users))
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_blender_with_rules_matches_a_plain_loop(world: World) -> None:
+    for user, row in zip(world.users, blend(shared_of(world), users_of(world)), strict=True):
+        oracle = expected(world, user)
+        assert [item["item_id"] for item in row["items"]] == [IDS[item] for item, _, _ in oracle]
+        assert [[tuple(one.values()) for one in item["sources"]] for item in row["items"]] == [
+            why for *_, why in oracle
+        ]
+        scores = [score for _, score, _ in oracle]
+        np.testing.assert_allclose([item["score"] for item in row["items"]], scores, rtol=2**-23)
+        names = [one["source"] for item in row["items"] for one in item["sources"]]
+        assert row["n_by_source"] == [names.count(name) for name in ("near", "own", "top")]
+
+
+@given(worlds())
+@settings(max_examples=100, deadline=None)
+def test_blender_with_learned_weights_keeps_rules(world: World) -> None:
+    shared = shared_of(world)
+    learned = np.array([[1.0, 0.5], [0.0, 2.0], [0.0, 0.0]])
+    shared = replace(shared, settings=replace(shared.settings, learned=learned))
+    for user, row in zip(world.users, blend(shared, users_of(world)), strict=True):
+        left = admissible(world, user)
+        listed = [IDS.index(item["item_id"]) for item in row["items"]]
+        assert set(listed) <= left
+        proposed = left & {*user.own, *world.top, *world.near.get(user.segment or "", ())}
+        assert min(world.k, len(proposed)) <= len(listed) <= world.k
+        scores = [item["score"] for item in row["items"]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_blender_keeps_rules_that_acted_after_the_sources() -> None:
+    rules = (
+        Rule("b", "boost", item_id="item 2", factor=1.5),
+        Rule("c", "pin", item_id="item 8", position=2, segment="FR"),
+        Rule("d", "pin", item_id="item 9", position=1, segment="IS"),
+    )
+    shared = with_rules(make_shared(SHARED_ROWS, ("near", "top")), *rules)
+    (batch,) = blender(Sent(shared))(iter([make_users(("u1", "FR", [], None))]))
+    assert batch.schema.field("items").type == arrow_type(CANDIDATES)
+    batch.validate(full=True)
+    (row,) = batch.to_pylist()
+    assert [(item["item_id"], item["rank"], item["sources"]) for item in row["items"]] == [
+        # 1 / 61 + 1 / 62 of item 1 is more than 1.5 / 62 of item 2
+        ("item 1", 1, [{"source": "near", "rank": 2, "score": 9.0}, {"source": "top", "rank": 1, "score": 10.0}]),
+        ("item 8", 2, [{"source": "rule/c", "rank": 2, "score": 0.0}]),
+        ("item 2", 3, [{"source": "top", "rank": 2, "score": 9.0}, {"source": "rule/b", "rank": 1, "score": 1.5}]),
+    ]
+    assert row["n_by_source"] == [1, 2]
+
+
+def test_blender_pins_items_where_there_is_no_list_at_all() -> None:
+    for sources in ((), ("als",)):
+        shared = with_rules(make_shared([], sources), Rule("a", "pin", item_id="item 3", position=9))
+        rows = blend(shared, make_users(("u1", "FR", [3], None), ("u2", None, [], [])))
+        assert items_of(rows) == [[], ["item 3"]]
+        assert rows[1]["items"][0]["sources"] == [{"source": "rule/a", "rank": 9, "score": 0.0}]
+        assert [row["n_by_source"] for row in rows] == [[0] * len(sources)] * 2
+
+
+def test_blender_fills_the_list_of_a_segment_from_deeper_in_the_lists() -> None:
+    top = [("top", None, ranked(*range(10)))]
+    shared = with_rules(
+        make_shared(top, ("top",)), *(Rule(f"{at}", "block", item_id=IDS[at], segment="FR") for at in range(5))
+    )
+    assert items_of(blend(shared, make_users(("u1", "FR", [6], None), ("u2", "DE", [0], None)))) == [
+        ["item 5", "item 7", "item 8"],
+        ["item 1", "item 2", "item 3"],
+    ]
+
+
+def test_blender_with_rules_that_do_nothing_gives_the_same_bits() -> None:
+    shared = make_shared(SHARED_ROWS, ("als", "near", "top"))
+    users = make_users(("u1", "FR", [1], [("als", ranked(7, 1))]), ("u2", None, [], None))
+    idle = with_rules(shared, Rule("a", "block", item_id="item 9"), Rule("b", "allow", item_id="item 1", segment="DE"))
+    assert list(blender(Sent(idle))(iter([users]))) == list(blender(Sent(shared))(iter([users])))

@@ -18,6 +18,7 @@ LAYERS = {
     "setting_types": 0,
     "fit_settings": 0,
     "kernels": 1,
+    "rule_set": 1,
     "tables": 1,
     "adapters": 2,
     "sources": 3,

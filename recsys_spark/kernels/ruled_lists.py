@@ -1,0 +1,192 @@
+"""Lists of a block of users with boosts and pins, and the rules that acted in their provenance.
+
+Owns: the arithmetic of boosts, the places of pins.  Called by `adapters.blend_arrow`.  What rules mean, and which of
+two decides, is in `kernels.rules`; what users may not see is not in the pool any more.
+
+Letters: u user of the block, m pins of a user, k list length, n_* counts.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from recsys_spark.kernels.blend import UNITS, Fused, Pool, cells_of, fuse
+from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.kernels.rules import EVERYBODY, Pins, RuleBook
+
+# A boosted score ends at 64: an order key of `fuse` has 62 bits, of which 16 count the items of a user's pool.
+_MAX_BOOSTED = 2.0**46
+
+# Wider than any position, so that one running maximum serves all users.
+_USER_STEP = 1 << 32
+
+
+def fuse_ruled(
+    book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, k: int, n_columns: int
+) -> Fused:
+    """As `fuse`, with boosts and pins; provenance has rule r as column n_columns + r, after the lists.
+
+    audiences: int64 (n_users,).  excluded: the user's items in ascending order.  pool: of what each user may see.
+    A boost has source rank 1 and its factor as source score; a pin the position that it asks for, and 0.  A pinned item
+    that no list proposed counts as scored 0.  In a list with pins every score is raised to the highest after it.
+    """
+    boosted = _boosted(book, audiences, pool, totals)
+    pins = _pins_of(book.pins, audiences, excluded, k)
+    if not len(pins.items):
+        return _with_boosts(book, audiences, fuse(pool, boosted, k), n_columns)
+    at, pooled = _find(cells_of(pool.users, pool.items), _cells(pins))
+    lifted = boosted.copy()
+    lifted[at[pooled]] = boosted.max(initial=0) + 1  # they come into the list, and so keep their provenance
+    fused = _with_boosts(book, audiences, fuse(pool, lifted, k), n_columns)
+    own = np.zeros(len(pins.items))
+    own[pooled] = boosted[at[pooled]] / UNITS
+    return _with_pins(fused, pins, own.astype(np.float32), k, n_columns)
+
+
+def _boosted(book: RuleBook, audiences: np.ndarray, pool: Pool, totals: np.ndarray) -> np.ndarray:
+    """Totals of the pool times their factors, int64; exact to one unit up to 2**53, a score of 8192."""
+    at, groups = _boost_groups(book, audiences[pool.users], pool.items)
+    if not len(at):
+        return totals
+    factors = np.ones(len(totals))
+    np.multiply.at(factors, at, book.boosts.products[groups])
+    touched = np.unique(at)
+    # A factor above 1 must not lower a total that is beyond the limit without it.
+    limits = np.maximum(totals[touched], _MAX_BOOSTED)
+    boosted = totals.copy()
+    boosted[touched] = np.rint(np.minimum(totals[touched] * factors[touched], limits)).astype(np.int64)
+    return boosted
+
+
+def _boost_groups(book: RuleBook, audiences: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(row, group of boosts) of all rows that are boosted, int64; those for everybody first, then the audience's."""
+    flagged = np.flatnonzero(book.boosts.is_boosted[items])
+    rows = np.concatenate([flagged, flagged[audiences[flagged] != EVERYBODY]])
+    of_audience = np.where(np.arange(len(rows)) < len(flagged), EVERYBODY, audiences[rows])
+    groups, inside = _find(book.boosts.cells, cells_of(of_audience, items[rows]))
+    return rows[inside], groups[inside]
+
+
+def _with_boosts(book: RuleBook, audiences: np.ndarray, fused: Fused, n_columns: int) -> Fused:
+    """`fused` with every boost of each item in its provenance, in the order of rules."""
+    users = np.repeat(np.arange(len(fused.indptr) - 1), np.diff(fused.indptr))
+    at, groups = _boost_groups(book, audiences[users], fused.items)
+    if not len(at):
+        return fused
+    boosts = book.boosts
+    rows, lengths = _spread(boosts.indptr, groups)
+    entries = np.repeat(at, lengths)
+    order = np.lexsort((boosts.rules[rows], entries))
+    entries, rows = entries[order], rows[order]
+    return _with_reasons(fused, entries, n_columns + boosts.rules[rows], np.ones(len(rows)), boosts.factors[rows])
+
+
+def _pins_of(pins: Pins, audiences: np.ndarray, excluded: Ragged, k: int) -> Pins:
+    """The first k pins of each user that they have not excluded: one row per user."""
+    rows, lengths = _spread(pins.indptr, audiences)
+    users = np.repeat(np.arange(len(audiences)), lengths)
+    hidden = _find(cells_of(excluded.rows, excluded.values), cells_of(users, pins.items[rows]))[1]
+    rows, users = rows[~hidden], users[~hidden]
+    indptr = np.searchsorted(users, np.arange(len(audiences) + 1))
+    kept = np.arange(len(rows)) - indptr[users] < k
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(indptr), k))])
+    rows = rows[kept]
+    return Pins(indptr, pins.items[rows], pins.positions[rows], pins.rules[rows])
+
+
+def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int) -> Fused:
+    """`fused` with the pins at their places.
+
+    Of `fused` the items that are pinned may stand anywhere; own: float32 (n_pins,), scores of the pinned items.
+    """
+    n_users, n_entries = len(fused.indptr) - 1, len(fused.items)
+    users = np.repeat(np.arange(n_users), np.diff(fused.indptr))
+    order = np.argsort(_cells(pins))
+    found, is_pinned = _find(_cells(pins)[order], cells_of(users, fused.items))
+    origins = n_entries + np.arange(len(pins.items))  # of each pin: a new entry, or that of the list
+    origins[order[found[is_pinned]]] = np.flatnonzero(is_pinned)
+    rest = np.flatnonzero(~is_pinned)
+    n_pins, n_rest = np.diff(pins.indptr), np.bincount(users[rest], minlength=n_users)
+    lengths = np.minimum(k, n_pins + n_rest)
+    places = np.arange(len(rest)) - (np.cumsum(n_rest) - n_rest)[users[rest]]
+    rest = rest[places < (lengths - n_pins)[users[rest]]]
+    filled = np.arange(int(lengths.max(initial=0))) < lengths[:, None]  # (n_users, longest)
+    table = np.full(filled.shape, -1)
+    rows, at = _rows_of(pins), _pin_places(pins, lengths)
+    table[rows, at] = origins
+    table[filled & (table < 0)] = rest  # both by user, then by place
+    listed = _picked(fused, pins, table[filled], lengths)
+    scores = np.concatenate([fused.scores, np.zeros(len(origins), np.float32)])
+    scores[origins] = own
+    heights = np.where(filled, scores[table], 0)
+    heights = np.maximum.accumulate(heights[:, ::-1], axis=1)[:, ::-1]
+    listed = replace(listed, scores=heights[filled])
+    return _with_reasons(listed, listed.indptr[rows] + at, n_columns + pins.rules, pins.positions, np.zeros(len(rows)))
+
+
+def _pin_places(pins: Pins, lengths: np.ndarray) -> np.ndarray:
+    """Where pins stand, from 0 and rising in each row, int64 (n_pins,).  lengths: int64 (n_users,), of the lists.
+
+    Each takes the first place from its position on after the pin before it: place_i = max over j <= i of p_j + i - j.
+    Those beyond the end move up: the last one to the end, the one before it to the place before, and so on.
+    """
+    rows = _rows_of(pins)
+    number = np.arange(len(rows)) - pins.indptr[rows]
+    starts = pins.positions - 1 - number + rows * _USER_STEP
+    forward = np.maximum.accumulate(starts) - rows * _USER_STEP + number
+    places: np.ndarray = np.minimum(forward, (lengths - np.diff(pins.indptr))[rows] + number)
+    return places
+
+
+def _picked(fused: Fused, pins: Pins, picked: np.ndarray, lengths: np.ndarray) -> Fused:
+    """Lists of the entries `picked`: of `fused`, and from its end on of `pins`, which have no provenance yet."""
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    ends = np.append(fused.source_indptr, np.full(len(pins.items), fused.source_indptr[-1]))
+    sources, n_sources = _spread(ends, picked)
+    return Fused(
+        indptr=indptr,
+        items=np.concatenate([fused.items, pins.items]).astype(np.int32)[picked],
+        ranks=(np.arange(len(picked)) - np.repeat(indptr[:-1], lengths) + 1).astype(np.int32),
+        scores=fused.scores,
+        source_indptr=np.concatenate([[0], np.cumsum(n_sources)]),
+        columns=fused.columns[sources],
+        source_ranks=fused.source_ranks[sources],
+        source_scores=fused.source_scores[sources],
+    )
+
+
+def _with_reasons(
+    fused: Fused, entries: np.ndarray, columns: np.ndarray, ranks: np.ndarray, scores: np.ndarray
+) -> Fused:
+    """`fused` with one more reason at the end of those of each of `entries`, int64, ascending."""
+    at = fused.source_indptr[entries + 1]
+    added = np.searchsorted(entries, np.arange(len(fused.source_indptr)))
+    return replace(
+        fused,
+        source_indptr=fused.source_indptr + added,
+        columns=np.insert(fused.columns, at, columns),
+        source_ranks=np.insert(fused.source_ranks, at, ranks),
+        source_scores=np.insert(fused.source_scores, at, scores),
+    )
+
+
+def _rows_of(pins: Pins) -> np.ndarray:
+    """Row of every pin, int64 (n_pins,)."""
+    return np.repeat(np.arange(len(pins.indptr) - 1), np.diff(pins.indptr))
+
+
+def _cells(pins: Pins) -> np.ndarray:
+    return cells_of(_rows_of(pins), pins.items)
+
+
+def _spread(indptr: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of all that `groups` hold, laid end to end, and how many each holds; both int64."""
+    lengths = np.diff(indptr)[groups]
+    ends = np.cumsum(lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(indptr[groups] - (ends - lengths), lengths), lengths
+
+
+def _find(cells: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each wanted cell stands in `cells`, ascending, int64, and whether it is there at all, bool."""
+    found = np.searchsorted(cells, wanted)
+    return found, np.append(cells, -1)[found] == wanted
