@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_spark import cli_backtest, cli_index, cli_size
+from recsys_spark import cli_backtest, cli_index, cli_rules, cli_size
 from recsys_spark.arguments import parse_day
 from recsys_spark.cli_settings import (
     DateOption,
@@ -44,6 +44,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_index.app, name="index")
+app.add_typer(cli_rules.app, name="rules")
 
 SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]

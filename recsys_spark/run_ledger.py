@@ -15,6 +15,7 @@ from recsys_spark import __version__
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.config_file import config_hash
 from recsys_spark.plan import PINNED
+from recsys_spark.rules_ledger import rules_of
 from recsys_spark.tables.catalog import INGEST_BATCHES, PUBLISHES, RUN_STEPS, RUNS
 from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.ledger import append_rows, read_rows, steps_of
@@ -43,12 +44,14 @@ def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
     """The run of `day` for today's inputs, configuration and code, and its state.
 
     state: `open` (new or resumed), or `published` / `backfilled` when the last completed run of the day is the same.
-    An open run of the day whose inputs, configuration or code have changed is abandoned; its rows stay until gc.
+    An open run of the day whose inputs, rules, configuration or code have changed is abandoned; its rows stay until gc.
     """
     root = config.root
     runs = [row for row in latest_runs(root) if row["data_date"] == day]
     hashed, code = config_hash(config), code_version()
-    fingerprint = sha256(json.dumps([hashed, code, *_input_batches(root, day)]).encode()).hexdigest()
+    fingerprint = sha256(
+        json.dumps([hashed, code, rules_of(root, day)[0], *_input_batches(root, day)]).encode()
+    ).hexdigest()
     published = {row["run_id"] for row in read_rows(root, PUBLISHES)}
     for row in runs:
         if row["state"] == "open" and row["run_id"] in published:

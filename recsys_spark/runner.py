@@ -26,6 +26,7 @@ from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import PINNED, PLAN, Step
 from recsys_spark.publish import commit, head, past_runs
+from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
@@ -132,10 +133,7 @@ def run_step(
     started = datetime.now(UTC)
     clock = time.perf_counter()
     observe(step.name, "start", {})
-    seed = derive_seed(run.seed, step.name, run.data_date)
-    tell = partial(observe, step.name, "progress")
-    past = past_runs(config, run.data_date) if step.past_reads else ()
-    context = Context(config, run.data_date, run.run_id, seed, spark, tell=tell, current=head(config.root), past=past)
+    context = _context(spark, config, run, step, observe)
     measured: dict[str, RowFigures] = {}
     if step.name == "audit":
         audit(context, run, report.forced, report.day_gates)
@@ -168,6 +166,21 @@ def run_step(
     _log.info("step=%s run_id=%s seconds=%.2f %s", step.name, run.run_id, seconds, _pairs(shown))
     observe(step.name, "done", {"seconds": seconds, **shown})
     failpoint(f"run.after_{step.name}")
+
+
+def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, observe: Observer) -> Context:
+    """What the step is given besides its inputs."""
+    return Context(
+        config,
+        run.data_date,
+        run.run_id,
+        derive_seed(run.seed, step.name, run.data_date),
+        spark,
+        tell=partial(observe, step.name, "progress"),
+        current=head(config.root),
+        past=past_runs(config, run.data_date) if step.past_reads else (),
+        rules=rules_of(config.root, run.data_date)[1] if step.name == "blend" else (),
+    )
 
 
 def _inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:

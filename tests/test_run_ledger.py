@@ -1,7 +1,7 @@
 """Which run of a date is the same run."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from recsys_spark import run_ledger
 from recsys_spark.config import Config
+from recsys_spark.rules_ledger import take_in_rules
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state, record_step, steps_of
 from recsys_spark.tables.catalog import INGEST_BATCHES
 from recsys_spark.tables.ledger import append_rows
@@ -75,6 +76,16 @@ def test_find_or_open_run_opens_a_new_run_for_other_settings_or_code(
     monkeypatch.setattr(run_ledger, "code_version", lambda: "0.1.0+changed")
     newer, _ = find_or_open_run(make_config("candidates.k=3"), DAY)
     assert len({first.run_id, other.run_id, newer.run_id}) == 3
+
+
+def test_find_or_open_run_opens_a_new_run_when_the_rules_of_the_date_change(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "rules.csv"
+    path.write_text("rule_id,kind,item_id\nrecall,block,i7\n")
+    first, _ = find_or_open_run(config, DAY)
+    take_in_rules(config.root, path, DAY + timedelta(days=1))
+    assert find_or_open_run(config, DAY)[0].run_id == first.run_id
+    take_in_rules(config.root, path, DAY)
+    assert find_or_open_run(config, DAY)[0].run_id != first.run_id
 
 
 def test_find_or_open_run_is_the_same_wherever_the_warehouse_is_and_however_long_bundles_live(

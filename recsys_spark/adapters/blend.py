@@ -21,6 +21,7 @@ from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_l
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
 from recsys_spark.config import Candidates, Config
+from recsys_spark.rule_set import Catalogue
 from recsys_spark.tables.catalog import CANDIDATES
 from recsys_spark.tables.spark import spark_type
 
@@ -123,6 +124,18 @@ def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime)
     check_bytes("blend", "ids of items that may be shown", size["n_bytes"] or 0, MAX_ID_BYTES, "available_within_days")
     table = shown.toArrow().sort_by("item_idx").combine_chunks()
     return Shown(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
+
+
+def fit_rule_targets(inputs: Mapping[str, DataFrame]) -> Catalogue:
+    """Every item with what rules may name, on the driver; KernelError if their ids are beyond MAX_ID_BYTES."""
+    known = inputs["items"].select("item_id", "category", "brand")
+    items = inputs["item_index"].select("item_idx", "item_id").join(known, on="item_id", how="left").persist()
+    size: Any = items.agg(F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
+    check_bytes("blend", "ids of items that rules may name", size["n_bytes"] or 0, MAX_ID_BYTES, "the number of items")
+    table = items.toArrow()
+    items.unpersist()
+    texts = [table[name].to_pylist() for name in ("item_id", "category", "brand")]
+    return Catalogue(table["item_idx"].to_numpy(), *texts)
 
 
 def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -> Shared:

@@ -16,15 +16,17 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import (
     active_users,
     blend_lists,
+    fit_rule_targets,
     fit_settings,
     fit_shared,
     fit_shown,
     own_lists,
     segments_without_users,
 )
-from recsys_spark.adapters.blend_scopes import Settings
+from recsys_spark.adapters.blend_scopes import Settings, Shared
 from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
 from recsys_spark.plan import step
+from recsys_spark.rule_set import compile_rules
 from recsys_spark.steps.context import Context, midnight
 from recsys_spark.tables.catalog import BLEND_FITS
 from recsys_spark.tables.spark import spark_schema
@@ -39,16 +41,18 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 
     Every active user has a row: one who has seen all that there is has an empty list, not somebody else's.  The
     fallback for everybody always exists; a segment has one if any source made a list for it.
+    Rules of the date hold in every list, and stand in its provenance.
     Figures: n_users, n_candidates, n_shown (items that may be shown), share_short and share_empty (lists with fewer
     than k items, with none), share_fallback (lists without an item that a list for one user proposed; only if any
-    source makes such lists), and per list `share:<source>`, the share of all candidates that it proposed.
+    source makes such lists), n_rules (in force) and n_rules_without_items (only if the date has rules), and per list
+    `share:<source>`, the share of all candidates that it proposed.
     """
     candidates, cutoff = context.config.candidates, context.cutoff
     settings = fit_settings(inputs["source_candidates"], candidates)
     fit = fit_blend(inputs, settings, context)
     settings = replace(settings, learned=fit.weights)
     shown = fit_shown(inputs, context.config, cutoff)
-    shared = fit_shared(inputs["source_candidates"], settings, shown)
+    shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
     context.figures["n_shown"] = float(len(shown.item_idx))
     _log.info("step=blend phase=fit n_lists=%d n_shown=%d", len(shared.sources), len(shown.item_idx))
     users = active_users(inputs, candidates, cutoff).join(
@@ -66,6 +70,23 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         "fallback_candidates": fallback.select(F.col("user_id").alias("segment"), "items", made),
         "blend_fits": context.spark.createDataFrame([_fit_row(fit, settings)], spark_schema(BLEND_FITS, ("run_id",))),
     }
+
+
+def with_rules(shared: Shared, inputs: dict[str, DataFrame], context: Context) -> Shared:
+    """`shared` with the rules of the date; what names no item is said, and changes nothing."""
+    if not context.rules:
+        return shared
+    compiled = compile_rules(context.rules, fit_rule_targets(inputs), context.cutoff)
+    context.figures["n_rules"] = float(compiled.n_in_force)
+    context.figures["n_rules_without_items"] = float(len(compiled.without_items))
+    _log.info("step=blend phase=rules n_in_force=%d", compiled.n_in_force)
+    if compiled.without_items:
+        _log.warning(
+            "step=blend phase=rules %d rules name no known item, e.g. %s",
+            len(compiled.without_items),
+            ", ".join(compiled.without_items[:5]),
+        )
+    return replace(shared, rules=compiled.rules)
 
 
 def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context) -> Fit:

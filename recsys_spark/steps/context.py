@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.rule_set import Rule
 from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.scratch import Scratch, scratch_of
 
@@ -20,6 +21,7 @@ class Context:
 
     tell: takes how far a long step is, for whoever watches: done and of, and further figures to show.
     current: the head of `publishes` when the step began, None before the first publish.
+    rules: those of the date, in force or not.
     past: the newest published runs of earlier dates, one of each date, newest first, for steps that learn from them.
     """
 
@@ -32,6 +34,7 @@ class Context:
     tell: Callable[[dict[str, float]], None] = lambda _: None
     current: PublishRow | None = None
     past: tuple[PublishRow, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def scratch(self, step: str) -> Scratch:
         """Where `step` keeps what must outlive a kill; dropped once the step is recorded."""

@@ -37,9 +37,9 @@ RANKED_IDX = ListOf(
 PROVENANCE = ListOf(
     StructOf(
         (
-            Column("source", "string", "list that proposed the item"),
-            Column("rank", "int", "its position in that list among what the user may see, from 1"),
-            Column("score", "float", "its score in that list"),
+            Column("source", "string", "list that proposed the item, or rule/RULE_ID of a rule that moved it"),
+            Column("rank", "int", "place in it among what the user may see, from 1; of a pin as asked"),
+            Column("score", "float", "its score in that list; the factor of a boost; 0 of a pin"),
         )
     )
 )
@@ -50,7 +50,7 @@ CANDIDATES = ListOf(
             Column("item_id", "string", "external item id"),
             Column("rank", "int", "position in the list, from 1"),
             Column("score", "float", "fused score, higher is better"),
-            Column("sources", PROVENANCE, "every list that proposed the item"),
+            Column("sources", PROVENANCE, "every list that proposed the item, then every rule that moved it"),
         )
     )
 )
@@ -527,6 +527,28 @@ CANDIDATE_CHANGES = run_table(
     key=("user_id", "variant"),
 )
 
+RULES = Table(
+    "rules",
+    "ledger",
+    "Sets of rules as they were taken in; of those whose valid_from is not after a run's date the newest holds",
+    (
+        Column("set_id", "string", "hash of the set"),
+        Column("valid_from", "date", "first as-of day that the set holds for"),
+        Column("rule_id", "string", "the rule; null: the set has none", nullable=True),
+        Column("kind", "string", "block, allow, boost, pin or available; null: no rule", nullable=True),
+        Column("item_id", "string", "item that the rule is about; null: names a category or brand", nullable=True),
+        Column("category", "string", "category that the rule is about; null: names something else", nullable=True),
+        Column("brand", "string", "brand that the rule is about; null: names something else", nullable=True),
+        Column("segment", "string", "segment whose users it is for; null: everybody", nullable=True),
+        Column("position", "int", "place in the list, from 1, of a pin; null: no pin", nullable=True),
+        Column("factor", "double", "what fused scores are multiplied by; null: no boost", nullable=True),
+        Column("starts_at", "timestamp", "in force from then on, UTC; null: always was", nullable=True),
+        Column("ends_at", "timestamp", "in force before then, UTC; null: no end", nullable=True),
+        Column("reason", "string", "why, for people; null: no rule", nullable=True),
+        Column("recorded_at", "timestamp", "when the set was taken in, UTC"),
+    ),
+)
+
 RUNS = Table(
     "runs",
     "ledger",
@@ -640,6 +662,7 @@ TABLES: dict[str, Table] = {
         FALLBACK_CANDIDATES,
         BLEND_FITS,
         QUALITY,
+        RULES,
         CANDIDATE_CHANGES,
         RUNS,
         RUN_STEPS,

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.plan import step
+from recsys_spark.rule_set import parse_rules
 from recsys_spark.steps import als, blend, item_cf, retrieve
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
@@ -179,3 +180,29 @@ def test_blend_says_in_blend_fits_that_there_was_too_little_to_learn_from(spark:
     assert fit["why"] == "0 users chose what was proposed, fewer than 100"  # all that was sold since had no user
     assert [one["by_rank"] for one in fit["weights"]] == [1.0] * 5
     assert outputs["candidates"].count() > 0
+
+
+def test_blend_keeps_the_rules_of_the_date_in_every_list_and_says_which(spark: SparkSession, config: Config) -> None:
+    day = random_day(random.Random(16))
+    inputs, (blocked, pinned) = make_inputs(spark, day), (f"i{item:02d}" for item in day["shown"][:2])
+    inputs["items"] = make_items(spark, {pinned: {"brand": "acme"}})
+    rows = [
+        {"rule_id": "recall", "kind": "block", "item_id": blocked},
+        {"rule_id": "front", "kind": "pin", "item_id": pinned, "position": 1},
+        {"rule_id": "ours", "kind": "boost", "brand": "acme", "factor": 2.0},
+        {"rule_id": "ended", "kind": "block", "brand": "acme", "ends_at": before(days=1)},
+        {"rule_id": "nothing", "kind": "block", "item_id": "nobody has it"},
+    ]
+    context = replace(make_context(spark, config), rules=parse_rules(rows, "test"))
+    outputs = blend.run(inputs, context)
+    lists = [row["items"] for table in ("candidates", "fallback_candidates") for row in outputs[table].collect()]
+    plain = [row["items"] for row in run(spark, config, inputs)[0]["candidates"].collect()]
+    assert any(item["item_id"] == blocked for items in plain for item in items)
+    assert all(item["item_id"] != blocked for items in lists for item in items)
+    had = {f"u{user:02d}" for user, item, *_ in day["interactions"] if f"i{item:02d}" == pinned}
+    firsts = {row["user_id"]: row["items"][0] for row in outputs["candidates"].collect() if row["items"]}
+    assert {user for user, item in firsts.items() if item["item_id"] == pinned} == set(firsts) - had
+    reasons = {one["source"] for user in set(firsts) - had for one in firsts[user]["sources"]}
+    assert {"rule/front", "rule/ours"} <= reasons
+    assert context.figures["n_rules"] == 4.0
+    assert context.figures["n_rules_without_items"] == 1.0
