@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
+from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish
 from recsys_spark.setting_types import (
-    MAX_DAYS,
     Days,
     FileFormat,
     Folder,
@@ -199,54 +199,6 @@ class Sources(BaseModel):
     def params(self, source: str) -> dict[str, Any]:
         """The raw section of `source`, {} if it has none."""
         return dict((self.model_extra or {}).get(source, {}))
-
-
-class Candidates(Section):
-    """What is blended and stored."""
-
-    k: PositiveInt
-    seen: Literal["exclude", "keep", "repeat_after_days"]
-    repeat_after_days: PositiveDays
-    available_within_days: Days
-    active_within_days: Days
-    method: Literal["rrf", "learned"]
-    rrf_k: PositiveInt
-    learn_runs: PositiveInt
-    learn_users: PositiveInt
-    learn_depth: PositiveInt
-    source_weights: dict[str, NonNegativeFloat]
-
-
-class Hindsight(Section):
-    """How published lists are judged afterwards."""
-
-    window_days: Days
-
-
-class Audit(Section):
-    """Bounds of the gates."""
-
-    max_days_without_events: PositiveInt
-    weekday_weeks: NonNegativeInt
-    min_coverage: Ratio
-    min_volume_ratio: NonNegativeFloat
-    max_volume_ratio: PositiveFloat
-    max_top_item_share: Ratio
-    max_fallback_share: Ratio
-    min_overlap: Ratio
-    max_item_jump: Ratio
-    max_repeated_lists: Ratio
-    max_never_engaged: Ratio
-    max_one_brand: Ratio
-    min_embedding_cosine: Ratio
-
-
-class Publish(Section):
-    """How long bundles live."""
-
-    grace_hours: Annotated[int, Field(ge=48, le=24 * MAX_DAYS)]
-    keep_published: PositiveInt
-    keep_failed: NonNegativeInt
 
 
 class Config(Section):

@@ -94,7 +94,17 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "blend",
-        ("events", "items", "source_candidates", "interactions", "user_index", "item_index", "user_features"),
+        (
+            "events",
+            "items",
+            "source_candidates",
+            "interactions",
+            "user_index",
+            "item_index",
+            "user_features",
+            "item_factors",
+            "item_embeddings",
+        ),
         ("candidates", "fallback_candidates", "blend_fits"),
         past_reads=("source_candidates", "interactions", "user_index", "item_index", "user_features"),
     ),

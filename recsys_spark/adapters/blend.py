@@ -20,8 +20,9 @@ from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
-from recsys_spark.config import Candidates, Config
-from recsys_spark.rule_set import Catalogue
+from recsys_spark.config import Config
+from recsys_spark.kernels.diversify import Diversity
+from recsys_spark.list_settings import Candidates
 from recsys_spark.tables.catalog import CANDIDATES
 from recsys_spark.tables.spark import spark_type
 
@@ -42,14 +43,16 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
     """The lists that there are, with their weights."""
     names = sorted(row["source"] for row in source_candidates.select("source").distinct().collect())
     weights = tuple(weight_of(name, candidates.source_weights) for name in names)
-    return Settings(tuple(names), weights, candidates.rrf_k, candidates.k)
+    diversity = Diversity(**candidates.diversity.model_dump())
+    return Settings(tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity)
 
 
 def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
-    """Users who get a list of their own: user_idx, user_id, segment, excluded (array<int>, ascending).
+    """Users who get a list of their own: user_idx, user_id, excluded (array<int>, ascending) and `features_of_lists`.
 
     Active is who has an interaction within `active_within_days` before `cutoff`, 0 = ever.
     """
+    features = features_of_lists(candidates)
     hidden = F.when(is_hidden(candidates, cutoff), F.col("item_idx"))
     users = (
         inputs["interactions"]
@@ -60,9 +63,15 @@ def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff
         users = users.where(F.col("last_time") >= F.lit(cutoff - timedelta(days=candidates.active_within_days)))
     return (
         users.join(inputs["user_index"].select("user_idx", "user_id"), on="user_idx", how="inner")
-        .join(inputs["user_features"].select("user_id", "segment"), on="user_id", how="left")
-        .select("user_idx", "user_id", "segment", "excluded")
+        .join(inputs["user_features"].select("user_id", *features), on="user_id", how="left")
+        .select("user_idx", "user_id", "excluded", *features)
     )
+
+
+def features_of_lists(candidates: Candidates) -> tuple[str, ...]:
+    """The features of a user that the list depends on."""
+    calibrated = candidates.diversity.calibration_weight > 0
+    return ("segment", "category_affinities") if calibrated else ("segment",)
 
 
 def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
@@ -126,18 +135,6 @@ def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime)
     return Shown(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
 
 
-def fit_rule_targets(inputs: Mapping[str, DataFrame]) -> Catalogue:
-    """Every item with what rules may name, on the driver; KernelError if their ids are beyond MAX_ID_BYTES."""
-    known = inputs["items"].select("item_id", "category", "brand")
-    items = inputs["item_index"].select("item_idx", "item_id").join(known, on="item_id", how="left").persist()
-    size: Any = items.agg(F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
-    check_bytes("blend", "ids of items that rules may name", size["n_bytes"] or 0, MAX_ID_BYTES, "the number of items")
-    table = items.toArrow()
-    items.unpersist()
-    texts = [table[name].to_pylist() for name in ("item_id", "category", "brand")]
-    return Catalogue(table["item_idx"].to_numpy(), *texts)
-
-
 def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -> Shared:
     """The lists for segments and for everybody, ready to be broadcast.
 
@@ -154,11 +151,13 @@ def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -
 def blend_lists(users: DataFrame, shared: Shared) -> DataFrame:
     """user_id, items (as in `candidates`) and n_by_source (how many of the items each list of the settings proposed).
 
-    users: user_id, segment (null: none), excluded (array<int>, ascending), own (as in `own_lists`, null: none).
+    users: user_id, segment (null: none), excluded (array<int>, ascending), own (as in `own_lists`, null: none); where
+    lists are calibrated, category_affinities too (null: nothing is known).
     A user for whom nothing is left has a row without items.
     """
     sent = users.sparkSession.sparkContext.broadcast(shared)
-    rows = users.select("user_id", "segment", "excluded", "own")
+    further = ["category_affinities"] if shared.settings.diversity.calibration_weight else []
+    rows = users.select("user_id", "segment", "excluded", "own", *further)
     return rows.mapInArrow(blender(sent), _LISTS_SCHEMA)
 
 
@@ -170,9 +169,11 @@ def segments_without_users(shared: Shared, users: DataFrame) -> DataFrame:
     named = sorted({segment for segment in shared.segments if segment is not None})
     rows = [(segment, segment) for segment in (None, *named)]
     frame = users.sparkSession.createDataFrame(rows, "user_id string, segment string")
+    further = [name for name in users.columns if name == "category_affinities"]
     return frame.select(
         "user_id",
         "segment",
         F.array().cast("array<int>").alias("excluded"),
         F.lit(None).cast(users.schema["own"].dataType).alias("own"),
+        *[F.lit(None).cast(users.schema[name].dataType).alias(name) for name in further],
     )

@@ -16,13 +16,15 @@ from recsys_spark.adapters.blend_scopes import (
     Worker,
     audiences_of,
     excluded_of,
+    history_of,
     said_of,
     walk_scopes,
     worker_of,
 )
 from recsys_spark.kernels.blend import UNITS, Fused, Pool, Walked, fuse, pool_lists, pool_rrf
+from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.learned_blend import utilities
-from recsys_spark.kernels.ruled_lists import fuse_ruled
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_ruled
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -64,8 +66,10 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     pool, totals = _scored(scopes, block.num_rows, worker)
     source_of = np.array([scope.source for scope in scopes], np.int64)
     if worker.ruled is None:
+        pool, totals = _diverse(pool, totals, block, worker)
         return _lists_batch(block["user_id"], fuse(pool, totals, k), source_of, worker)
     book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), excluded_of(block)
+    pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker)
     fused = fuse_ruled(book, audiences, excluded, pool, totals, k, len(scopes))
     n_lists = max(1, len(worker.settings.sources))  # the names of rules come after
     rules = np.arange(n_lists, len(worker.names))
@@ -85,9 +89,15 @@ def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np
     return pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64)
 
 
-def fuse_scopes(scopes: list[Scope], n_users: int, worker: Worker) -> Fused:
-    """The k best items of each user, as the settings weigh the lists, without the rules."""
-    return fuse(*_scored(scopes, n_users, worker), worker.settings.k)
+def _diverse(pool: Pool, totals: np.ndarray, block: pa.RecordBatch, worker: Worker) -> tuple[Pool, np.ndarray]:
+    settings = worker.settings
+    return diverse_pool(pool, totals, worker.traits, history_of(block, worker), settings.diversity, settings.k)
+
+
+def fuse_scopes(scopes: list[Scope], block: pa.RecordBatch, worker: Worker) -> Fused:
+    """The k best items of each user, as the settings weigh and diversify the lists, without the rules."""
+    pool, totals = _diverse(*_scored(scopes, block.num_rows, worker), block, worker)
+    return fuse(pool, totals, worker.settings.k)
 
 
 def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker: Worker) -> pa.RecordBatch:

@@ -25,6 +25,8 @@ from recsys_spark.kernels.blend import (
     walk_own,
     walk_shared,
 )
+from recsys_spark.kernels.category_mix import CategoryMixes
+from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
 from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open_rules, split_lists
@@ -34,7 +36,8 @@ from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open
 class Settings:
     """How lists are fused.  sources: all list names in their order; weights: one each.
 
-    learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; None: reciprocal ranks.
+    learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; None: reciprocal ranks.  diversity: what
+    lists give up relevance for.
     """
 
     sources: tuple[str, ...]
@@ -42,6 +45,7 @@ class Settings:
     rrf_k: int
     k: int
     learned: np.ndarray | None = None
+    diversity: Diversity = NOTHING
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Shown:
 class Shared:
     """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i].
 
-    rules: those in force at the run's cutoff; None: no rules.
+    rules: those in force at the run's cutoff; None: no rules.  traits: what `diversity` needs to know of all items.
+    categories: names of the codes in `traits`, string.
     """
 
     settings: Settings
@@ -74,6 +79,8 @@ class Shared:
     segments: tuple[str | None, ...]
     lists: RankedLists
     rules: Rules | None = None
+    traits: ItemTraits = NO_TRAITS
+    categories: pa.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class Worker:
     by_segment: dict[str, tuple[pa.Array, np.ndarray]]
     for_all: dict[str, int]
     ruled: Ruled | None
+    traits: ItemTraits
+    categories: pa.Array | None
 
 
 def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
@@ -152,6 +161,20 @@ def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
     return audiences
 
 
+def history_of(block: pa.RecordBatch, worker: Worker) -> CategoryMixes | None:
+    """The categories of each user's history with their shares; None unless lists are calibrated to them."""
+    if not worker.settings.diversity.calibration_weight:
+        return None
+    column = block["category_affinities"]
+    names, shares = (pc.struct_field(column.flatten(), name) for name in ("category", "share"))
+    codes = pc.fill_null(pc.index_in(names, value_set=worker.categories), -1).to_numpy(zero_copy_only=False)
+    rows = Ragged(_indptr(_lengths(column)), codes.astype(np.int64))
+    known = codes >= 0  # a category that no item has any more is in no list
+    kept = rows.where(known)
+    values = shares.to_numpy(zero_copy_only=False)[known].astype(np.float32)
+    return CategoryMixes(kept.indptr, kept.values.astype(np.int32), values)
+
+
 def said_of(scopes: list[Scope], worker: Worker) -> tuple[Pool, np.ndarray]:
     """What is proposed, and what every list says of it, float32 (n_items, n_sources, 2); of lists of one source the
     greatest."""
@@ -187,7 +210,8 @@ def worker_of(shared: Shared) -> Worker:
         places = np.where(ruled.book.shown, places, np.int32(-1))
     names = pa.array([*(shared.settings.sources or ("",)), *_rule_names(shared.rules)], pa.string())
     shown_id = shared.shown.item_id
-    return Worker(shared.settings, names, shown_id, places, index_shared(lists), by_segment, for_all, ruled)
+    sent = index_shared(lists), by_segment, for_all, ruled, shared.traits, shared.categories
+    return Worker(shared.settings, names, shown_id, places, *sent)
 
 
 def _ruled(rules: Rules, shared: Shared, shown: np.ndarray) -> tuple[Ruled, RankedLists]:

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame
 from recsys_spark.adapters.blend_arrow import fuse_scopes
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, Worker, walk_scopes, worker_of
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
+from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
 from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.kernels.metrics import Ragged
@@ -123,17 +124,18 @@ class _Listed(Tally):
 
 def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragged]:
     """Every list that the block's users are held against, by name."""
-    settings, n_users = worker.settings, block.num_rows
+    settings = worker.settings
     scopes = walk_scopes(block, worker, settings.k)
     lists = _published(block["published"], exam.shared.shown)
     for name, blend in exam.blends.items():
         wanted = [scope for scope in scopes if blend.weights[scope.source] > 0]
-        fused = fuse_scopes(wanted, n_users, replace(worker, settings=blend))
+        fused = fuse_scopes(wanted, block, replace(worker, settings=blend))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     for at, name in enumerate(settings.sources):
         mine = [scope for scope in scopes if scope.source == at]
-        alone = replace(settings, weights=tuple(float(other == at) for other in range(len(settings.sources))))
-        fused = fuse_scopes(mine, n_users, replace(worker, settings=alone))
+        weights = tuple(float(other == at) for other in range(len(settings.sources)))
+        alone = replace(settings, weights=weights, learned=None, diversity=NOTHING)
+        fused = fuse_scopes(mine, block, replace(worker, settings=alone))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     return lists
 

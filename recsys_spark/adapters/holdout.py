@@ -17,7 +17,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import active_users, own_lists
+from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
 from recsys_spark.config import Config
@@ -44,10 +44,11 @@ def later_events(events: DataFrame, cutoff: datetime, window_days: int, until: d
 def judged_users(inputs: Mapping[str, DataFrame], later: DataFrame, config: Config, cutoff: datetime) -> DataFrame:
     """One row per judged user, as `blend_lists` reads them, with what they are judged on.
 
-    user_id, segment (null: none), excluded (array<int>), own (null: no lists of their own), n_items (different items
-    engaged with before, 0 for a new user), targets (item_idx, -1 without one, and is_known).
+    user_id, `blend.features_of_lists`, excluded (array<int>), own (null: no lists of their own), n_items (different
+    items engaged with before, 0 for a new user), targets (item_idx, -1 without one, and is_known).
     inputs: what the step `blend` read in the run of the date.  later: the events of the window.
     """
+    features = features_of_lists(config.candidates)
     before = engagements(known_events(inputs["events"], cutoff), config)
     after = engagements(later, config)
     if config.candidates.seen == "exclude":
@@ -68,10 +69,10 @@ def judged_users(inputs: Mapping[str, DataFrame], later: DataFrame, config: Conf
         .join(_seen_by(inputs, config, cutoff), on="user_id", how="left")
         .join(inputs["user_index"].select("user_id", "user_idx"), on="user_id", how="left")
         .join(own_lists(inputs["source_candidates"]), on="user_idx", how="left")
-        .join(inputs["user_features"].select("user_id", "segment"), on="user_id", how="left")
+        .join(inputs["user_features"].select("user_id", *features), on="user_id", how="left")
         .select(
             "user_id",
-            "segment",
+            *features,
             F.coalesce("excluded", F.array().cast("array<int>")).alias("excluded"),
             "own",
             F.coalesce("n_items", F.lit(0)).cast("int").alias("n_items"),

@@ -15,11 +15,11 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import is_hidden
 from recsys_spark.adapters.csr import Blocks, RowBlock, blocks_for, csr_blocks, even_starts
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.config import Candidates
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.list_settings import Candidates
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
 

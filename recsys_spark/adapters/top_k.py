@@ -21,9 +21,9 @@ from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.vectors import cut_vectors, matrix_of
-from recsys_spark.config import Candidates
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.top_k import Items, damped, search_items, top_k
+from recsys_spark.list_settings import Candidates
 
 # A million vectors of 64 numbers; the driver and every worker hold one copy.
 MAX_VECTOR_BYTES = 256 << 20

@@ -207,7 +207,7 @@ def fuse(pool: Pool, totals: np.ndarray, k: int) -> Fused:
 
     totals: int64, of every pooled item, in units of 2**-40, not below 0.
     """
-    chosen, indptr = _best(pool.users, totals, pool.n_users, k)
+    chosen, indptr = best_of_users(pool.users, totals, pool.n_users, k)
     lengths = pool.lengths[chosen]
     source_indptr = np.concatenate([[0], np.cumsum(lengths)])
     sources = np.repeat(pool.starts[chosen] - source_indptr[:-1], lengths) + np.arange(source_indptr[-1])
@@ -279,10 +279,10 @@ def _group_starts(users: np.ndarray, flat: np.ndarray, slot_bits: int, width: in
     return starts
 
 
-def _best(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Groups of each user's k highest totals, best first, and the offsets of the users in them.
+def best_of_users(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each user's k highest totals stand, best first, int64, and the offsets of the users among them.
 
-    users, totals: (n_groups,), by user, then item: the order among equals is by item.
+    users, totals: int64 (n_items,), by user, then item: the order among equals is by item.
     """
     n_groups = np.bincount(users, minlength=n_users)
     firsts = np.concatenate([[0], np.cumsum(n_groups)])[:-1]

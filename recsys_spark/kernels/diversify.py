@@ -63,6 +63,10 @@ class ItemTraits:
     popularity: np.ndarray | None = None
 
 
+NOTHING = Diversity()
+NO_TRAITS = ItemTraits()
+
+
 def diversify(
     pools: RankedLists, traits: ItemTraits, history: CategoryMixes | None, wanted: Diversity, k: int
 ) -> Ragged:
@@ -76,7 +80,7 @@ def diversify(
     _check_pools(pools)
     _check_traits(pools, traits, wanted)
     sizes = np.minimum(np.diff(pools.indptr), k)
-    if wanted == Diversity():
+    if wanted == NOTHING:
         indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         return Ragged(indptr, np.arange(indptr[-1]) + np.repeat(pools.indptr[:-1] - indptr[:-1], sizes))
     mixes = _mixes(history, len(sizes), wanted)

@@ -21,29 +21,7 @@ _MAX_BOOSTED = 2.0**46
 _USER_STEP = 1 << 32
 
 
-def fuse_ruled(
-    book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, k: int, n_columns: int
-) -> Fused:
-    """As `fuse`, with boosts and pins; provenance has rule r as column n_columns + r, after the lists.
-
-    audiences: int64 (n_users,).  excluded: the user's items in ascending order.  pool: of what each user may see.
-    A boost has source rank 1 and its factor as source score; a pin the position that it asks for, and 0.  A pinned item
-    that no list proposed counts as scored 0.  In a list with pins every score is raised to the highest after it.
-    """
-    boosted = _boosted(book, audiences, pool, totals)
-    pins = _pins_of(book.pins, audiences, excluded, k)
-    if not len(pins.items):
-        return _with_boosts(book, audiences, fuse(pool, boosted, k), n_columns)
-    at, pooled = _find(cells_of(pool.users, pool.items), _cells(pins))
-    lifted = boosted.copy()
-    lifted[at[pooled]] = boosted.max(initial=0) + 1  # they come into the list, and so keep their provenance
-    fused = _with_boosts(book, audiences, fuse(pool, lifted, k), n_columns)
-    own = np.zeros(len(pins.items))
-    own[pooled] = boosted[at[pooled]] / UNITS
-    return _with_pins(fused, pins, own.astype(np.float32), k, n_columns)
-
-
-def _boosted(book: RuleBook, audiences: np.ndarray, pool: Pool, totals: np.ndarray) -> np.ndarray:
+def boost_totals(book: RuleBook, audiences: np.ndarray, pool: Pool, totals: np.ndarray) -> np.ndarray:
     """Totals of the pool times their factors, int64; exact to one unit up to 2**53, a score of 8192."""
     at, groups = _boost_groups(book, audiences[pool.users], pool.items)
     if not len(at):
@@ -56,6 +34,28 @@ def _boosted(book: RuleBook, audiences: np.ndarray, pool: Pool, totals: np.ndarr
     boosted = totals.copy()
     boosted[touched] = np.rint(np.minimum(totals[touched] * factors[touched], limits)).astype(np.int64)
     return boosted
+
+
+def fuse_ruled(
+    book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, k: int, n_columns: int
+) -> Fused:
+    """As `fuse`, with pins; provenance has rule r, boosts too, as column n_columns + r, after the lists.
+
+    totals: as `boost_totals` makes them.  audiences: int64 (n_users,).  excluded: the user's items in ascending order.
+    pool: of what each user may see.  A boost has source rank 1 and its factor as source score; a pin the position that
+    it asks for, and 0.  A pinned item that no list proposed counts as scored 0.  In a list with pins every score is
+    raised to the highest after it.
+    """
+    pins = _pins_of(book.pins, audiences, excluded, k)
+    if not len(pins.items):
+        return _with_boosts(book, audiences, fuse(pool, totals, k), n_columns)
+    at, pooled = _find(cells_of(pool.users, pool.items), _cells(pins))
+    lifted = totals.copy()
+    lifted[at[pooled]] = totals.max(initial=0) + 1  # they come into the list, and so keep their provenance
+    fused = _with_boosts(book, audiences, fuse(pool, lifted, k), n_columns)
+    own = np.zeros(len(pins.items))
+    own[pooled] = totals[at[pooled]] / UNITS
+    return _with_pins(fused, pins, own.astype(np.float32), k, n_columns)
 
 
 def _boost_groups(book: RuleBook, audiences: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

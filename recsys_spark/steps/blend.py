@@ -16,7 +16,6 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import (
     active_users,
     blend_lists,
-    fit_rule_targets,
     fit_settings,
     fit_shared,
     fit_shown,
@@ -24,7 +23,9 @@ from recsys_spark.adapters.blend import (
     segments_without_users,
 )
 from recsys_spark.adapters.blend_scopes import Settings, Shared
+from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
+from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.plan import step
 from recsys_spark.rule_set import compile_rules
 from recsys_spark.steps.context import Context, midnight
@@ -53,6 +54,9 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     settings = replace(settings, learned=fit.weights)
     shown = fit_shown(inputs, context.config, cutoff)
     shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
+    if settings.diversity != NOTHING:
+        traits, categories = fit_traits(inputs, settings.diversity)
+        shared = replace(shared, traits=traits, categories=categories)
     context.figures["n_shown"] = float(len(shown.item_idx))
     _log.info("step=blend phase=fit n_lists=%d n_shown=%d", len(shared.sources), len(shown.item_idx))
     users = active_users(inputs, candidates, cutoff).join(

@@ -17,6 +17,7 @@ LAYERS = {
     "config_file": 0,
     "setting_types": 0,
     "fit_settings": 0,
+    "list_settings": 0,
     "kernels": 1,
     "rule_set": 1,
     "tables": 1,

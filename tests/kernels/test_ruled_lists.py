@@ -18,8 +18,8 @@ from recsys_spark.kernels.blend import (
     walk_own,
     walk_shared,
 )
-from recsys_spark.kernels.metrics import ragged
-from recsys_spark.kernels.ruled_lists import fuse_ruled
+from recsys_spark.kernels.metrics import Ragged, ragged
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_ruled
 from recsys_spark.kernels.rules import Effects, RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.rule_set import Rule
 from tests.rule_oracle import IDS, N_ITEMS, RRF_K, Listed, User, World, admissible, compiled, expected, worlds
@@ -33,6 +33,12 @@ def ranked(lists: list[tuple[int, ...]]) -> RankedLists:
     """The lists, scored 10, 9, 8 and so on."""
     rows = ragged(lists)
     return RankedLists(rows.indptr, rows.values.astype(np.int32), (10 - rows.positions).astype(np.float32))
+
+
+def with_rules(
+    book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, *rest: int
+) -> Fused:
+    return fuse_ruled(book, audiences, excluded, pool, boost_totals(book, audiences, pool, totals), *rest)
 
 
 def blended(world: World) -> tuple[Fused, tuple[str, ...]]:
@@ -55,7 +61,7 @@ def blended(world: World) -> tuple[Fused, tuple[str, ...]]:
         walk_shared(shared, variants[audiences, 0], excluded, world.k),
     ]
     pool, totals = pool_rrf(walked, [1.0] * 3, RRF_K)
-    fused = fuse_ruled(book, audiences, excluded, pool, totals, world.k, 3)
+    fused = with_rules(book, audiences, excluded, pool, totals, world.k, 3)
     return fused, ("near", "own", "top", *(f"rule/{rule_id}" for rule_id in rules.rule_ids))
 
 
@@ -204,7 +210,7 @@ def test_boost_never_lowers_an_item_whose_total_is_beyond_the_limit() -> None:
     pool = Pool(1, *(np.array(one) for one in ([0, 0], [1, 2], [0, 1], [1, 1], [0, 0], [1, 2], [1.0, 1.0])))
     totals = np.array([2**47, 2**47 - 1])
     book = open_rules(compiled((boost("a", 1, 2.0),)) or NO_RULES, np.ones(N_ITEMS, bool))
-    fused = fuse_ruled(book, np.zeros(1, np.int64), ragged([[]]), pool, totals, 2, 1)
+    fused = with_rules(book, np.zeros(1, np.int64), ragged([[]]), pool, totals, 2, 1)
     assert fused.items.tolist() == [1, 2]
     assert fused.scores[0] == 2**47 / 2**40
 
@@ -215,7 +221,7 @@ def test_boosts_that_overflow_end_at_the_limit() -> None:
     assert answer[0][:2] == (2, 64.0)
     pool = Pool(1, *(np.array(one) for one in ([0], [2], [0], [1], [0], [1], [1.0])))
     book = open_rules(compiled(rules) or NO_RULES, np.ones(N_ITEMS, bool))
-    fused = fuse_ruled(book, np.zeros(1, np.int64), ragged([[]]), pool, np.zeros(1, np.int64), 2, 1)
+    fused = with_rules(book, np.zeros(1, np.int64), ragged([[]]), pool, np.zeros(1, np.int64), 2, 1)
     assert fused.scores.tolist() == [0.0]
 
 
@@ -282,7 +288,7 @@ def test_fuse_ruled_without_rules_is_fuse(world: World) -> None:
     excluded = ragged([user.excluded for user in world.users])
     walked = [walk_own(ranked([user.own for user in world.users]), excluded, world.k)]
     pool, totals = pool_rrf(walked, [1.0], RRF_K)
-    ruled = fuse_ruled(book, np.zeros(len(world.users), np.int64), excluded, pool, totals, world.k, 1)
+    ruled = with_rules(book, np.zeros(len(world.users), np.int64), excluded, pool, totals, world.k, 1)
     plain = fuse(pool, totals, world.k)
     for name in plain.__dataclass_fields__:
         left, right = getattr(ruled, name), getattr(plain, name)

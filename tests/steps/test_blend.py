@@ -206,3 +206,27 @@ def test_blend_keeps_the_rules_of_the_date_in_every_list_and_says_which(spark: S
     assert {"rule/front", "rule/ours"} <= reasons
     assert context.figures["n_rules"] == 4.0
     assert context.figures["n_rules_without_items"] == 1.0
+
+
+def test_blend_diversifies_and_calibrates_lists_and_is_the_same_without(spark: SparkSession, make_config) -> None:
+    sets = (TYPES_SET, "candidates.k=7")
+    inputs = make_inputs(spark, random_day(random.Random(17)))
+    kinds = {f"i{item:02d}": {"category": "even" if item % 2 == 0 else "odd"} for item in range(N_ITEMS)}
+    inputs["items"] = make_items(spark, kinds)
+    tastes = [(f"u{user:02d}", SEGMENTS[user % 3], [("even", 1.0)]) for user in range(N_USERS)]
+    inputs["user_features"] = spark.createDataFrame(
+        tastes, "user_id string, segment string, category_affinities array<struct<category: string, share: double>>"
+    )
+    inputs |= {name: frame(spark, name, []) for name in ("item_factors", "item_embeddings")}
+
+    def shares(*more: str) -> list[list[bool]]:
+        config = make_config(*sets, *(f"candidates.diversity.{one}" for one in more))
+        rows = run(spark, config, inputs)[0]["candidates"].orderBy("user_id").collect()
+        return [[kinds[item["item_id"]]["category"] == "even" for item in row["items"]] for row in rows]
+
+    plain = shares()
+    assert any(len(row) - sum(row) > 2 for row in plain)
+    assert all(len(row) - sum(row) <= 2 and sum(row) <= 2 for row in shares("category_cap=2"))
+    calibrated = shares("calibration_weight=0.9")
+    assert sum(map(sum, calibrated)) > sum(map(sum, plain))
+    assert [len(row) for row in calibrated] == [len(row) for row in plain]

@@ -1,0 +1,56 @@
+"""The pool of a block of users cut to lists that are not all of one kind, with totals that keep their order.
+
+Owns: how many candidates a diversified list is chosen from, and its scores.  Called by `adapters.blend_arrow`, between
+the fusion and the rules of the business.  The choice itself is `kernels.diversify`.
+
+A list has the fused scores of its items, each raised to the highest after it, so that scores fall with the rank as they
+do everywhere; within equal ones the rank decides, by a few units of 2**-40.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from recsys_spark.kernels.blend import UNITS, Pool, RankedLists, best_of_users
+from recsys_spark.kernels.category_mix import CategoryMixes
+from recsys_spark.kernels.diversify import NOTHING, Diversity, ItemTraits, diversify
+
+POOL_LISTS = 2  # a list of k is chosen from as many times k candidates, those with the highest totals
+
+
+def diverse_pool(
+    pool: Pool, totals: np.ndarray, traits: ItemTraits, history: CategoryMixes | None, wanted: Diversity, k: int
+) -> tuple[Pool, np.ndarray]:
+    """The chosen items alone, k of a user at most, and int64 totals that `fuse` orders as they were chosen.
+
+    totals: int64 (n_items,), of the pool, in units of 2**-40, not below 0; a total of 0 counts as one unit.
+    With `wanted` all 0 both are returned as they are.  Errors: as `diversify`.
+    """
+    if wanted == NOTHING or not len(pool.items):
+        return pool, totals
+    best, indptr = best_of_users(pool.users, totals, pool.n_users, POOL_LISTS * k)
+    scores = np.maximum(totals[best], 1) / UNITS
+    lists = diversify(RankedLists(indptr, pool.items[best], scores), traits, history, wanted, k)
+    chosen = best[lists.values]
+    order = np.argsort(chosen)  # a pool is by user, then item
+    return _pool_where(pool, chosen[order]), _falling(totals[chosen], lists.rows, lists.positions, k)[order]
+
+
+def _pool_where(pool: Pool, chosen: np.ndarray) -> Pool:
+    """The pool with the items at `chosen` alone, int64, ascending; proposals of others stay where they are."""
+    return replace(
+        pool,
+        users=pool.users[chosen],
+        items=pool.items[chosen],
+        starts=pool.starts[chosen],
+        lengths=pool.lengths[chosen],
+    )
+
+
+def _falling(totals: np.ndarray, rows: np.ndarray, positions: np.ndarray, k: int) -> np.ndarray:
+    """Totals of lists laid end to end, each raised to the highest after it, and falling strictly; int64."""
+    table = np.zeros((int(rows.max(initial=-1)) + 1, k), np.int64)
+    table[rows, positions] = totals
+    heights = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1]
+    falling: np.ndarray = heights[rows, positions] + (k - positions)
+    return falling
