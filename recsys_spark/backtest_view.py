@@ -15,7 +15,7 @@ from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.intervals import Interval, Tally, difference, mean_interval
 
 K = LENGTHS[0]
-_COLUMNS = ("recall", "ndcg", "map", "hit", "coverage", "novelty", "serendipity")
+_COLUMNS = ("recall", "ndcg", "map", "hit", "coverage", "novelty", "diversity", "serendipity")
 _FEW_USERS = 30  # fewer of a segment say little of a gap between segments
 
 

@@ -1,18 +1,24 @@
 """What the lists of a run were worth: those that it published, those of every source, both blends, and popularity.
 
-Owns: that they are judged on what came after the run's date.  Called by `backtest`.
+Owns: that they are judged on what came after the run's date.  Called by `backtest` and by the benchmark that
+draws what diversity costs.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import astuple, replace
+from types import MappingProxyType
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters.blend import fit_settings
-from recsys_spark.adapters.evaluation import evaluate_lists
+from recsys_spark.adapters.blend_scopes import Settings
+from recsys_spark.adapters.evaluation import Exam, evaluate_lists
 from recsys_spark.adapters.exam import fit_exam, with_blend, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events
+from recsys_spark.adapters.item_traits import fit_traits, has_room_for_vectors
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
+from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.kernels.intervals import Tally
 from recsys_spark.plan import step
@@ -23,11 +29,20 @@ from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta import read_run, read_table
 
+NO_DIVERSITIES: Mapping[str, Diversity] = MappingProxyType({})
 
-def evaluate_run(spark: SparkSession, config: Config, run_id: str, window_days: int) -> dict[Figure, Tally]:
+
+def evaluate_run(
+    spark: SparkSession,
+    config: Config,
+    run_id: str,
+    window_days: int,
+    diversities: Mapping[str, Diversity] = NO_DIVERSITIES,
+) -> dict[Figure, Tally]:
     """Every figure of the run's lists, on what users did in the window from its date on.
 
-    Both blends are judged, whichever was published: `learned` where there was enough to learn from.
+    Both blends are judged, whichever was published: `learned` where there was enough to learn from.  diversities: what
+    blend/rrf is to give up relevance for besides, each as the list blend/rrf NAME; calibration only if `config` has it.
     Raises KeyError if there is no such run, DamagedError if its rows have been collected.
     """
     run = run_of(config.root, run_id)
@@ -38,13 +53,28 @@ def evaluate_run(spark: SparkSession, config: Config, run_id: str, window_days: 
     later = later_events(read_table(spark, config.root, TABLES["events"]), context.cutoff, window_days)
     judged = judged_users(inputs, later, config, context.cutoff).persist()
     settings = fit_settings(inputs["source_candidates"], config.candidates)
-    exam = with_blend(fit_exam(inputs, judged, settings, config, context.cutoff), "blend/rrf", settings)
+    exam = _with_traits(fit_exam(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
+    exam = with_blend(exam, "blend/rrf", settings)
     fit = fit_blend(inputs, settings, context)
     if fit.weights is not None:
         exam = with_blend(exam, "blend/learned", replace(settings, learned=fit.weights))
+    for name, wanted in diversities.items():
+        exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted))
     tables = {
         name: read_run(spark, config.root, TABLES[name], run_id) for name in ("candidates", "fallback_candidates")
     }
     figures = evaluate_lists(with_published(judged, tables), exam)
     judged.unpersist()
     return figures
+
+
+def _with_traits(
+    exam: Exam, inputs: dict[str, DataFrame], settings: Settings, diversities: Mapping[str, Diversity]
+) -> Exam:
+    """The exam with what the blends need to know of items, and vectors to measure diversity by if there is room."""
+    wanted = [settings.diversity, *diversities.values()]
+    if has_room_for_vectors(inputs):
+        wanted.append(Diversity(mmr_weight=0.5))
+    everything = Diversity(*(max(values) for values in zip(*map(astuple, wanted), strict=True)))
+    traits, categories = fit_traits(inputs, everything)
+    return replace(exam, shared=replace(exam.shared, traits=traits, categories=categories))

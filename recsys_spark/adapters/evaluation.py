@@ -102,6 +102,7 @@ def _judge_block(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[Figu
         popular=lists[exam.popular],
         item_users=exam.item_users,
         n_users=max(1, exam.n_users),
+        vectors=exam.shared.traits.vectors,
     )
     draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), exam.seed, RESAMPLES)
     found = judge(judged, lists, exam.lengths, draws)

@@ -41,8 +41,7 @@ def fit_traits(inputs: Mapping[str, DataFrame], wanted: Diversity) -> tuple[Item
     Vectors are the factors of `als`; where that is off, embeddings.  Raises KernelError if they are beyond
     MAX_VECTOR_BYTES.
     """
-    last: Any = inputs["item_index"].agg(F.max("item_idx").alias("last")).first()
-    n_items = 0 if last["last"] is None else int(last["last"]) + 1
+    n_items = _n_items(inputs)
     vectors = _fit_vectors(inputs, n_items) if wanted.mmr_weight else None
     categories = brands = names = None
     if wanted.category_cap or wanted.calibration_weight or wanted.brand_cap:
@@ -53,13 +52,30 @@ def fit_traits(inputs: Mapping[str, DataFrame], wanted: Diversity) -> tuple[Item
     return ItemTraits(vectors, categories, brands, popularity), names
 
 
-def _fit_vectors(inputs: Mapping[str, DataFrame], n_items: int) -> np.ndarray:
-    """float32 (n_items, f), zeros for an item without a vector."""
+def has_room_for_vectors(inputs: Mapping[str, DataFrame]) -> bool:
+    """Whether there are vectors of items, and few enough for every worker."""
+    _, width = _vectors(inputs)
+    return 0 < _n_items(inputs) * width * 4 <= MAX_VECTOR_BYTES
+
+
+def _n_items(inputs: Mapping[str, DataFrame]) -> int:
+    last: Any = inputs["item_index"].agg(F.max("item_idx").alias("last")).first()
+    return 0 if last["last"] is None else int(last["last"]) + 1
+
+
+def _vectors(inputs: Mapping[str, DataFrame]) -> tuple[DataFrame, int]:
+    """The first table that has any, and their length."""
     frame = next((inputs[name] for name in _VECTORS if not inputs[name].isEmpty()), inputs[_VECTORS[0]])
     width: Any = frame.agg(F.max(F.size("vector")).alias("f")).first()
-    check_bytes("blend", "item vectors", n_items * (width["f"] or 0) * 4, MAX_VECTOR_BYTES, "diversity.mmr_weight to 0")
+    return frame, width["f"] or 0
+
+
+def _fit_vectors(inputs: Mapping[str, DataFrame], n_items: int) -> np.ndarray:
+    """float32 (n_items, f), zeros for an item without a vector."""
+    frame, width = _vectors(inputs)
+    check_bytes("blend", "item vectors", n_items * width * 4, MAX_VECTOR_BYTES, "diversity.mmr_weight to 0")
     table = frame.select("item_idx", "vector").toArrow().combine_chunks()
-    vectors = np.zeros((n_items, width["f"] or 0), np.float32)
+    vectors = np.zeros((n_items, width), np.float32)
     flat = table["vector"].combine_chunks().flatten().to_numpy().astype(np.float32)
     vectors[table["item_idx"].to_numpy()] = flat.reshape(table.num_rows, -1)
     return vectors

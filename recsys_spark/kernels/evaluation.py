@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.intervals import Tally, tally
-from recsys_spark.kernels.list_metrics import novelty_at_k, serendipity_at_k
+from recsys_spark.kernels.list_metrics import intra_list_diversity_at_k, novelty_at_k, serendipity_at_k
 from recsys_spark.kernels.metrics import Match, Ragged, match
 
 ALL = "all"
@@ -44,6 +44,7 @@ class Block:
     user_groups: bool (n_users,) by name.  item_groups: bool (n_targets,) by name.
     popular: the list of what most users had engaged with lately, without what the user may not see.
     item_users: int64 (n_items,), users who had engaged with each item; n_users: users who had engaged with any.
+    vectors: float32 (n_items, f), by which items of a list are alike; None: diversity is not measured.
     """
 
     targets: Ragged
@@ -54,6 +55,7 @@ class Block:
     popular: Ragged
     item_users: np.ndarray
     n_users: int
+    vectors: np.ndarray | None = None
 
 
 def judge(block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], draws: np.ndarray) -> dict[Figure, Tally]:
@@ -145,4 +147,6 @@ def rows_of(lists: Ragged, rows: np.ndarray) -> Ragged:
 
 def _beyond_accuracy(block: Block, ranked: Ragged, k: int) -> Iterator[tuple[str, np.ndarray]]:
     yield "novelty", novelty_at_k(ranked, block.item_users, block.n_users, k)
+    if block.vectors is not None:
+        yield "diversity", intra_list_diversity_at_k(ranked, block.vectors, k)
     yield "serendipity", serendipity_at_k(ranked, block.targets.where(block.is_known), block.popular, k)

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import item_traits
-from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
+from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits, has_room_for_vectors
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.diversify import NOTHING, Diversity
 from tests.engagement import make_items
@@ -67,7 +67,9 @@ def test_embeddings_stand_in_where_als_is_off(spark: SparkSession, inputs: dict[
 def test_too_many_vectors_are_refused_with_the_setting(
     inputs: dict[str, DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert has_room_for_vectors(inputs)
     monkeypatch.setattr(item_traits, "MAX_VECTOR_BYTES", 31)
+    assert not has_room_for_vectors(inputs)
     with pytest.raises(
         KernelError, match=r"at most 31 bytes of item vectors, got 32; lower diversity\.mmr_weight to 0"
     ):

@@ -36,6 +36,7 @@ def worlds(draws: st.DrawFn) -> tuple[Block, dict[str, Ragged]]:
         popular=ragged([[0, 1, 2]] * n_users),
         item_users=item_users,
         n_users=5,
+        vectors=np.eye(N_ITEMS, dtype=np.float32)[[0, 0, 1, 1, 2, 2]],
     )
     return block, {"a": ragged([draws(items) for _ in range(n_users)]), "empty": ragged([[]] * n_users)}
 
@@ -115,6 +116,13 @@ def test_other_figures_of_all_users_match_the_oracle(world: tuple[Block, dict[st
             assert got == pytest.approx(oracle(block, lists["a"], k, value, known, block.is_known), nan_ok=True), metric
         bits = [mean([math.log2(5 / max(1, block.item_users[item])) for item in one[:k]]) for one in rows(lists["a"])]
         novelty = [one for one, member in zip(bits, known, strict=True) if member and not math.isnan(one)]
+        unlike = [
+            mean([float(first // 2 != second // 2) for at, first in enumerate(one[:k]) for second in one[:k][:at]])
+            for one, member in zip(rows(lists["a"]), known, strict=True)
+            if member
+        ]
+        diversity = mean([value for value in unlike if not math.isnan(value)])
+        assert found[Figure("a", ALL, "diversity", k)].means[0] == pytest.approx(diversity, nan_ok=True, abs=1e-6)
         assert found[Figure("a", ALL, "novelty", k)].means[0] == pytest.approx(mean(novelty), nan_ok=True)
 
 
@@ -137,6 +145,7 @@ def test_blocks_add_up_to_the_whole(world: tuple[Block, dict[str, Ragged]], cut:
             popular=rows_of(block.popular, users),
             item_users=block.item_users,
             n_users=block.n_users,
+            vectors=block.vectors,
         )
         parts.append(judge(part, {name: rows_of(one, users) for name, one in lists.items()}, LENGTHS, draws[users]))
     together = add_up(parts)
