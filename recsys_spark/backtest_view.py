@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_spark.adapters.exam import LENGTHS, PUBLISHED
+from recsys_spark.adapters.evaluation import PUBLISHED
+from recsys_spark.adapters.exam import LENGTHS
 from recsys_spark.backtest import Folds
 from recsys_spark.console import Console
 from recsys_spark.kernels.evaluation import ALL, Figure

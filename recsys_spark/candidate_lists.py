@@ -33,12 +33,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
-    """A list, best first.  origin: whether it was made for the user, for their segment or for everybody."""
+    """A list, best first.  origin: whether it was made for the user, for their segment or for everybody.
+
+    variant: the experiment whose list it is; None: a list that is not the user's own.
+    """
 
     user_id: str
     items: tuple[Candidate, ...]
     origin: Origin
     generated_at: datetime
+    variant: str | None = None
 
 
 def candidates_of(user_id: str, row: pa.Table, origin: Origin) -> Candidates:
@@ -55,4 +59,5 @@ def candidates_of(user_id: str, row: pa.Table, origin: Origin) -> Candidates:
     )
     generated_at = row["generated_at"][0].as_py()
     # Parquet's INT96, in which Spark stores times by default, has no zone; Spark writes UTC.
-    return Candidates(user_id, listed, origin, generated_at.replace(tzinfo=UTC))
+    variant = row["variant"][0].as_py() if "variant" in row.column_names else None
+    return Candidates(user_id, listed, origin, generated_at.replace(tzinfo=UTC), variant)

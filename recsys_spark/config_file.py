@@ -16,7 +16,7 @@ from recsys_spark.config import Config
 from recsys_spark.errors import ConfigError
 
 # Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.
-_REPLACED_WHOLE = {("events", "types"), ("candidates", "source_weights")}
+_REPLACED_WHOLE = {("events", "types"), ("candidates", "source_weights"), ("candidates", "variants")}
 
 _LONGEST_SHOWN = 200  # letters of what a person wrote
 

@@ -5,7 +5,7 @@ draws what diversity costs.
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
@@ -13,12 +13,12 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters.blend import fit_settings
 from recsys_spark.adapters.blend_scopes import Settings
 from recsys_spark.adapters.evaluation import Exam, evaluate_lists
-from recsys_spark.adapters.exam import fit_exam, with_blend, with_published
+from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events
 from recsys_spark.adapters.item_traits import fit_traits, has_room_for_vectors
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
-from recsys_spark.kernels.diversify import Diversity
+from recsys_spark.kernels.diversify import Diversity, widest
 from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.kernels.intervals import Tally
 from recsys_spark.plan import step
@@ -63,6 +63,7 @@ def evaluate_run(
     tables = {
         name: read_run(spark, config.root, TABLES[name], run_id) for name in ("candidates", "fallback_candidates")
     }
+    exam = replace(exam, variants=fit_variants(tables["candidates"]))
     figures = evaluate_lists(with_published(judged, tables), exam)
     judged.unpersist()
     return figures
@@ -75,6 +76,5 @@ def _with_traits(
     wanted = [settings.diversity, *diversities.values()]
     if has_room_for_vectors(inputs):
         wanted.append(Diversity(mmr_weight=0.5))
-    everything = Diversity(*(max(values) for values in zip(*map(astuple, wanted), strict=True)))
-    traits, categories = fit_traits(inputs, everything)
+    traits, categories = fit_traits(inputs, widest(wanted))
     return replace(exam, shared=replace(exam.shared, traits=traits, categories=categories))

@@ -5,11 +5,12 @@ Owns: their types and bounds; defaults and meanings stand in conf/base.toml.  Ca
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recsys_spark.setting_types import (
     MAX_DAYS,
     Days,
+    Name,
     NonNegativeFloat,
     NonNegativeInt,
     PartialWeight,
@@ -20,6 +21,8 @@ from recsys_spark.setting_types import (
     Section,
 )
 
+MAIN = "main"  # the variant of who is in no other
+
 
 class DiversitySettings(Section):
     """What lists give up relevance for."""
@@ -29,6 +32,15 @@ class DiversitySettings(Section):
     brand_cap: NonNegativeInt
     calibration_weight: PartialWeight
     popularity_damping: NonNegativeFloat
+
+
+class Variant(Section):
+    """What is another for a share of the users; what is not given is as for the others."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    method: Literal["rrf", "learned"] | None = None
+    source_weights: dict[str, NonNegativeFloat] | None = None
+    diversity: dict[str, float] | None = None
 
 
 class Candidates(Section):
@@ -46,6 +58,27 @@ class Candidates(Section):
     learn_depth: PositiveInt
     source_weights: dict[str, NonNegativeFloat]
     diversity: DiversitySettings
+    variants: dict[Name, Variant]
+
+    @model_validator(mode="after")
+    def _check_variants(self) -> "Candidates":
+        if MAIN in self.variants:
+            raise ValueError(f"variants: {MAIN} is the name of what all other users get; choose another")
+        total = sum(one.share for one in self.variants.values())
+        if total > 1 + 1e-9:
+            raise ValueError(f"variants: shares of at most 1 together, not {total:g}")
+        self.by_variant()
+        return self
+
+    def by_variant(self) -> dict[str, "Candidates"]:
+        """The settings of every variant by name, those of most users first."""
+        settings = {MAIN: self.model_copy(update={"variants": {}})}
+        for name, one in sorted(self.variants.items()):
+            given = {key: value for key, value in one.model_dump().items() if value is not None and key != "share"}
+            if one.diversity is not None:
+                given["diversity"] = DiversitySettings.model_validate(self.diversity.model_dump() | one.diversity)
+            settings[name] = settings[MAIN].model_copy(update=given)
+        return settings
 
 
 class Hindsight(Section):

@@ -39,7 +39,7 @@ def head(root: Path) -> PublishRow | None:
 
 def past_runs(config: Config, day: date) -> tuple[PublishRow, ...]:
     """The newest publish of each of the last dates before `day` that the blend is to learn from, newest date first."""
-    if config.candidates.method == "rrf":
+    if all(one.method == "rrf" for one in config.candidates.by_variant().values()):
         return ()
     newest = {row.data_date: row for row in history(config.root) if row.data_date < day}
     return tuple(newest[one] for one in sorted(newest, reverse=True)[: config.candidates.learn_runs])

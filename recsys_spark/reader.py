@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Scored", "Source", "changed_users"]
 __all__ += ["open_current", "open_index"]
 
+_OF_LISTS = ("items", "generated_at", "variant")
 _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
 
 _log = logging.getLogger(__name__)
@@ -152,14 +153,14 @@ class Bundle:
         """
         return open_current(self._root) if has_moved(self._root, self._version) else self
 
-    def candidates(self, user_id: str, segment: str | None = None, variant: str = "main") -> Candidates:
+    def candidates(self, user_id: str, segment: str | None = None, variant: str | None = None) -> Candidates:
         """The stored list of a user; of their segment if the user has none; of everybody if the segment has none.
 
-        segment: of a user for whom the run knows none, such as one who signed up today.  A warehouse without any list
-        for everybody gives an empty one.
+        segment: of a user for whom the run knows none, such as one who signed up today.  variant: the list of that
+        experiment alone; None: the user's own.  A warehouse without any list for everybody gives an empty one.
         """
         check_ids("candidates", [user_id])
-        row = self._lookup("candidates").find(user_id, {"variant": variant}, ("items", "generated_at"))
+        row = self._lookup("candidates").find(user_id, {"variant": variant} if variant else {}, _OF_LISTS)
         if row is not None:
             return candidates_of(user_id, row, "user")
         known = self._lookup("user_features").find(user_id, columns=("segment",))

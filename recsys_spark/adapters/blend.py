@@ -22,12 +22,14 @@ from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
 from recsys_spark.config import Config
 from recsys_spark.kernels.diversify import Diversity
-from recsys_spark.list_settings import Candidates
+from recsys_spark.list_settings import MAIN, Candidates
 from recsys_spark.tables.catalog import CANDIDATES
 from recsys_spark.tables.spark import spark_type
 
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.
 MAX_SHARED_BYTES = 256 << 20
+
+_PLACES = 1_000_000  # shares of variants are told apart to a millionth
 
 _ENTRY_BYTES = 12  # item_idx, rank and score
 
@@ -70,8 +72,18 @@ def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff
 
 def features_of_lists(candidates: Candidates) -> tuple[str, ...]:
     """The features of a user that the list depends on."""
-    calibrated = candidates.diversity.calibration_weight > 0
+    calibrated = any(one.diversity.calibration_weight > 0 for one in candidates.by_variant().values())
     return ("segment", "category_affinities") if calibrated else ("segment",)
+
+
+def variant_of(candidates: Candidates) -> Column:
+    """The variant of a user, by the hash of `user_id`: the same on every date while the shares are the same."""
+    place = F.pmod(F.xxhash64("user_id", F.lit("variant")), F.lit(_PLACES)) / F.lit(float(_PLACES))
+    found, ends = F.lit(MAIN), sum(one.share for one in candidates.variants.values())
+    for name, one in sorted(candidates.variants.items(), reverse=True):
+        found = F.when((place < ends) & (place >= ends - one.share), F.lit(name)).otherwise(found)
+        ends -= one.share
+    return found
 
 
 def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:

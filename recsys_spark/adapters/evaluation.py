@@ -26,6 +26,8 @@ _BLOCK_USERS = 1024  # draws and walks of a block stay below 20 MB
 
 _SUMS = "list string, metric_group string, metric string, k int, n array<double>, total array<double>"
 
+PUBLISHED = "published"
+
 _LISTED = "listed"  # how often each item is listed: n holds item indices, total counts
 
 
@@ -35,7 +37,7 @@ class Exam:
 
     shared: as for the step `blend`; its settings name every list that is judged alone.  blends: settings with the same
     sources, by name.  popular: the source that serendipity is held against.  item_users, n_users: as in
-    `kernels.evaluation`.  is_head: bool (n_items,).  heavy_items: as in `holdout`.  segments: those that are groups.
+    `kernels.evaluation`.  is_head: bool (n_items,).  heavy_items: as in `holdout`.  segments, variants: user groups.
     lengths: the k of all figures.
     """
 
@@ -47,6 +49,7 @@ class Exam:
     is_head: np.ndarray
     heavy_items: int
     segments: tuple[str, ...]
+    variants: tuple[str, ...]
     lengths: tuple[int, ...]
     seed: int
 
@@ -60,7 +63,8 @@ class Sent(Protocol):
 
 
 def evaluate_lists(judged: DataFrame, exam: Exam) -> dict[Figure, Tally]:
-    """Every figure.  judged: as `holdout.judged_users`, and `published` (name and item_id of each published list)."""
+    """Every figure.  judged: as `holdout.judged_users`, and `published`, `variant` as
+    `exam.with_published` adds them."""
     sent = judged.sparkSession.sparkContext.broadcast(exam)
     parts = judged.mapInArrow(_examiner(sent), _SUMS)
     total = parts.groupBy("list").applyInArrow(_reducer(len(exam.shared.shown.item_idx)), _SUMS)
@@ -87,11 +91,11 @@ def _judge_block(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[Figu
     n_items = block["n_items"].to_numpy(zero_copy_only=False)
     is_new = n_items == 0
     heavy = n_items >= exam.heavy_items
-    segments = block["segment"]
-    groups = {"users/light": ~heavy, "users/heavy": heavy} | {
-        f"users/segment={name}": pc.fill_null(pc.equal(segments, name), False).to_numpy(zero_copy_only=False)
-        for name in exam.segments
-    }
+    groups = {"users/light": ~heavy, "users/heavy": heavy}
+    for column, names in (("segment", exam.segments), ("variant", exam.variants)):
+        for name in names:
+            members = pc.fill_null(pc.equal(block[column], name), False)
+            groups[f"users/{column}={name}"] = members.to_numpy(zero_copy_only=False)
     is_head = np.append(exam.is_head, False)[targets.values] & is_known
     judged = Block(
         targets=targets,
@@ -127,7 +131,7 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     """Every list that the block's users are held against, by name."""
     settings = worker.settings
     scopes = walk_scopes(block, worker, settings.k)
-    lists = _published(block["published"], exam.shared.shown)
+    lists = {PUBLISHED: _published(block["published"], exam.shared.shown)}
     for name, blend in exam.blends.items():
         wanted = [scope for scope in scopes if blend.weights[scope.source] > 0]
         fused = fuse_scopes(wanted, block, replace(worker, settings=blend))
@@ -141,17 +145,12 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     return lists
 
 
-def _published(published: pa.Array, shown: Shown) -> dict[str, Ragged]:
-    """The published lists by name, as item indices; every user has one of each name."""
-    names, ids = (pc.struct_field(published.flatten(), field) for field in ("name", "item_ids"))
-    lists = {}
-    for name in sorted(pc.unique(names).to_pylist()):
-        mine = ids.filter(pc.equal(names, name))
-        places = pc.fill_null(pc.index_in(mine.flatten(), value_set=shown.item_id), -1).to_numpy(zero_copy_only=False)
-        lengths = pc.list_value_length(mine).to_numpy(zero_copy_only=False)
-        items = np.append(shown.item_idx, -1)[places]
-        lists[name] = Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items.astype(np.int64))
-    return lists
+def _published(item_ids: pa.Array, shown: Shown) -> Ragged:
+    """The published lists as item indices."""
+    places = pc.fill_null(pc.index_in(item_ids.flatten(), value_set=shown.item_id), -1).to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(item_ids).to_numpy(zero_copy_only=False)
+    items = np.append(shown.item_idx, -1)[places]
+    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items.astype(np.int64))
 
 
 def _targets(targets: pa.Array) -> tuple[Ragged, np.ndarray]:

@@ -19,7 +19,6 @@ from recsys_spark.adapters.holdout import HEAVY_ITEMS, POPULAR, fit_item_users, 
 from recsys_spark.config import Config
 
 LENGTHS = (20, 100)  # places of a list that are judged, beside all that are stored
-PUBLISHED = "published"
 POPULAR_28 = next(iter(POPULAR))
 
 _POPULAR_ITEMS = 2000  # nobody has seen all but a few of these
@@ -48,6 +47,7 @@ def fit_exam(
         is_head=head_items(item_users),
         heavy_items=HEAVY_ITEMS,
         segments=tuple(row["segment"] for row in largest),
+        variants=(),
         lengths=lengths,
         seed=config.run.seed,
     )
@@ -68,20 +68,20 @@ def _beside_popular(settings: Settings) -> Settings:
 
 
 def with_published(judged: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
-    """`judged` with the list of every variant that the reader would return, as `published` (name, item_ids).
+    """`judged` with the list that the reader would return, as `published` (item_ids), and its `variant`.
 
-    A user without a list of their own gets that of the segment, else that for everybody.
+    A user without a list of their own gets that of the segment, else that for everybody, and has no variant.
     """
-    variants = sorted(row["variant"] for row in tables["candidates"].select("variant").distinct().collect())
+    own = tables["candidates"].select("user_id", "variant", F.col("items.item_id").alias("own_ids"))
     fallback = tables["fallback_candidates"].select("segment", F.col("items.item_id").alias("item_ids"))
     of_segment = fallback.where(F.col("segment").isNotNull()).withColumnRenamed("item_ids", "of_segment")
     of_all = fallback.where(F.col("segment").isNull()).select(F.col("item_ids").alias("of_all"))
     found = judged.join(F.broadcast(of_segment), on="segment", how="left").crossJoin(F.broadcast(of_all))
-    names = []
-    for at, variant in enumerate(variants):
-        own = tables["candidates"].where(F.col("variant") == variant)
-        found = found.join(own.select("user_id", F.col("items.item_id").alias(f"own{at}")), on="user_id", how="left")
-        name = PUBLISHED if len(variants) == 1 else f"{PUBLISHED}/{variant}"
-        item_ids = F.coalesce(f"own{at}", "of_segment", "of_all").alias("item_ids")
-        names.append(F.struct(F.lit(name).alias("name"), item_ids))
-    return found.select(*judged.columns, F.array(*names).alias("published"))
+    published = F.coalesce("own_ids", "of_segment", "of_all").alias("published")
+    return found.join(own, on="user_id", how="left").select(*judged.columns, published, "variant")
+
+
+def fit_variants(candidates: DataFrame) -> tuple[str, ...]:
+    """Names of the variants that have lists; none if there is one alone."""
+    names = sorted(row["variant"] for row in candidates.select("variant").distinct().collect())
+    return tuple(names) if len(names) > 1 else ()

@@ -18,7 +18,8 @@ the earlier in the pool if two are equal.
 Sources: Carbonell, Goldstein 1998, "The use of MMR"; Steck 2018, "Calibrated recommendations".
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
@@ -65,6 +66,11 @@ class ItemTraits:
 
 NOTHING = Diversity()
 NO_TRAITS = ItemTraits()
+
+
+def widest(wanted: Sequence[Diversity]) -> Diversity:
+    """What needs to be known of items for any of `wanted`: of every setting the highest."""
+    return Diversity(*(max(values) for values in zip(*map(astuple, wanted), strict=True)))
 
 
 def diversify(

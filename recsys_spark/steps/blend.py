@@ -4,8 +4,9 @@ Owns: the assembly of the two tables and their figures.  Called by the runner.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from recsys_spark.adapters.blend import (
     fit_shown,
     own_lists,
     segments_without_users,
+    variant_of,
 )
 from recsys_spark.adapters.blend_scopes import Settings, Shared
 from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
-from recsys_spark.kernels.diversify import NOTHING
+from recsys_spark.kernels.diversify import NOTHING, widest
+from recsys_spark.list_settings import MAIN
 from recsys_spark.plan import step
 from recsys_spark.rule_set import compile_rules
 from recsys_spark.steps.context import Context, midnight
@@ -34,14 +37,13 @@ from recsys_spark.tables.spark import spark_schema
 
 _log = logging.getLogger(__name__)
 
-VARIANT = "main"
-
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """`candidates`, `fallback_candidates` and `blend_fits`.
 
     Every active user has a row: one who has seen all that there is has an empty list, not somebody else's.  The
     fallback for everybody always exists; a segment has one if any source made a list for it.
+    A user has the list of one variant; lists for segments and for everybody are those of the main one.
     Rules of the date hold in every list, and stand in its provenance.
     Figures: n_users, n_candidates, n_shown (items that may be shown), share_short and share_empty (lists with fewer
     than k items, with none), share_fallback (lists without an item that a list for one user proposed; only if any
@@ -49,13 +51,13 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     `share:<source>`, the share of all candidates that it proposed.
     """
     candidates, cutoff = context.config.candidates, context.cutoff
-    settings = fit_settings(inputs["source_candidates"], candidates)
-    fit = fit_blend(inputs, settings, context)
-    settings = replace(settings, learned=fit.weights)
+    blends = _fit_variants(inputs, context)
+    settings, _ = blends[MAIN]
     shown = fit_shown(inputs, context.config, cutoff)
     shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
-    if settings.diversity != NOTHING:
-        traits, categories = fit_traits(inputs, settings.diversity)
+    wanted = widest([of_variant.diversity for of_variant, _ in blends.values()])
+    if wanted != NOTHING:
+        traits, categories = fit_traits(inputs, wanted)
         shared = replace(shared, traits=traits, categories=categories)
     context.figures["n_shown"] = float(len(shown.item_idx))
     _log.info("step=blend phase=fit n_lists=%d n_shown=%d", len(shared.sources), len(shown.item_idx))
@@ -64,16 +66,37 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     )
     # Kept until the runner clears the cache: the figures and the sorted write would each compute the lists again.  On
     # disk, because 138,000 lists of 200 in the heap ended a driver of 4 GiB.
-    lists = blend_lists(users, shared).persist(StorageLevel.DISK_ONLY)
+    lists = _lists(users.withColumn("variant", variant_of(candidates)), shared, blends).persist(StorageLevel.DISK_ONLY)
     personal = [name for name in settings.sources if name not in set(shared.sources)]
     fit_figures(lists, settings, personal, context)
     fallback = blend_lists(segments_without_users(shared, users), shared)
     made = F.current_timestamp().alias("generated_at")
+    fits = [_fit_row(name, fit, of_variant) for name, (of_variant, fit) in blends.items()]
     return {
-        "candidates": lists.select("user_id", F.lit(VARIANT).alias("variant"), "items", made),
+        "candidates": lists.select("user_id", "variant", "items", made),
         "fallback_candidates": fallback.select(F.col("user_id").alias("segment"), "items", made),
-        "blend_fits": context.spark.createDataFrame([_fit_row(fit, settings)], spark_schema(BLEND_FITS, ("run_id",))),
+        "blend_fits": context.spark.createDataFrame(fits, spark_schema(BLEND_FITS, ("run_id",))),
     }
+
+
+def _fit_variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, tuple[Settings, Fit]]:
+    """How the lists of every variant are fused, those of most users first."""
+    found = {}
+    for name, candidates in context.config.candidates.by_variant().items():
+        settings = fit_settings(inputs["source_candidates"], candidates)
+        config = context.config.model_copy(update={"candidates": candidates})
+        fit = fit_blend(inputs, settings, replace(context, config=config))
+        found[name] = replace(settings, learned=fit.weights), fit
+    return found
+
+
+def _lists(users: DataFrame, shared: Shared, blends: Mapping[str, tuple[Settings, Fit]]) -> DataFrame:
+    """The lists of all users, each by the settings of their variant."""
+    parts = []
+    for name, (settings, _) in blends.items():
+        mine = users if len(blends) == 1 else users.where(F.col("variant") == name)
+        parts.append(blend_lists(mine, replace(shared, settings=settings)).withColumn("variant", F.lit(name)))
+    return reduce(DataFrame.unionByName, parts)
 
 
 def with_rules(shared: Shared, inputs: dict[str, DataFrame], context: Context) -> Shared:
@@ -111,14 +134,14 @@ def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context
     return fit
 
 
-def _fit_row(fit: Fit, settings: Settings) -> dict[str, Any]:
+def _fit_row(variant: str, fit: Fit, settings: Settings) -> dict[str, Any]:
     """The row of `blend_fits`."""
     weights = np.array([[weight, 0.0] for weight in settings.weights]) if fit.weights is None else fit.weights
     said = [
         {"source": name, "by_rank": float(by_rank), "by_score": float(by_score)}
         for name, (by_rank, by_score) in zip(settings.sources, weights, strict=True)
     ]
-    row = {"variant": VARIANT, "method": fit.method, "why": fit.why, "n_users": fit.n_users, "weights": said}
+    row = {"variant": variant, "method": fit.method, "why": fit.why, "n_users": fit.n_users, "weights": said}
     return row | {"from_run_ids": list(fit.run_ids)}
 
 

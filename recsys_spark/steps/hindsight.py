@@ -6,6 +6,7 @@ nothing: to refuse the new bundle would keep the bad one.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from math import isnan
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.adapters.blend import fit_settings
-from recsys_spark.adapters.evaluation import evaluate_lists
-from recsys_spark.adapters.exam import LENGTHS, POPULAR_28, PUBLISHED, fit_exam, with_published
+from recsys_spark.adapters.evaluation import PUBLISHED, evaluate_lists
+from recsys_spark.adapters.exam import LENGTHS, POPULAR_28, fit_exam, fit_variants, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.kernels.intervals import Tally, difference, mean_interval
@@ -31,7 +32,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 
     Figures: against_publish_seq; and of all known users n_users, recall with its bounds, popular (recall of what most
     users engaged with in 28 days), over_popular with its bounds, gini and coverage of the published lists, all at the
-    first of `LENGTHS`; of several variants the first.
+    first of `LENGTHS`.
     """
     current, schema = context.current, spark_schema(QUALITY, _SCHEMA_WITHOUT)
     context.figures["against_publish_seq"] = float(current.publish_seq) if current else 0.0
@@ -56,6 +57,7 @@ def _judge(inputs: Mapping[str, DataFrame], context: Context, since: date, windo
     later = later_events(inputs["events"], cutoff, window_days)
     judged = judged_users(then, later, config, cutoff).persist()
     exam = fit_exam(then, judged, fit_settings(no_sources, config.candidates), config, cutoff)
+    exam = replace(exam, variants=fit_variants(tables["candidates"]))
     return evaluate_lists(with_published(judged, tables), exam)
 
 
@@ -88,16 +90,15 @@ def _window(current: PublishRow, ends: date) -> dict[str, Any]:
 
 def _headline(figures: Mapping[Figure, Tally], k: int) -> dict[str, float]:
     """What `recsys-spark status` shows of the day; nothing if nobody was judged."""
-    published = min((one.list_name for one in figures if one.list_name.startswith(PUBLISHED)), default="")
-    recall = figures.get(Figure(published, ALL, "recall", k))
+    recall = figures.get(Figure(PUBLISHED, ALL, "recall", k))
     if recall is None or not recall.n[0]:
         return {"n_users": 0.0}
     popular = figures[Figure(POPULAR_28, ALL, "recall", k)]
     found, over = mean_interval([recall]), difference([recall], [popular])
     spread = {
-        metric: float(figures[Figure(published, ALL, metric, k)].means[0])
+        metric: float(figures[Figure(PUBLISHED, ALL, metric, k)].means[0])
         for metric in ("coverage", "gini")
-        if Figure(published, ALL, metric, k) in figures
+        if Figure(PUBLISHED, ALL, metric, k) in figures
     }
     return {
         "n_users": float(recall.n[0]),

@@ -460,9 +460,7 @@ QUALITY = run_table(
         Column("judged_run_id", "string", "run of the lists"),
         Column("judged_from", "date", "its date, from which users were watched"),
         Column("judged_to", "date", "end of the watch, exclusive"),
-        Column(
-            "list", "string", "published (published/VARIANT where there are several), or a popularity to compare with"
-        ),
+        Column("list", "string", "published, or a popularity beside it"),
         Column("users_or_items", "string", "group of users or items: all, or one of kernels/evaluation.py"),
         Column("metric", "string", "what was measured"),
         Column("k", "int", "places of the list that counted"),

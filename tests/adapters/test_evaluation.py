@@ -23,6 +23,7 @@ EXAM = Exam(
     is_head=np.arange(10) == 1,
     heavy_items=2,
     segments=("FR",),
+    variants=("new",),
     lengths=(2, 4),
     seed=1,
 )
@@ -37,13 +38,13 @@ def users() -> pa.RecordBatch:
     """u1, heavy, of FR, with a list of their own; u2, light; u3, who is new."""
     batch = make_users(("u1", "FR", [1], [("als", ranked(7, 3, 1))]), ("u2", None, [], None), ("u3", None, [], None))
     targets = pa.list_(pa.struct([("item_idx", pa.int32()), ("is_known", pa.bool_())]))
-    published = pa.list_(pa.struct([("name", pa.string()), ("item_ids", pa.list_(pa.string()))]))
     wanted = [[(3, True), (-1, False)], [(1, True), (9, False)], [(2, True)]]
     lists = [["item 3", "item 8"], ["item 1", "gone"], []]
     columns = {
         "n_items": pa.array([2, 1, 0], pa.int32()),
         "targets": pa.array([[{"item_idx": i, "is_known": known} for i, known in one] for one in wanted], targets),
-        "published": pa.array([[{"name": "published", "item_ids": one}] for one in lists], published),
+        "published": pa.array(lists, pa.list_(pa.string())),
+        "variant": pa.array(["new", "main", None]),
     }
     return pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], names=[*batch.schema.names, *columns])
 
@@ -72,7 +73,7 @@ def test_every_list_is_judged_as_its_user_would_see_it() -> None:
     assert means(found, NEW_USERS) == {"published": 0.0, "blend/rrf": 1.0, "als": 0.0, "top": 1.0, "most": 1.0}
     assert means(found, "users/heavy")["als"] == 1.0
     assert means(found, "users/light")["als"] == 0.0
-    assert means(found, "users/segment=FR")["published"] == 1.0
+    assert means(found, "users/segment=FR")["published"] == means(found, "users/variant=new")["published"] == 1.0
     assert means(found, "items/head")["most"] == 1.0
     assert means(found, "items/tail")["most"] == 0.0
     assert means(found, "items/new") == dict.fromkeys(("published", "blend/rrf", *SOURCES), 0.0)

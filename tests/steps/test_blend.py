@@ -7,7 +7,9 @@ from datetime import date
 
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
+from recsys_spark.adapters.blend import variant_of
 from recsys_spark.config import Config
 from recsys_spark.plan import step
 from recsys_spark.rule_set import parse_rules
@@ -230,3 +232,28 @@ def test_blend_diversifies_and_calibrates_lists_and_is_the_same_without(spark: S
     calibrated = shares("calibration_weight=0.9")
     assert sum(map(sum, calibrated)) > sum(map(sum, plain))
     assert [len(row) for row in calibrated] == [len(row) for row in plain]
+
+
+def test_blend_makes_the_list_of_one_variant_for_each_user(spark: SparkSession, make_config) -> None:
+    inputs, sets = make_inputs(spark, random_day(random.Random(18))), (TYPES_SET, "candidates.k=7")
+    config = make_config(*sets, "candidates.variants={alone={share=0.4,source_weights={als=0.0}}}")
+    outputs = run(spark, config, inputs)[0]
+    found_lists = {row["user_id"]: (row["variant"], found(row["items"])) for row in outputs["candidates"].collect()}
+    for name, settings_of in (
+        ("main", make_config(*sets)),
+        ("alone", make_config(*sets, "candidates.source_weights={als=0.0}")),
+    ):
+        expected = {
+            row["user_id"]: found(row["items"]) for row in run(spark, settings_of, inputs)[0]["candidates"].collect()
+        }
+        mine = {user: items for user, (variant, items) in found_lists.items() if variant == name}
+        assert mine == {user: expected[user] for user in mine}
+    assert {variant for variant, _ in found_lists.values()} == {"main", "alone"}
+    assert {row["variant"]: row["method"] for row in outputs["blend_fits"].collect()} == {"main": "rrf", "alone": "rrf"}
+    assert len(found_lists) == outputs["candidates"].count(), "nobody has two"
+    larger = spark.range(20_000).select(F.col("id").cast("string").alias("user_id"))
+    shares = {
+        row["variant"]: row["count"] / 20_000
+        for row in larger.withColumn("variant", variant_of(config.candidates)).groupBy("variant").count().collect()
+    }
+    assert shares == pytest.approx({"main": 0.6, "alone": 0.4}, abs=0.015)
