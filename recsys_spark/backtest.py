@@ -2,14 +2,16 @@
 
 Owns: the order of the dates, the warehouse they run in, and the stored figures.  Called by the command `backtest`.
 Dates are run in order, each as it would have run then, in a warehouse of its own with a copy of what was let in: the
-warehouse that serves is read once and neither locked nor written.  Figures keep their resamples, so that two backtests
-of the same dates are compared user by user whenever that is wanted.
+warehouse that serves is read once, locked meanwhile, and not written.  Figures keep their resamples, so that two
+backtests of the same dates are compared user by user whenever that is wanted.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.config_file import config_hash
 from recsys_spark.errors import ArgumentError
 from recsys_spark.evaluate import evaluate_run
 from recsys_spark.features import declared_tables
@@ -25,13 +28,16 @@ from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.kernels.intervals import Tally
 from recsys_spark.lock import warehouse_lock
 from recsys_spark.plan import PINNED
+from recsys_spark.publish import history
+from recsys_spark.run_ledger import code_version
 from recsys_spark.runner import Observer, run_day
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES, TABLES
+from recsys_spark.tables.catalog import EVENTS, INGEST_BATCHES, INGEST_FILES, RULES, TABLES
 from recsys_spark.tables.delta import append_once, read_table
-from recsys_spark.tables.delta_log import last_version
+from recsys_spark.tables.delta_log import days_with_rows, last_version
 from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
 
 FIGURES = "figures.parquet"
+MARKER = "backtest.json"
 
 Folds = dict[date, dict[Figure, Tally]]
 
@@ -49,16 +55,17 @@ class Plan:
 
 
 def backtest(spark: SparkSession, config: Config, folder: Path, plan: Plan, observe: Observer, forced: Forced) -> Folds:
-    """Runs and judges the dates of `plan` in `folder`; what was run there before with the same settings is kept.
+    """Runs and judges the dates of `plan` in `folder`; dates that it ran before with the same settings are kept.
 
-    Raises ArgumentError if there are no dates, if nothing was let in, or if `folder` holds other logs.
+    Rules of the business hold in what is published; lists of sources, blends and popularity are judged without them.
+    Raises ArgumentError if there are no dates, nothing was let in, a window ends after the last event, or `folder` is
+    that of other logs, settings or later dates; LockedError while another command writes to the warehouse.
     """
     if not plan.dates:
         raise ArgumentError("backtest: expected at least one --date, got none; give the dates to judge")
     own = config.model_copy(update={"storage": config.storage.model_copy(update={"root": str(folder)})})
     with warehouse_lock(folder, "backtest"):
-        create_tables(folder, declared_tables().values())
-        _copy_logs(spark, config.root, folder)
+        _claim(spark, config, folder, plan)
         folds: Folds = {}
         for day in sorted({*plan.dates, *plan.before}):
             report = run_day(spark, own, day, _dated(observe, day), forced)
@@ -67,31 +74,38 @@ def backtest(spark: SparkSession, config: Config, folder: Path, plan: Plan, obse
                 folds[day] = evaluate_run(spark, own, report.run_id, plan.window_days)
                 observe(f"judge {day}", "done", {"figures": float(len(folds[day]))})
                 spark.catalog.clearCache()
-        write_figures(folder, folds)
+                write_figures(folder, folds, plan.window_days)
     return folds
 
 
-def write_figures(folder: Path, folds: Mapping[date, Mapping[Figure, Tally]]) -> None:
-    """Stores the figures with their resamples."""
+def write_figures(folder: Path, folds: Mapping[date, Mapping[Figure, Tally]], window_days: int) -> None:
+    """Stores the figures with their resamples, in place of those that are there."""
     rows = [
         {"date": day, **figure._asdict(), "n": one.n, "total": one.total}
         for day, figures in folds.items()
         for figure, one in figures.items()
     ]
-    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), folder / FIGURES)
+    table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({"window_days": str(window_days)}))
+    pq.write_table(table, folder / f"{FIGURES}.new")
+    (folder / f"{FIGURES}.new").replace(folder / FIGURES)
 
 
-def read_figures(folder: Path) -> Folds:
-    """The figures of an earlier backtest; ArgumentError if there are none."""
+def read_figures(folder: Path, plan: Plan) -> Folds:
+    """The figures of an earlier backtest of the same dates; ArgumentError if there are none."""
     path = folder / FIGURES
     if not path.is_file():
-        raise ArgumentError(
-            f"{path}: expected the figures of a backtest, got no file; run `recsys-spark backtest` there"
-        )
+        raise ArgumentError(f"{path}: expected figures of a backtest, got no file; run `recsys-spark backtest` there")
+    table = pq.read_table(path)
     folds: Folds = {}
-    for row in pq.read_table(path).to_pylist():
+    for row in table.to_pylist():
         figure = Figure(*(row[name] for name in Figure._fields))
         folds.setdefault(row["date"], {})[figure] = Tally(np.array(row["n"]), np.array(row["total"]))
+    window_days = int(table.schema.metadata[b"window_days"])
+    if sorted(folds) != sorted(plan.dates) or window_days != plan.window_days:
+        raise ArgumentError(
+            f"{path}: expected the dates {_text(plan.dates)} in windows of {plan.window_days} days, got {_text(folds)} "
+            f"in windows of {window_days}; compare backtests of the same dates and windows"
+        )
     return folds
 
 
@@ -108,28 +122,63 @@ _SCHEMA = pa.schema(
 )
 
 
-def _copy_logs(spark: SparkSession, source: Path, folder: Path) -> None:
-    """Events and catalogue as they were let in; the ledger of batches comes last, and says that all is there."""
-    there = _batches(source)
-    here = _batches(folder)
-    if here == there and here:
-        return
-    if here or not there:
+def _claim(spark: SparkSession, config: Config, folder: Path, plan: Plan) -> None:
+    """Makes `folder` the place of this backtest, or finds that it is; a marker is written when the logs are there."""
+    marker, ours = folder / MARKER, {"settings": config_hash(config), "code": code_version(), **_taken_in(config.root)}
+    if not ours["batches"]:
+        raise ArgumentError(f"{config.root}: expected logs to run past dates on, got none; ingest first")
+    _check_windows(config.root, plan)
+    if not marker.exists():
+        if (folder / "tables").exists():
+            raise ArgumentError(f"{folder}: expected an empty folder, got a copy of logs that was cut; delete it")
+        create_tables(folder, declared_tables().values())
+        with warehouse_lock(config.root, "backtest"):
+            ours |= _taken_in(config.root)
+            _copy_logs(spark, config.root, folder)
+        marker.with_suffix(".new").write_text(json.dumps(ours))
+        marker.with_suffix(".new").replace(marker)
+    theirs = json.loads(marker.read_text())
+    others = " and ".join(name for name, value in ours.items() if theirs.get(name) != value)
+    if others:
+        raise ArgumentError(f"{folder}: expected a backtest of the same {others}, got another; choose another --folder")
+    done = {row.data_date for row in history(folder)}
+    late = [day for day in (*plan.dates, *plan.before) if day not in done and done and day < max(done)]
+    if late:
         raise ArgumentError(
-            f"{folder}: expected an empty folder or the logs of {source} ({len(there)} batches), got {len(here)} "
-            "batches; ingest first, or choose another --folder"
+            f"{folder}: expected dates after {max(done)}, which was run there, got {_text(late)}: they would learn "
+            "from what came later; choose another --folder"
         )
+
+
+def _taken_in(root: Path) -> dict[str, list[Any]]:
+    """What says whether two warehouses were given the same: numbers of batches, and ids of sets of rules."""
+    batches = {row["batch_seq"] for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"}
+    sets = {(str(row["valid_from"]), row["set_id"]) for row in read_rows(root, RULES, ("valid_from", "set_id"))}
+    return {"batches": sorted(batches), "rules": [list(one) for one in sorted(sets)]}
+
+
+def _copy_logs(spark: SparkSession, source: Path, folder: Path) -> None:
+    """Events and catalogue as they were let in, with the ledgers that say so, and the rules."""
     for name in PINNED:
         frame = read_table(spark, source, TABLES[name], last_version(source, name))
         append_once(frame, folder, TABLES[name], 1)
-    for ledger in (INGEST_FILES, INGEST_BATCHES):
+    for ledger in (RULES, INGEST_FILES, INGEST_BATCHES):
         append_rows(folder, ledger, read_rows(source, ledger))
 
 
-def _batches(root: Path) -> list[int]:
-    if not (root / "tables" / INGEST_BATCHES.name).is_dir():
-        return []
-    return sorted({row["batch_seq"] for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"})
+def _check_windows(root: Path, plan: Plan) -> None:
+    """Raises ArgumentError if the log ends before users were watched for the whole window."""
+    ends = max(plan.dates) + timedelta(days=plan.window_days - 1)
+    last = days_with_rows(root, EVENTS.name)[-1:]
+    if last and last[0] < ends:
+        raise ArgumentError(
+            f"--date {max(plan.dates)}: expected events until {ends}, where a window of {plan.window_days} days ends, "
+            f"got the last on {last[0]}; judge earlier dates, or shorter windows (--window-days)"
+        )
+
+
+def _text(days: Iterable[date]) -> str:
+    return ", ".join(map(str, sorted(days)))
 
 
 def _dated(observe: Observer, day: date) -> Callable[[str, str, dict[str, float]], None]:

@@ -9,19 +9,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.adapters.evaluation import PUBLISHED
-from recsys_spark.adapters.exam import LENGTHS
 from recsys_spark.backtest import Folds
 from recsys_spark.console import Console
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.intervals import Interval, Tally, difference, mean_interval
 
-K = LENGTHS[0]
 _COLUMNS = ("recall", "ndcg", "map", "hit", "coverage", "novelty", "diversity", "serendipity")
 _FEW_USERS = 30  # fewer of a segment say little of a gap between segments
 
 
 def show_backtest(folds: Folds, console: Console, against: Folds | None = None) -> None:
     """Prints the lists, the groups, and what is paired: the published lists less each other one."""
+    empty = [str(day) for day, figures in sorted(folds.items()) if not figures]
+    if empty:
+        console.warn(f"nobody engaged with anything new in the window of {', '.join(empty)}; these dates are left out")
+    folds = {day: figures for day, figures in folds.items() if figures}
+    if not folds:
+        return
     console.rich.print(lists_table(folds))
     console.rich.print(differences_table(folds, folds, "Published lists less each other, the same users"))
     console.rich.print(groups_table(folds))
@@ -32,57 +36,63 @@ def show_backtest(folds: Folds, console: Console, against: Folds | None = None) 
         console.rich.print(differences_table(folds, against, "Each list less that of the other backtest", same=True))
 
 
+def places_of(folds: Folds) -> int:
+    """The shortest length of lists that was judged: 20, or k where lists are shorter."""
+    return min(figure.k for figures in folds.values() for figure in figures)
+
+
 def lists_table(folds: Folds) -> Table:
     """Every list: means over dates of means over users, with the 95 % interval of those that users make."""
-    n_users = [int(tallies(folds, Figure(PUBLISHED, ALL, "recall", K))[at].n[0]) for at in range(len(folds))]
-    title = f"{len(folds)} dates, {' + '.join(map(str, n_users))} users, lists cut to {K}"
+    k = places_of(folds)
+    n_users = [str(int(one.n[0])) for one in tallies(folds, Figure(PUBLISHED, ALL, "recall", k))]
+    title = f"{len(n_users)} dates, {' + '.join(n_users)} users, lists cut to {k}"
     table = Table("list", *_COLUMNS, title=title)
     for name in list_names(folds):
-        cells = [_cell(folds, Figure(name, ALL, metric, k)) for metric in _COLUMNS for k in (K,)]
-        table.add_row(escape(name), *cells)
+        table.add_row(escape(name), *[_cell(folds, Figure(name, ALL, metric, k)) for metric in _COLUMNS])
     return table
 
 
 def differences_table(folds: Folds, others: Folds, title: str, same: bool = False) -> Table:
     """Recall and ndcg of the published lists less those of every list of `others`; `same`: of the list of its name."""
-    table = Table("list", f"recall@{K}", f"ndcg@{K}", title=title)
+    k = places_of(folds)
+    table = Table("list", f"recall@{k}", f"ndcg@{k}", title=title)
     for name in list_names(others):
         mine = name if same else PUBLISHED
         if not (same or name != PUBLISHED) or mine not in list_names(folds):
             continue
         cells = []
         for metric in ("recall", "ndcg"):
-            pair = (Figure(mine, ALL, metric, K), Figure(name, ALL, metric, K))
-            found = difference(tallies(folds, pair[0]), tallies(others, pair[1]))
-            cells.append(f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
+            ours = tallies(folds, Figure(mine, ALL, metric, k))
+            found = difference(ours, tallies(others, Figure(name, ALL, metric, k))) if ours else None
+            cells.append(f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})" if found else "none")
         table.add_row(escape(name), *cells)
     return table
 
 
 def groups_table(folds: Folds) -> Table:
     """Recall of every list in every group of users and items, with the users who count in it, dates together."""
-    names = list_names(folds)
-    table = Table("group", "users", *map(escape, names), title=f"recall@{K} by group")
+    k, names = places_of(folds), list_names(folds)
+    table = Table("group", "users", *map(escape, names), title=f"recall@{k} by group")
     groups = sorted({figure.group for figures in folds.values() for figure in figures})
     for group in groups:
-        counted = [one.n[0] for one in tallies(folds, Figure(PUBLISHED, group, "recall", K))]
-        cells = [_mean(folds, Figure(name, group, "recall", K)) for name in names]
+        counted = [one.n[0] for one in tallies(folds, Figure(PUBLISHED, group, "recall", k))]
+        cells = [_mean(folds, Figure(name, group, "recall", k)) for name in names]
         table.add_row(escape(group), str(int(sum(counted))), *cells)
     return table
 
 
 def segment_gap(folds: Folds) -> str:
     """Between which segments the published lists differ most; '' if there are not two with enough users."""
-    found = {}
+    k, found = places_of(folds), {}
     for group in {figure.group for figures in folds.values() for figure in figures}:
-        counted = tallies(folds, Figure(PUBLISHED, group, "recall", K))
+        counted = tallies(folds, Figure(PUBLISHED, group, "recall", k))
         if group.startswith("users/segment=") and sum(one.n[0] for one in counted) >= _FEW_USERS:
             found[group.removeprefix("users/segment=")] = mean_interval(counted).estimate
     if len(found) < 2:
         return ""
     low, high = min(found, key=lambda name: found[name]), max(found, key=lambda name: found[name])
     return (
-        f"segments with {_FEW_USERS} users or more: recall@{K} of the published lists from {found[low]:.4f} ({low}) to "
+        f"segments with {_FEW_USERS} users or more: recall@{k} of the published lists from {found[low]:.4f} ({low}) to "
         f"{found[high]:.4f} ({high}), a gap of {found[high] - found[low]:.4f}"
     )
 

@@ -41,11 +41,11 @@ def backtest(
     from recsys_spark.backtest_view import show_backtest
     from recsys_spark.session import open_session
 
-    others = read_figures(against) if against else None
+    plan = Plan(tuple(days), tuple(warm_up), window_days)
+    others = read_figures(against, plan) if against else None
     spark = open_session("recsys-spark backtest", folder / "spark.log")
     try:
         with console.progress("backtest") as observe:
-            plan = Plan(tuple(days), tuple(warm_up), window_days)
             folds = backtest(spark, config, folder, plan, observe, forced)
     finally:
         spark.stop()

@@ -29,6 +29,8 @@ from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta import read_run, read_table
 
+_PUBLISHED = ("candidates", "fallback_candidates", "item_index")
+
 NO_DIVERSITIES: Mapping[str, Diversity] = MappingProxyType({})
 
 
@@ -60,9 +62,7 @@ def evaluate_run(
         exam = with_blend(exam, "blend/learned", replace(settings, learned=fit.weights))
     for name, wanted in diversities.items():
         exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted))
-    tables = {
-        name: read_run(spark, config.root, TABLES[name], run_id) for name in ("candidates", "fallback_candidates")
-    }
+    tables = {name: read_run(spark, config.root, TABLES[name], run_id) for name in _PUBLISHED}
     exam = replace(exam, variants=fit_variants(tables["candidates"]))
     figures = evaluate_lists(with_published(judged, tables), exam)
     judged.unpersist()

@@ -28,28 +28,35 @@ class Hindsight:
     low: float
     high: float
     popular: float
+    window_days: int
     over_popular_high: float
     gini: float | None
     alarms: tuple[str, ...] = ()
 
 
 def trend(root: Path) -> list[Hindsight]:
-    """One for each date of which the newest run judged anybody, in the order of the dates, with its alarms."""
+    """One for each bundle that was judged, by the last date that judged it, in the order of the dates, with its alarms.
+
+    A bundle that stays current for several dates is judged on each of them, and counts once.
+    """
     days = {row["run_id"]: row["data_date"] for row in latest_runs(root)}
     recorded = sorted(read_rows(root, RUN_STEPS), key=lambda row: row["recorded_at"])
     steps = {row["run_id"]: row["figures"] for row in recorded if row["step"] == "hindsight"}
-    of_days = {days[run_id]: (run_id, figures) for run_id, figures in steps.items() if figures.get("n_users")}
+    judged = sorted((run_id for run_id, figures in steps.items() if figures.get("n_users")), key=days.__getitem__)
+    last = {steps[run_id]["against_publish_seq"]: run_id for run_id in judged}
     found: list[Hindsight] = []
-    for day, (run_id, figures) in sorted(of_days.items()):
+    for run_id in (run_id for run_id in judged if run_id in last.values()):
+        figures = steps[run_id]
         one = Hindsight(
             run_id,
-            day,
+            days[run_id],
             int(figures["n_users"]),
             int(figures["k"]),
             figures["recall"],
             figures["recall_low"],
             figures["recall_high"],
             figures["popular"],
+            int(figures["window_days"]),
             figures["over_popular_high"],
             figures.get("gini"),
         )
@@ -70,7 +77,9 @@ def _alarmed(one: Hindsight, earlier: Sequence[Hindsight]) -> Hindsight:
             f"the lists that were current before {one.day} found less than the most engaged items: recall@{one.k} "
             f"{one.recall:.4f}, popularity {one.popular:.4f} ({one.n_users} users); see the table quality"
         )
-    before = [other.recall for other in earlier[-TRAILING:] if other.k == one.k]
+    # Of a longer watch users did more, of which the same list finds a smaller part.
+    alike = [other.recall for other in earlier if (other.k, other.window_days) == (one.k, one.window_days)]
+    before = alike[-TRAILING:]
     if len(before) == TRAILING and one.high < fmean(before):
         alarms.append(
             f"the lists that were current before {one.day} found less than those before them: recall@{one.k} "

@@ -100,6 +100,12 @@ def rollback_to(config: Config, run_id: str) -> int:
 
 
 def _publish_row(config: Config, run: OpenRun, current_seq: int) -> dict[str, Any]:
+    written = {name for row in steps_of(config.root, run.run_id).values() for name in row["n_rows"]}
+    if missing := [name for name in BUNDLE_TABLES if name not in written]:
+        raise ArgumentError(
+            f"step publish: expected the tables {', '.join(missing)} of run {run.run_id}, got none; run the steps that "
+            "write them first"
+        )
     fields = _fields(config, vars(run), current_seq)
     return seal_row(fields | {"kind": "publish", "tables": _tables(config.root, run.run_id)})
 
@@ -129,6 +135,7 @@ def _tables(root: Path, run_id: str) -> list[dict[str, Any]]:
             "schema_hash": schema_hash(contracts[name]),
         }
         for name in BUNDLE_TABLES
+        if name in written  # a run of an earlier version lacks what is newer
     ]
 
 

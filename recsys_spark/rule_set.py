@@ -178,7 +178,7 @@ def _value_of(name: str, value: Any) -> Any:
     if name in _TEXTS:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValueError("text")
-        return str(value)
+        return str(value).strip()  # a blank that nobody sees would make a rule for nothing
     if name in _TIMES:
         return _time_of(value)
     try:

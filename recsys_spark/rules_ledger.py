@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from recsys_spark.errors import ArgumentError
 from recsys_spark.rule_set import Rule, parse_rules
 from recsys_spark.tables.catalog import RULES
 from recsys_spark.tables.ledger import append_rows, read_rows
+
+_OF_SETS = ("valid_from", "recorded_at")
 
 _MAX_BYTES = 64 << 20  # a million rules; they are sent to every worker
 
@@ -38,11 +41,11 @@ def take_in_rules(root: Path, path: Path, valid_from: date) -> int:
 
 def rules_of(root: Path, day: date) -> tuple[str, tuple[Rule, ...]]:
     """The set of a date and its id: the newest whose valid_from is not after it; ("", ()) if there is none."""
-    known = [row for row in read_rows(root, RULES) if row["valid_from"] <= day]
-    if not known:
+    sets = read_rows(root, RULES, _OF_SETS, [("valid_from", "<=", day)])
+    if not sets:
         return "", ()
-    newest = max((row["valid_from"], row["recorded_at"]) for row in known)
-    rows = [row for row in known if (row["valid_from"], row["recorded_at"]) == newest]
+    newest = max((row["valid_from"], row["recorded_at"]) for row in sets)
+    rows = read_rows(root, RULES, filters=[(name, "=", value) for name, value in zip(_OF_SETS, newest, strict=True)])
     fields = Rule.__dataclass_fields__
     rules = [{name: row[name] for name in fields} for row in rows if row["rule_id"] is not None]
     return rows[0]["set_id"], parse_rules(rules, "table rules")
@@ -60,8 +63,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as err:
         raise ArgumentError(f"{where} in UTF-8, got {err}; correct the path or the file") from err
     if path.suffix == ".csv":
-        return list(csv.DictReader(text.splitlines(), restkey="further columns"))
-    return [_object(line, f"{path} line {number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return list(csv.DictReader(StringIO(text, newline=""), restkey="further columns"))
+    return [_object(line, f"{path} line {number}") for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _object(line: str, place: str) -> dict[str, Any]:

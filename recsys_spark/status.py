@@ -45,13 +45,14 @@ def show_status(root: Path, console: Console) -> None:
 def _trend(judged: list[Hindsight]) -> Table:
     """Recall of the bundles that were current, as a bar and a number each."""
     greatest = max(one.recall for one in judged) or 1.0
-    table = Table("as of", "users", f"recall@{judged[-1].k}", "", "popularity", "gini", "", title="Hindsight")
+    table = Table("as of", "days", "users", f"recall@{judged[-1].k}", "", "popularity", "gini", "", title="Hindsight")
     for one in judged:
         interval = f"{one.recall:.4f} ({one.low:.4f} to {one.high:.4f})"
         gini = "" if one.gini is None else f"{one.gini:.3f}"
         bar = _BARS[round((len(_BARS) - 1) * one.recall / greatest)]
         alarm = "alarm" if one.alarms else ""
-        table.add_row(str(one.day), f"{one.n_users:,}", interval, bar, f"{one.popular:.4f}", gini, alarm)
+        watched = (str(one.day), str(one.window_days), f"{one.n_users:,}")
+        table.add_row(*watched, interval, bar, f"{one.popular:.4f}", gini, alarm)
     return table
 
 

@@ -80,3 +80,18 @@ def test_all_of_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the same users" in printed
     assert "a gap of" in printed
     assert "other backtest" in printed
+
+
+def test_dates_on_which_nobody_was_judged_are_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    show_backtest(folds() | {date(2025, 3, 1): {}}, Console(json_logs=False))
+    printed = capsys.readouterr().out
+    assert "in the window of 2025-03-01" in printed
+    assert "2 dates, 40 + 40 users" in printed
+    show_backtest({date(2025, 3, 1): {}}, Console(json_logs=False))
+    assert "lists cut to" not in capsys.readouterr().out
+
+
+def test_shorter_lists_are_shown_at_their_length() -> None:
+    short = {day: {one._replace(k=7): tally for one, tally in figures.items()} for day, figures in folds().items()}
+    assert "lists cut to 7" in text(lists_table(short))
+    assert "recall@7" in text(groups_table(short))

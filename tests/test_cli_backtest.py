@@ -14,4 +14,4 @@ def test_backtest_ends_with_2_without_a_date_of_the_calendar(options: list[str])
 
 def test_backtest_names_the_folder_that_has_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["backtest", "--date", "2025-01-01", "--against", str(tmp_path)]) == 2
-    assert f"{tmp_path}/figures.parquet: expected the figures of a backtest" in capsys.readouterr().err
+    assert f"{tmp_path}/figures.parquet: expected figures of a backtest" in capsys.readouterr().err

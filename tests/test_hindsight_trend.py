@@ -14,7 +14,15 @@ HOUR = timedelta(hours=1)
 FIRST = date(2025, 1, 1)
 
 
-def record(root: Path, recalls: list[float], popular: float = 0.1, half: float = 0.02, first: int = 0) -> None:
+def record(
+    root: Path,
+    recalls: list[float],
+    popular: float = 0.1,
+    half: float = 0.02,
+    first: int = 0,
+    days: int = 1,
+    publish: int | None = None,
+) -> None:
     """One run a day whose hindsight found `recalls`, give or take `half`."""
     for at, recall in enumerate(recalls, start=first):
         day = FIRST + timedelta(days=at)
@@ -28,7 +36,8 @@ def record(root: Path, recalls: list[float], popular: float = 0.1, half: float =
             "recorded_at": NOW + timedelta(hours=at),
         }
         append_rows(root, RUNS, [run])
-        figures = {"n_users": 50.0, "k": 20.0, "recall": recall, "recall_low": recall - half}
+        judged = {"against_publish_seq": float(at if publish is None else publish), "window_days": float(days)}
+        figures = judged | {"n_users": 50.0, "k": 20.0, "recall": recall, "recall_low": recall - half}
         figures |= {"recall_high": recall + half, "popular": popular, "over_popular_high": recall - popular + half}
         step = {"run_id": run_id, "step": "hindsight", "started_at": NOW, "seconds": 1.0, "n_rows": {}}
         append_rows(root, RUN_STEPS, [step | {"content_hashes": {}, "figures": figures, "recorded_at": NOW}])
@@ -71,3 +80,13 @@ def test_days_on_which_nobody_was_judged_are_left_out(root: Path) -> None:
         root, RUN_STEPS, [step | {"content_hashes": {}, "figures": {"n_users": 0.0}, "recorded_at": NOW + HOUR}]
     )
     assert trend(root) == [], "the newest record of a run holds"
+
+
+def test_a_bundle_that_stays_current_counts_once_and_only_equal_windows_are_compared(root: Path) -> None:
+    record(root, [0.2] * TRAILING, publish=1)
+    assert [one.day for one in trend(root)] == [FIRST + timedelta(days=TRAILING - 1)]
+    record(root, [0.2] * TRAILING, first=TRAILING)
+    record(root, [0.1], first=2 * TRAILING, days=5)
+    assert not trend(root)[-1].alarms
+    record(root, [0.1], first=2 * TRAILING + 1)
+    assert trend(root)[-1].alarms

@@ -174,11 +174,12 @@ def blend_lists(users: DataFrame, shared: Shared) -> DataFrame:
 
 
 def segments_without_users(shared: Shared, users: DataFrame) -> DataFrame:
-    """One row per segment that has a list, and one for everybody: the users of `fallback_candidates`.
+    """One row per segment that has a list, or a rule, and one for everybody: the users of `fallback_candidates`.
 
     In the form of `blend_lists`, nothing excluded; user_id holds the segment, null for everybody.
     """
-    named = sorted({segment for segment in shared.segments if segment is not None})
+    ruled = shared.rules.segments if shared.rules is not None else ()
+    named = sorted({segment for segment in (*shared.segments, *ruled) if segment is not None})
     rows = [(segment, segment) for segment in (None, *named)]
     frame = users.sparkSession.createDataFrame(rows, "user_id string, segment string")
     further = [name for name in users.columns if name == "category_affinities"]

@@ -24,7 +24,7 @@ from recsys_spark.adapters.blend_scopes import (
 from recsys_spark.kernels.blend import UNITS, Fused, Pool, Walked, fuse, pool_lists, pool_rrf
 from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.learned_blend import utilities
-from recsys_spark.kernels.ruled_lists import boost_totals, fuse_ruled
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_ruled, is_pinned
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -69,7 +69,8 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
         pool, totals = _diverse(pool, totals, block, worker)
         return _lists_batch(block["user_id"], fuse(pool, totals, k), source_of, worker)
     book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), excluded_of(block)
-    pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker)
+    kept = is_pinned(book, audiences, excluded, pool, k)
+    pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker, kept)
     fused = fuse_ruled(book, audiences, excluded, pool, totals, k, len(scopes))
     n_lists = max(1, len(worker.settings.sources))  # the names of rules come after
     rules = np.arange(n_lists, len(worker.names))
@@ -89,9 +90,11 @@ def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np
     return pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64)
 
 
-def _diverse(pool: Pool, totals: np.ndarray, block: pa.RecordBatch, worker: Worker) -> tuple[Pool, np.ndarray]:
+def _diverse(
+    pool: Pool, totals: np.ndarray, block: pa.RecordBatch, worker: Worker, kept: np.ndarray | None = None
+) -> tuple[Pool, np.ndarray]:
     settings = worker.settings
-    return diverse_pool(pool, totals, worker.traits, history_of(block, worker), settings.diversity, settings.k)
+    return diverse_pool(pool, totals, worker.traits, history_of(block, worker), settings.diversity, settings.k, kept)
 
 
 def fuse_scopes(scopes: list[Scope], block: pa.RecordBatch, worker: Worker) -> Fused:

@@ -68,17 +68,27 @@ def _beside_popular(settings: Settings) -> Settings:
 
 
 def with_published(judged: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
-    """`judged` with the list that the reader would return, as `published` (item_ids), and its `variant`.
+    """`judged` with the list that the reader would return, `published` (item_idx, -1 without one), and its `variant`.
 
     A user without a list of their own gets that of the segment, else that for everybody, and has no variant.
+    tables: candidates, fallback_candidates and item_index of one run.
     """
-    own = tables["candidates"].select("user_id", "variant", F.col("items.item_id").alias("own_ids"))
-    fallback = tables["fallback_candidates"].select("segment", F.col("items.item_id").alias("item_ids"))
-    of_segment = fallback.where(F.col("segment").isNotNull()).withColumnRenamed("item_ids", "of_segment")
-    of_all = fallback.where(F.col("segment").isNull()).select(F.col("item_ids").alias("of_all"))
+    mine = tables["candidates"].join(judged.select("user_id"), on="user_id", how="left_semi")
+    own = _by_index(mine, ("user_id", "variant"), tables["item_index"]).withColumnRenamed("items", "of_user")
+    fallback = _by_index(tables["fallback_candidates"], ("segment",), tables["item_index"])
+    of_segment = fallback.where(F.col("segment").isNotNull()).withColumnRenamed("items", "of_segment")
+    of_all = fallback.where(F.col("segment").isNull()).select(F.col("items").alias("of_all"))
     found = judged.join(F.broadcast(of_segment), on="segment", how="left").crossJoin(F.broadcast(of_all))
-    published = F.coalesce("own_ids", "of_segment", "of_all").alias("published")
+    published = F.coalesce("of_user", "of_segment", "of_all").alias("published")
     return found.join(own, on="user_id", how="left").select(*judged.columns, published, "variant")
+
+
+def _by_index(lists: DataFrame, key: tuple[str, ...], item_index: DataFrame) -> DataFrame:
+    """`key` and items: the items of each list as item_idx, in their order; a list without items has none."""
+    listed = lists.select(*key, F.posexplode_outer("items.item_id").alias("at", "item_id"))
+    known = listed.join(item_index.select("item_id", "item_idx"), on="item_id", how="left")
+    one = F.when(F.col("at").isNotNull(), F.struct("at", F.coalesce("item_idx", F.lit(-1)).alias("item_idx")))
+    return known.groupBy(*key).agg(F.sort_array(F.collect_list(one))["item_idx"].alias("items"))
 
 
 def fit_variants(candidates: DataFrame) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Who is judged, and on what: the users who engaged with something new from a date on, with what they could see then.
 
-Owns: the protocol as Spark joins.  Called by `evaluate` and the step `hindsight`; `kernels.holdout` says the same for
-one log in memory, and a test holds them against each other.
+Owns: the protocol as Spark joins.  Called by `evaluate`, `exam` and the step `hindsight`; `kernels.holdout` says the
+same for one log in memory, and a test holds them against each other.
 
 Protocol of date D with a window of w days.  An engagement is an event of a type that engages with a weight above zero.
 Judged are users who engaged with a target in [D, D + w).  Targets are the items that they engaged with there; where the
@@ -17,13 +17,15 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists
+from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists, shown_items
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import has_role, known_events
 from recsys_spark.config import Config
 
 HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light
 HEAD_SHARE = 0.5  # the fewest items that had this share of all engagements, a user and an item counting once, are head
+
+POPULAR = {"most engaged in 28 days": 28, "most engaged of all time": 0}  # names of lists, with their windows in days
 
 _TARGETS = "array<struct<item_idx: int, is_known: boolean>>"
 
@@ -35,9 +37,9 @@ def engagements(events: DataFrame, config: Config) -> DataFrame:
     return known.select("user_id", "item_id").distinct()
 
 
-def later_events(events: DataFrame, cutoff: datetime, window_days: int, until: datetime | None = None) -> DataFrame:
-    """The events of [cutoff, cutoff + window_days), and before `until`."""
-    ends = min([cutoff + timedelta(days=window_days), *([until] if until else [])])
+def later_events(events: DataFrame, cutoff: datetime, window_days: int) -> DataFrame:
+    """The events of [cutoff, cutoff + window_days)."""
+    ends = cutoff + timedelta(days=window_days)
     return events.where((F.col("event_time") >= F.lit(cutoff)) & (F.col("event_time") < F.lit(ends)))
 
 
@@ -120,16 +122,17 @@ def head_items(item_users: np.ndarray) -> np.ndarray:
 
 
 def popular_lists(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime, n: int) -> DataFrame:
-    """Rows of `source_candidates`: the n items with most users of 28 days, and of all time, for everybody."""
-    rows = []
+    """Rows of `source_candidates`: for everybody the n items with most users of 28 days, and of all time, of those that
+    may be shown."""
+    shown, rows = shown_items(inputs, config, cutoff), []
     for name, days in POPULAR.items():
         counted = (
             engagements(known_events(inputs["events"], cutoff, days), config)
             .groupBy("item_id")
             .agg(F.count(F.lit(1)).cast("float").alias("score"))
+            .join(shown, on="item_id", how="inner")
             .orderBy(F.desc("score"), "item_id")
             .limit(n)
-            .join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
         )
         ranked = F.sort_array(F.collect_list(F.struct((-F.col("score")).alias("by"), "item_id", "item_idx", "score")))
         row = counted.agg(F.transform(ranked, _ranked_item).alias("items")).select(
@@ -144,6 +147,3 @@ def popular_lists(inputs: Mapping[str, DataFrame], config: Config, cutoff: datet
 
 def _ranked_item(item: Column, at: Column) -> Column:
     return F.struct(item["item_idx"].alias("item_idx"), (at + 1).alias("rank"), item["score"].alias("score"))
-
-
-POPULAR = {"most engaged in 28 days": 28, "most engaged of all time": 0}

@@ -77,7 +77,7 @@ def _fit_vectors(inputs: Mapping[str, DataFrame], n_items: int) -> np.ndarray:
     table = frame.select("item_idx", "vector").toArrow().combine_chunks()
     vectors = np.zeros((n_items, width), np.float32)
     flat = table["vector"].combine_chunks().flatten().to_numpy().astype(np.float32)
-    vectors[table["item_idx"].to_numpy()] = flat.reshape(table.num_rows, -1)
+    vectors[table["item_idx"].to_numpy()] = flat.reshape(table.num_rows, width)
     return vectors
 
 

@@ -19,9 +19,17 @@ POOL_LISTS = 2  # a list of k is chosen from as many times k candidates, those w
 
 
 def diverse_pool(
-    pool: Pool, totals: np.ndarray, traits: ItemTraits, history: CategoryMixes | None, wanted: Diversity, k: int
+    pool: Pool,
+    totals: np.ndarray,
+    traits: ItemTraits,
+    history: CategoryMixes | None,
+    wanted: Diversity,
+    k: int,
+    kept: np.ndarray | None = None,
 ) -> tuple[Pool, np.ndarray]:
     """The chosen items alone, k of a user at most, and int64 totals that `fuse` orders as they were chosen.
+
+    kept: bool (n_items,), items that stay in the pool with their totals though they were not chosen: they are pinned.
 
     totals: int64 (n_items,), of the pool, in units of 2**-40, not below 0; a total of 0 counts as one unit.
     With `wanted` all 0 both are returned as they are.  Errors: as `diversify`.
@@ -32,8 +40,12 @@ def diverse_pool(
     scores = np.maximum(totals[best], 1) / UNITS
     lists = diversify(RankedLists(indptr, pool.items[best], scores), traits, history, wanted, k)
     chosen = best[lists.values]
-    order = np.argsort(chosen)  # a pool is by user, then item
-    return _pool_where(pool, chosen[order]), _falling(totals[chosen], lists.rows, lists.positions, k)[order]
+    falling = totals.copy()
+    falling[chosen] = _falling(totals[chosen], lists.rows, lists.positions, k)
+    stays = np.zeros(len(totals), bool) if kept is None else kept.copy()
+    stays[chosen] = True
+    places = np.flatnonzero(stays)
+    return _pool_where(pool, places), falling[places]
 
 
 def _pool_where(pool: Pool, chosen: np.ndarray) -> Pool:

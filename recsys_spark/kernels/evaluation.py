@@ -97,7 +97,7 @@ def _values(block: Block, ranked: Ragged, lengths: Sequence[int]) -> Iterator[tu
         for metric, values in matched.accuracy(k):
             yield ALL, metric, k, np.where(known, values, np.nan)
         for metric, values in _beyond_accuracy(block, ranked, k):
-            yield ALL, metric, k, np.where(known, values, np.nan)
+            yield ALL, metric, k, np.where(known & matched.has_targets, values, np.nan)
     groups = {NEW_USERS: block.is_new, **{name: members & known for name, members in block.user_groups.items()}}
     for group, members in groups.items():
         for metric, k, values in matched.main(lengths):
@@ -114,6 +114,7 @@ class _Judged:
         targets = block.targets.where(chosen)
         self.users = np.flatnonzero(targets.lengths)
         self.n_users = targets.n_rows
+        self.has_targets = targets.lengths > 0
         self.match: Match = match(rows_of(ranked, self.users), rows_of(targets, self.users))
 
     def accuracy(self, k: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -36,6 +36,12 @@ def boost_totals(book: RuleBook, audiences: np.ndarray, pool: Pool, totals: np.n
     return boosted
 
 
+def is_pinned(book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, k: int) -> np.ndarray:
+    """Which items of the pool will be pinned for their user, bool (n_items,)."""
+    pins = _pins_of(book.pins, audiences, excluded, k)
+    return _find(np.sort(_cells(pins)), cells_of(pool.users, pool.items))[1]
+
+
 def fuse_ruled(
     book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, k: int, n_columns: int
 ) -> Fused:

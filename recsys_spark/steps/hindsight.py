@@ -5,6 +5,7 @@ honest number and needs no training; what it says of a bad bundle is an alarm (`
 nothing: to refuse the new bundle would keep the bad one.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
@@ -17,6 +18,7 @@ from recsys_spark.adapters.blend import fit_settings
 from recsys_spark.adapters.evaluation import PUBLISHED, evaluate_lists
 from recsys_spark.adapters.exam import LENGTHS, POPULAR_28, fit_exam, fit_variants, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events
+from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.kernels.intervals import Tally, difference, mean_interval
 from recsys_spark.steps.context import Context, midnight
@@ -24,13 +26,16 @@ from recsys_spark.tables.catalog import QUALITY, SOURCE_CANDIDATES
 from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.spark import spark_schema
 
+_log = logging.getLogger(__name__)
+
 _SCHEMA_WITHOUT = ("run_id",)
 
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """`quality`: without rows if nothing was published for an earlier date, or [hindsight] window_days is 0.
 
-    Figures: against_publish_seq; and of all known users n_users, recall with its bounds, popular (recall of what most
+    Figures: against_publish_seq; window_days that were watched; failed (1) if the bundle could not be judged; and of
+    all known users n_users, recall with its bounds, popular (recall of what most
     users engaged with in 28 days), over_popular with its bounds, gini and coverage of the published lists, all at the
     first of `LENGTHS`.
     """
@@ -39,8 +44,15 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     window_days = context.config.hindsight.window_days
     if current is None or current.data_date >= context.day or not window_days:
         return {"quality": context.spark.createDataFrame([], schema)}
-    figures = _judge(inputs, context, current.data_date, window_days)
     ends = min(context.day, current.data_date + timedelta(days=window_days))
+    context.figures["window_days"] = float((ends - current.data_date).days)
+    try:
+        figures = _judge(inputs, context, current.data_date, window_days)
+    except (DamagedError, KernelError) as err:
+        # The bundle that is judged may be damaged, or too large to be judged: that must not keep the new one back.
+        _log.warning("step=hindsight phase=judge not judged: %s", err)
+        context.figures["failed"] = 1.0
+        return {"quality": context.spark.createDataFrame([], schema)}
     rows = [row | _window(current, ends) for row in _rows(figures)]
     context.figures.update(_headline(figures, min(LENGTHS[0], context.config.candidates.k)))
     return {
@@ -65,7 +77,7 @@ def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:
     """A row for every figure that anybody counts in."""
     rows = []
     for figure, one in sorted(figures.items()):
-        if not one.n[0]:
+        if not one.n[0] or isnan(one.means[0]):
             continue
         found, popular = mean_interval([one]), figures.get(figure._replace(list_name=POPULAR_28))
         over = difference([one], [popular]) if figure.metric in MAIN and popular is not None else None

@@ -6,7 +6,7 @@ Source of the split: delta-rs creates a table in about 0.04 s where Spark takes 
 exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,19 @@ def append_rows(root: Path | str, table: Table, rows: list[dict[str, Any]], at_v
     return int(DeltaTable(path).version())
 
 
-def read_rows(root: Path | str, table: Table) -> list[dict[str, Any]]:
-    """All rows of a ledger, [] if it does not exist; timestamps are datetimes in UTC, maps are dicts."""
+def read_rows(
+    root: Path | str,
+    table: Table,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[tuple[str, str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of a ledger, [] if it does not exist; timestamps are datetimes in UTC, maps are dicts.
+
+    columns: what to read, None for all.  filters: (column, comparison, value) that all must hold.
+    """
+    named, held = list(columns) if columns else None, list(filters) if filters else None
     try:
-        frame = DeltaTable(table_path(root, table.name)).to_pyarrow_table()
+        frame = DeltaTable(table_path(root, table.name)).to_pyarrow_table(columns=named, filters=held)
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = frame.to_pylist(maps_as_pydicts="strict")

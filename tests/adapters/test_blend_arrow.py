@@ -11,6 +11,7 @@ from recsys_spark.adapters import blend_arrow
 from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Shared, Shown
 from recsys_spark.errors import KernelError
+from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.rule_set import Rule
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
@@ -229,3 +230,15 @@ def test_blender_with_rules_that_do_nothing_gives_the_same_bits() -> None:
     users = make_users(("u1", "FR", [1], [("als", ranked(7, 1))]), ("u2", None, [], None))
     idle = with_rules(shared, Rule("a", "block", item_id="item 9"), Rule("b", "allow", item_id="item 1", segment="DE"))
     assert list(blender(Sent(idle))(iter([users]))) == list(blender(Sent(shared))(iter([users])))
+
+
+def test_blender_pins_what_a_cap_would_leave_out_and_keeps_its_reasons() -> None:
+    shared = with_rules(
+        make_shared([("top", None, ranked(1, 2, 3))], ("top",)), Rule("a", "pin", item_id="item 2", position=1)
+    )
+    traits = ItemTraits(categories=np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 1], np.int32))
+    settings = replace(shared.settings, diversity=Diversity(category_cap=1))
+    (row,) = blend(replace(shared, settings=settings, traits=traits), make_users(("u1", None, [], None)))
+    assert items_of([row]) == [["item 2", "item 1", "item 3"]]
+    assert [one["source"] for one in row["items"][0]["sources"]] == ["top", "rule/a"]
+    assert row["items"][0]["score"] >= row["items"][1]["score"] > 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from recsys_spark.adapters.evaluation import Exam, _examiner, _figures, _reducer
@@ -39,11 +40,11 @@ def users() -> pa.RecordBatch:
     batch = make_users(("u1", "FR", [1], [("als", ranked(7, 3, 1))]), ("u2", None, [], None), ("u3", None, [], None))
     targets = pa.list_(pa.struct([("item_idx", pa.int32()), ("is_known", pa.bool_())]))
     wanted = [[(3, True), (-1, False)], [(1, True), (9, False)], [(2, True)]]
-    lists = [["item 3", "item 8"], ["item 1", "gone"], []]
+    lists = [[3, 8], [1, -1], []]  # -1: an item that the index does not know
     columns = {
         "n_items": pa.array([2, 1, 0], pa.int32()),
         "targets": pa.array([[{"item_idx": i, "is_known": known} for i, known in one] for one in wanted], targets),
-        "published": pa.array(lists, pa.list_(pa.string())),
+        "published": pa.array(lists, pa.list_(pa.int32())),
         "variant": pa.array(["new", "main", None]),
     }
     return pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], names=[*batch.schema.names, *columns])
@@ -51,10 +52,16 @@ def users() -> pa.RecordBatch:
 
 def figures(*batches: pa.RecordBatch, exam: Exam = EXAM) -> dict[Figure, Tally]:
     parts = pa.Table.from_batches(list(_examiner(Sent(exam))(iter(batches))))
-    reduce = _reducer(len(ALL_SHOWN.item_idx))
-    found: dict[Figure, Tally] = {}
-    for name in parts["list"].unique().to_pylist():
-        found |= _figures(reduce(parts.filter(pa.compute.equal(parts["list"], name))))
+    return reduced(parts)
+
+
+def reduced(parts: pa.Table) -> dict[Figure, Tally]:
+    """Each figure by itself, as Spark groups them."""
+    reduce, found = _reducer(len(ALL_SHOWN.item_idx)), {}
+    names = ["list", "metric_group", "metric", "k"]
+    for key in parts.select(names).group_by(names).aggregate([]).to_pylist():
+        mine = [pc.equal(parts[name], key[name]) for name in names]
+        found |= _figures(reduce(parts.filter(pc.and_(pc.and_(mine[0], mine[1]), pc.and_(mine[2], mine[3])))))
     return found
 
 
@@ -91,10 +98,7 @@ def test_lists_spread_over_what_may_be_shown() -> None:
 def test_batches_and_parts_add_up() -> None:
     whole, halves = figures(users()), figures(users().slice(0, 1), users().slice(1))
     parts = [pa.Table.from_batches(list(_examiner(Sent(EXAM))(iter([users().slice(*at)])))) for at in ((0, 1), (1, 2))]
-    table = pa.concat_tables(parts)
-    names = table["list"].unique().to_pylist()
-    reduced = [_figures(_reducer(10)(table.filter(pa.compute.equal(table["list"], name)))) for name in names]
-    for other in (halves, {figure: one for part in reduced for figure, one in part.items()}):
+    for other in (halves, reduced(pa.concat_tables(parts))):
         assert other.keys() == whole.keys()
         for figure, one in whole.items():
             np.testing.assert_allclose(other[figure].total, one.total, atol=1e-9)

@@ -100,7 +100,7 @@ def test_what_may_be_repeated_is_a_target_again(
 def test_popular_lists_are_those_of_the_protocol_in_memory(world: tuple[list[Event], dict[str, DataFrame]]) -> None:
     events, inputs = world
     names = {row["item_idx"]: row["item_id"] for row in inputs["item_index"].collect()}
-    rows = popular_lists(inputs, load_config(), CUTOFF, 5).collect()
+    rows = popular_lists(inputs, load_config(sets=("candidates.available_within_days=0",)), CUTOFF, 5).collect()
     assert [[names[item["item_idx"]] for item in row["items"]] for row in rows] == [
         popular_items(purchases(events), DAY, days)[:5] for days in (28, None)
     ]

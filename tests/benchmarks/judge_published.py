@@ -91,7 +91,7 @@ def main() -> None:
         config = load_config(file=settings, sets=(*SETTINGS, *arguments.sets))
         folds = judged(spark, config, place, plan)
         add_peers(folds, log, config.run.seed)
-        write_figures(place, folds)
+        write_figures(place, folds, plan.window_days)
         show_backtest(folds, console)
         found[log.name] = summary(folds)
     spark.stop()

@@ -114,11 +114,12 @@ def test_other_figures_of_all_users_match_the_oracle(world: tuple[Block, dict[st
         for metric, value in values.items():
             got = found[Figure("a", ALL, metric, k)].means[0]
             assert got == pytest.approx(oracle(block, lists["a"], k, value, known, block.is_known), nan_ok=True), metric
+        counts = known & (block.targets.where(block.is_known).lengths > 0)
         bits = [mean([math.log2(5 / max(1, block.item_users[item])) for item in one[:k]]) for one in rows(lists["a"])]
-        novelty = [one for one, member in zip(bits, known, strict=True) if member and not math.isnan(one)]
+        novelty = [one for one, member in zip(bits, counts, strict=True) if member and not math.isnan(one)]
         unlike = [
             mean([float(first // 2 != second // 2) for at, first in enumerate(one[:k]) for second in one[:k][:at]])
-            for one, member in zip(rows(lists["a"]), known, strict=True)
+            for one, member in zip(rows(lists["a"]), counts, strict=True)
             if member
         ]
         diversity = mean([value for value in unlike if not math.isnan(value)])

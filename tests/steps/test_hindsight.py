@@ -104,6 +104,13 @@ def test_nothing_is_judged_where_nothing_can_be(
     assert figures == {"against_publish_seq": 7.0 if current else 0.0}
 
 
+def test_a_bundle_that_cannot_be_judged_keeps_nothing_back(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_spark.adapters.holdout.MAX_ID_BYTES", 1)
+    quality, figures = judge()
+    assert quality.count() == 0
+    assert figures == {"against_publish_seq": 7.0, "window_days": 7.0, "failed": 1.0}
+
+
 def test_a_window_in_which_nobody_did_anything_has_no_headline(
     judge: Judge,
 ) -> None:
