@@ -50,7 +50,7 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
 
 
 def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
-    """Users who get a list of their own: user_idx, user_id, excluded (array<int>, ascending) and `features_of_lists`.
+    """Users who get a list of their own: user_idx, user_id, `features_of_lists`, excluded (array<int>, ascending).
 
     Active is who has an interaction within `active_within_days` before `cutoff`, 0 = ever.
     """
@@ -66,7 +66,7 @@ def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff
     return (
         users.join(inputs["user_index"].select("user_idx", "user_id"), on="user_idx", how="inner")
         .join(inputs["user_features"].select("user_id", *features), on="user_id", how="left")
-        .select("user_idx", "user_id", "excluded", *features)
+        .select("user_idx", "user_id", *features, "excluded")
     )
 
 
