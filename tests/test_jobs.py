@@ -44,4 +44,4 @@ def test_jobs_join_the_open_run_and_keep_the_exit_codes(tmp_path: Path) -> None:
     out_of_order = _submit("blend", settings)
     assert out_of_order.returncode == 2
     # spark-submit passes on what the driver writes, to either stream, on its own standard output.
-    assert "step blend: expected features, retrieve to be done" in out_of_order.stdout + out_of_order.stderr
+    assert "step blend: expected features, als, embed, retrieve to be done" in out_of_order.stdout + out_of_order.stderr
