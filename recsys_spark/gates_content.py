@@ -46,6 +46,7 @@ def content(inputs: dict[str, DataFrame], context: Context, measured: Measured) 
 _NO_BASE = "no bundle of an earlier date, or nobody with a list in both"
 _NO_JUMP = f"{_NO_BASE}, or every item is in the lists for everybody too"
 _FEW_LISTS = 20  # below which that several users have the same list says nothing
+_FIRST_PLACES = 20  # of a list, in which a rise is a rise
 _LONG_LISTS = 0.75  # beyond this part of all listed items a list has room for whatever is new
 
 
@@ -89,7 +90,7 @@ def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) ->
         "unavailable_items": (row["n_unavailable"], f"e.g. {row['unavailable']!r}" if row["n_unavailable"] else ""),
         "never_engaged": (row["share_never"], "share of what is listed that nobody has engaged with"),
         "one_brand": (row["brand_share"], f"brand {row['brand']!r}" if row["n_brands"] else ""),
-        "item_jump": (row["jump"], f"item {row['jumped']!r}: rise of the share of lists that have it"),
+        "item_jump": (row["jump"], f"item {row['jumped']!r}: rise of the share of lists that have it near the top"),
     }
     long = row["n_listed"] > _LONG_LISTS * n_lists * row["n_items"]
     skipped = {
@@ -110,16 +111,20 @@ def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) ->
 def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int) -> Any:
     """One row over all listed items: counts by brand, and the greatest rise of the share of lists that have an item.
 
-    What is in the lists for everybody, or for a segment, may come into all lists overnight: it is what sells.
+    The rise is that of the first places of a list.  What is in the lists for everybody, or for a segment, may come into
+    all lists overnight: it is what sells.  At the end of lists an item comes and goes with its neighbours there.
     """
     n_before = _base(inputs).count()
     listed = inputs["item_index"].select("item_id", "item_idx").join(_n_lists(inputs["candidates"], "n"), "item_id")
-    listed = listed.join(_n_lists(_base(inputs), "n_before"), on="item_id", how="left")
+    first = F.slice("items", 1, _FIRST_PLACES).alias("items")
+    listed = listed.join(_n_lists(inputs["candidates"].select(first), "n_first"), on="item_id", how="left")
+    listed = listed.join(_n_lists(_base(inputs).select(first), "n_before"), on="item_id", how="left")
     engaged = inputs["interactions"].where(F.col("n_events") > 0).select("item_idx", F.lit(True).alias("engaged"))
     shown = shown_items(inputs, context.config, context.cutoff).select("item_id", F.lit(True).alias("shown"))
     known = listed.join(engaged.distinct(), on="item_idx", how="left").join(shown, on="item_id", how="left")
     known = known.join(_n_lists(inputs["fallback_candidates"], "n_shared"), on="item_id", how="left")
-    rise = F.col("n") / F.lit(max(1, n_lists)) - F.coalesce("n_before", F.lit(0)) / F.lit(max(1, n_before))
+    rise = F.coalesce("n_first", F.lit(0)) / F.lit(max(1, n_lists))
+    rise -= F.coalesce("n_before", F.lit(0)) / F.lit(max(1, n_before))
     jump = F.when(F.col("n_shared").isNull(), rise) if n_before else F.lit(None).cast("double")
     by_brand = (
         known.join(inputs["items"].select("item_id", "brand"), on="item_id", how="left")

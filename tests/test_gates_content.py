@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark import gates_content
 from recsys_spark.config import Config
 from recsys_spark.gate import Gate, Measured
 from recsys_spark.gates_content import content
@@ -92,6 +93,15 @@ def test_lists_that_hold_nearly_everything_have_room_for_what_is_new(verdicts: C
         "a list holds most of what is listed at all",
     )
     assert failed(found) == {}
+
+
+def test_what_moves_at_the_end_of_lists_is_no_jump(
+    verdicts: Callable[..., dict[str, Gate]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates_content, "_FIRST_PLACES", 1)
+    before: Lists = {user: [("x", 1, 1.0)] for user in SOUND}
+    lists: Lists = {user: [("x", 1, 1.0), ("y", 2, 0.5)] for user in SOUND} | {"u00": [("z", 1, 1.0)]}
+    assert failed(verdicts(lists, before, "audit.max_repeated_lists=1.0", shared="x")) == {}
 
 
 def test_other_lists_than_the_day_before_are_refused(verdicts: Callable[..., dict[str, Gate]]) -> None:
