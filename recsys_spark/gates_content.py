@@ -109,26 +109,14 @@ def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) ->
 
 
 def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int) -> Any:
-    """One row over all listed items: counts by brand, and the greatest rise of the share of lists that have an item.
-
-    The rise is that of the first places of a list.  What is in the lists for everybody, or for a segment, may come into
-    all lists overnight: it is what sells.  At the end of lists an item comes and goes with its neighbours there.
-    """
-    n_before = _base(inputs).count()
+    """One row over all listed items: counts by brand, and the greatest rise of the share of lists that have an item."""
     listed = inputs["item_index"].select("item_id", "item_idx").join(_n_lists(inputs["candidates"], "n"), "item_id")
-    first = F.slice("items", 1, _FIRST_PLACES).alias("items")
-    listed = listed.join(_n_lists(inputs["candidates"].select(first), "n_first"), on="item_id", how="left")
-    listed = listed.join(_n_lists(_base(inputs).select(first), "n_before"), on="item_id", how="left")
     engaged = inputs["interactions"].where(F.col("n_events") > 0).select("item_idx", F.lit(True).alias("engaged"))
     shown = shown_items(inputs, context.config, context.cutoff).select("item_id", F.lit(True).alias("shown"))
     known = listed.join(engaged.distinct(), on="item_idx", how="left").join(shown, on="item_id", how="left")
-    known = known.join(_n_lists(inputs["fallback_candidates"], "n_shared"), on="item_id", how="left")
-    rise = F.coalesce("n_first", F.lit(0)) / F.lit(max(1, n_lists))
-    rise -= F.coalesce("n_before", F.lit(0)) / F.lit(max(1, n_before))
-    jump = F.when(F.col("n_shared").isNull(), rise) if n_before else F.lit(None).cast("double")
+    known = known.join(_jumps(inputs, n_lists), on="item_id", how="left")
     by_brand = (
         known.join(inputs["items"].select("item_id", "brand"), on="item_id", how="left")
-        .select("*", jump.alias("jump"))
         .groupBy("brand")
         .agg(
             F.sum("n").alias("n"),
@@ -152,6 +140,22 @@ def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int)
         F.max("jump")["jump"].alias("jump"),
         F.max("jump")["item_id"].alias("jumped"),
     ).first()
+
+
+def _jumps(inputs: dict[str, DataFrame], n_lists: int) -> DataFrame:
+    """item_id and jump: the rise of the share of lists that have the item in their first places, null if not judged.
+
+    What is in the lists for everybody, or for a segment, may come into all lists overnight: it is what sells.  At the
+    end of lists an item comes and goes with its neighbours there.
+    """
+    first = F.slice("items", 1, _FIRST_PLACES).alias("items")
+    now = _n_lists(inputs["candidates"].select(first), "n_first")
+    before, n_before = _n_lists(_base(inputs).select(first), "n_before"), _base(inputs).count()
+    shared = _n_lists(inputs["fallback_candidates"], "n_shared")
+    rise = F.col("n_first") / F.lit(max(1, n_lists)) - F.coalesce("n_before", F.lit(0)) / F.lit(max(1, n_before))
+    jump = F.when(F.col("n_shared").isNull(), rise) if n_before else F.lit(None).cast("double")
+    found = now.join(before, on="item_id", how="left").join(shared, on="item_id", how="left")
+    return found.select("item_id", jump.alias("jump"))
 
 
 def _n_lists(candidates: DataFrame, name: str) -> DataFrame:
