@@ -4,6 +4,7 @@ Owns: what is printed of a backtest.  Called by `cli_backtest` and by the benchm
 """
 
 from collections.abc import Sequence
+from math import isnan
 
 from rich.markup import escape
 from rich.table import Table
@@ -119,7 +120,7 @@ def _cell(folds: Folds, figure: Figure) -> str:
     if not found:
         return "none"
     interval = mean_interval(found)
-    return f"{interval.estimate:.4f}" if interval.low != interval.low else interval_text(interval)
+    return f"{interval.estimate:.4f}" if isnan(interval.low) else interval_text(interval)
 
 
 def _mean(folds: Folds, figure: Figure) -> str:

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
-from recsys_spark.adapters.weights import has_role, known_events
+from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
 from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.list_settings import MAIN, Candidates
@@ -121,10 +121,9 @@ def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetim
     shown = inputs["item_index"].select("item_idx", "item_id")
     days = config.candidates.available_within_days
     if days:
-        types = {name: kind for name, kind in config.events.types.items() if kind.weight > 0}
         since = F.lit(cutoff - timedelta(days=days))
         created = (F.col("created_at") >= since) & (F.col("created_at") < F.lit(cutoff))
-        engaged = known_events(inputs["events"], cutoff, days).where(has_role(types, "engage")).select("item_id")
+        engaged = known_events(inputs["events"], cutoff, days).where(is_positive(config.events.types)).select("item_id")
         available = engaged.unionByName(inputs["items"].where(created).select("item_id")).distinct()
         shown = shown.join(available, on="item_id", how="left_semi").select("item_idx", "item_id")
     return shown

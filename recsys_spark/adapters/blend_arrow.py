@@ -15,8 +15,8 @@ from recsys_spark.adapters.blend_scopes import (
     Shared,
     Worker,
     audiences_of,
-    excluded_of,
     history_of,
+    ragged_of,
     said_of,
     walk_scopes,
     worker_of,
@@ -68,7 +68,7 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     if worker.ruled is None:
         pool, totals = _diverse(pool, totals, block, worker)
         return _lists_batch(block["user_id"], fuse(pool, totals, k), source_of, worker)
-    book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), excluded_of(block)
+    book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), ragged_of(block["excluded"])
     kept = is_pinned(book, audiences, excluded, pool, k)
     pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker, kept)
     fused = fuse_ruled(book, audiences, excluded, pool, totals, k, len(scopes))

@@ -136,7 +136,7 @@ def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
 
 def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
     """The first k admissible items of every list of the block's users; own before segment before everybody."""
-    excluded, audiences = excluded_of(block), audiences_of(block, worker)
+    excluded, audiences = ragged_of(block["excluded"]), audiences_of(block, worker)
     scopes = [
         *_own_columns(block["own"], audiences, excluded, worker, k),
         *_segment_columns(block["segment"], audiences, excluded, worker, k),
@@ -146,9 +146,8 @@ def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
     return scopes
 
 
-def excluded_of(block: pa.RecordBatch) -> Ragged:
-    """The items that each user may not see, ascending."""
-    lists = block["excluded"]
+def ragged_of(lists: pa.Array) -> Ragged:
+    """Lists of item indices; a null is empty."""
     return Ragged(_indptr(_lengths(lists)), _flat(lists).astype(np.int64))
 
 

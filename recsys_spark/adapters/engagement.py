@@ -3,14 +3,13 @@
 Owns: the rows that most feature groups aggregate.  Called by the feature groups.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.weights import age_days, finite_value, has_role, is_negative, known_events
-from recsys_spark.config import Config, EventType
+from recsys_spark.adapters.weights import age_days, finite_value, has_role, is_negative, is_positive, known_events
+from recsys_spark.config import Config
 
 # A decimal sum is the same for every order of the rows; six digits are more than logged values have.
 _EXACT = "decimal(38,6)"
@@ -30,7 +29,7 @@ def engagement_days(events: DataFrame, id_column: str, config: Config, cutoff: d
         F.count(F.lit(1)).alias("n_events"),
         F.count_if(F.col("user_id").isNull()).alias("n_anonymous"),
         F.count_if(is_negative(types)).alias("n_negative"),
-        F.count_if(_is_positive(types)).alias("n_positive"),
+        F.count_if(is_positive(types)).alias("n_positive"),
         F.count(value).alias("n_values"),
         F.sum(value.cast(_EXACT)).alias("value_sum"),
         F.min("event_time").alias("first_time"),
@@ -64,7 +63,3 @@ def engaged_pairs(interactions: DataFrame, cutoff: datetime) -> DataFrame:
 def days_ago(time: str, cutoff: datetime) -> Column:
     """How many UTC days before `cutoff` (00:00 UTC) the timestamp column `time` lies, 1: on the day before."""
     return F.ceil(age_days(time, cutoff))
-
-
-def _is_positive(types: Mapping[str, EventType]) -> Column:
-    return F.col("event_type").isin([name for name, kind in types.items() if kind.role == "engage" and kind.weight > 0])

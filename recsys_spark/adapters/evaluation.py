@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from recsys_spark.adapters.blend_arrow import fuse_scopes
-from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, walk_scopes, worker_of
+from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, ragged_of, walk_scopes, worker_of
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
 from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
@@ -133,7 +133,7 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     """Every list that the block's users are held against, by name."""
     settings = worker.settings
     scopes = walk_scopes(block, worker, settings.k)
-    lists = {PUBLISHED: _rows_of(block["published"])}
+    lists = {PUBLISHED: ragged_of(block["published"])}
     for name, blend in exam.blends.items():
         wanted = [scope for scope in scopes if blend.weights[scope.source] > 0]
         fused = fuse_scopes(wanted, block, replace(worker, settings=blend))
@@ -147,18 +147,13 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     return lists
 
 
-def _rows_of(items: pa.Array) -> Ragged:
-    lengths = pc.list_value_length(items).to_numpy(zero_copy_only=False)
-    values = items.flatten().to_numpy(zero_copy_only=False)
-    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values.astype(np.int64))
-
-
 def _targets(targets: pa.Array) -> tuple[Ragged, np.ndarray]:
+    """What each user is judged on, and which of it was known."""
+    item_idx, is_known = (pc.struct_field(targets.flatten(), name) for name in ("item_idx", "is_known"))
     lengths = pc.list_value_length(targets).to_numpy(zero_copy_only=False)
-    item_idx, is_known = (
-        pc.struct_field(targets.flatten(), name).to_numpy(zero_copy_only=False) for name in ("item_idx", "is_known")
-    )
-    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), item_idx.astype(np.int64)), is_known
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = item_idx.to_numpy(zero_copy_only=False).astype(np.int64)
+    return Ragged(indptr, values), is_known.to_numpy(zero_copy_only=False)
 
 
 def _reducer(n_items: int) -> Callable[[pa.Table], pa.Table]:

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists, shown_items
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
-from recsys_spark.adapters.weights import has_role, known_events
+from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
 
 HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light
@@ -32,8 +32,7 @@ _TARGETS = "array<struct<item_idx: int, is_known: boolean>>"
 
 def engagements(events: DataFrame, config: Config) -> DataFrame:
     """Distinct (user_id, item_id) of users who engaged."""
-    types = {name: kind for name, kind in config.events.types.items() if kind.weight > 0}
-    known = events.where(has_role(types, "engage") & F.col("user_id").isNotNull())
+    known = events.where(is_positive(config.events.types) & F.col("user_id").isNotNull())
     return known.select("user_id", "item_id").distinct()
 
 

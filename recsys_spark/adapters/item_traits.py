@@ -14,11 +14,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
+from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.rule_set import Catalogue
-
-# A million items of 64 numbers; every Python worker holds one copy.
-MAX_VECTOR_BYTES = 256 << 20
 
 _VECTORS = ("item_factors", "item_embeddings")
 

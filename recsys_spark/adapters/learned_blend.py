@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import active_users, fit_shared, fit_shown, own_lists
 from recsys_spark.adapters.blend_scopes import Settings, said_of, walk_scopes, worker_of
-from recsys_spark.adapters.weights import has_role
+from recsys_spark.adapters.weights import is_positive
 from recsys_spark.config import Config
 from recsys_spark.kernels.learned_blend import N_SAID, Choices, choose_weights, fit_weights
 
@@ -116,9 +116,10 @@ def _choices(run: PastRun, inputs: Mapping[str, DataFrame], lesson: Lesson) -> C
 def _drawn(past: Mapping[str, DataFrame], since: datetime, lesson: Lesson) -> DataFrame:
     """user_idx and engaged (item_idx) of at most learn_users users who engaged with anything since then."""
     config = lesson.config
-    types = {name: kind for name, kind in config.events.types.items() if kind.weight > 0}
     time = F.col("event_time")
-    followed = past["events"].where((time >= F.lit(since)) & (time < F.lit(lesson.until)) & has_role(types, "engage"))
+    followed = past["events"].where(
+        (time >= F.lit(since)) & (time < F.lit(lesson.until)) & is_positive(config.events.types)
+    )
     by_user = (
         followed.join(past["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
         .join(past["user_index"].select("user_id", "user_idx"), on="user_id", how="inner")

@@ -45,6 +45,11 @@ def has_role(types: Mapping[str, EventType], role: Literal["engage", "impression
     return F.col("event_type").isin([name for name, kind in types.items() if kind.role == role])
 
 
+def is_positive(types: Mapping[str, EventType]) -> Column:
+    """Whether the event engages with a weight above zero: a return does not, nor a type that means nothing."""
+    return F.col("event_type").isin([name for name, kind in types.items() if kind.role == "engage" and kind.weight > 0])
+
+
 def is_negative(types: Mapping[str, EventType]) -> Column:
     """Whether the event engages with a weight below zero, as a return does."""
     return F.col("event_type").isin([name for name, kind in types.items() if kind.role == "engage" and kind.weight < 0])

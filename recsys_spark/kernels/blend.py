@@ -23,7 +23,7 @@ UNITS = float(2**40)
 
 _NO_ITEM = -1
 _PADDING = np.iinfo(np.int64).max
-_ITEM_BITS = 31
+ITEM_BITS = 31
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def walk_shared(shared: SharedLists, list_of: np.ndarray, excluded: Ragged, k: i
     """
     n_users, lists = len(list_of), shared.lists
     users, places = _excluded_places(shared, list_of, excluded)
-    order = np.argsort(users * (1 << _ITEM_BITS) + places)
+    order = np.argsort(users * (1 << ITEM_BITS) + places)
     users, places = users[order], places[order]
     firsts = np.searchsorted(users, np.arange(n_users))  # (n_users,)
     shifts = places - (np.arange(len(places)) - firsts[users])  # p_i - i
@@ -231,7 +231,7 @@ _REPEATED = (
 
 def cells_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Row and item in one integer, int64, ordered by row, then item."""
-    cells: np.ndarray = (rows.astype(np.int64) << _ITEM_BITS) | items
+    cells: np.ndarray = (rows.astype(np.int64) << ITEM_BITS) | items
     return cells
 
 

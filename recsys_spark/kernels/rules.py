@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import RankedLists, cells_of, keep_values
+from recsys_spark.kernels.blend import ITEM_BITS, RankedLists, cells_of, keep_values
 
 EVERYBODY = 0  # the audience of rules without a segment, and of users whose segment no rule names
 
@@ -34,8 +34,6 @@ _MAX_PRODUCT = 2.0**62  # of factors; times a total of 0 it is still 0
 
 # One bit for each item and audience: 255 segments with 8 million items.
 _MAX_BARRED_BYTES = 256 << 20
-
-ITEM_BITS = 31  # of `cells_of`
 
 
 @dataclass(frozen=True)

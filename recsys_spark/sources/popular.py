@@ -56,13 +56,12 @@ def _visits(events: "DataFrame", params: Params, context: SourceContext) -> "Dat
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.weights import age_days, has_role, known_events
+    from recsys_spark.adapters.weights import age_days, is_positive, known_events
 
     trend_days = _TREND_HALF_LIVES * params.trend_half_life_days
-    types = {name: kind for name, kind in context.config.events.types.items() if kind.weight > 0}
     last_time = (
         known_events(events, context.cutoff, ceil(max(params.window_days, trend_days)))
-        .where(has_role(types, "engage"))
+        .where(is_positive(context.config.events.types))
         .withColumn("session", F.when(F.col("user_id").isNull(), F.coalesce("session_id", "event_key")))
         .groupBy("user_id", "session", "item_id")
         .agg(F.max("event_time").alias("last_time"))
