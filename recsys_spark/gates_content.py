@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import shown_items
+from recsys_spark.adapters.blend import is_explored, shown_items
 from recsys_spark.gate import Gate, Measured, verdict
 from recsys_spark.steps.context import Context
 
@@ -146,9 +146,9 @@ def _jumps(inputs: dict[str, DataFrame], n_lists: int) -> DataFrame:
     """item_id and jump: the rise of the share of lists that have the item in their first places, null if not judged.
 
     What is in the lists for everybody, or for a segment, may come into all lists overnight: it is what sells.  At the
-    end of lists an item comes and goes with its neighbours there.
+    end of lists an item comes and goes with its neighbours there.  What is explored comes and goes by design.
     """
-    first = F.slice("items", 1, _FIRST_PLACES).alias("items")
+    first = F.filter(F.slice("items", 1, _FIRST_PLACES), lambda item: ~is_explored(item)).alias("items")
     now = _n_lists(inputs["candidates"].select(first), "n_first")
     before, n_before = _n_lists(_base(inputs).select(first), "n_before"), _base(inputs).count()
     shared = _n_lists(inputs["fallback_candidates"], "n_shared")

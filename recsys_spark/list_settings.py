@@ -34,6 +34,16 @@ class DiversitySettings(Section):
     popularity_damping: NonNegativeFloat
 
 
+class Explore(Section):
+    """What lists give to items of which little is known."""
+
+    share: PartialWeight
+    fresh_days: PositiveDays
+    mode: Literal["thompson", "epsilon"]
+    prior_showings: PositiveFloat
+    quality_floor: NonNegativeFloat
+
+
 class Variant(Section):
     """What is another for a share of the users; what is not given is as for the others."""
 
@@ -41,6 +51,7 @@ class Variant(Section):
     method: Literal["rrf", "learned"] | None = None
     source_weights: dict[str, NonNegativeFloat] | None = None
     diversity: dict[str, float] | None = None
+    explore_share: PartialWeight | None = None
 
 
 class Candidates(Section):
@@ -58,6 +69,7 @@ class Candidates(Section):
     learn_depth: PositiveInt
     source_weights: dict[str, NonNegativeFloat]
     diversity: DiversitySettings
+    explore: Explore
     variants: dict[Name, Variant]
 
     @model_validator(mode="after")
@@ -74,9 +86,13 @@ class Candidates(Section):
         """The settings of every variant by name, those of most users first."""
         settings = {MAIN: self.model_copy(update={"variants": {}})}
         for name, one in sorted(self.variants.items()):
-            given = {key: value for key, value in one.model_dump().items() if value is not None and key != "share"}
+            given: dict[str, object] = {
+                name: getattr(one, name) for name in ("method", "source_weights") if getattr(one, name) is not None
+            }
             if one.diversity is not None:
                 given["diversity"] = DiversitySettings.model_validate(self.diversity.model_dump() | one.diversity)
+            if one.explore_share is not None:
+                given["explore"] = self.explore.model_copy(update={"share": one.explore_share})
             settings[name] = settings[MAIN].model_copy(update=given)
         return settings
 

@@ -97,8 +97,10 @@ PLAN: tuple[Step, ...] = (
         (
             "events",
             "items",
+            "users",
             "source_candidates",
             "interactions",
+            "exposures",
             "user_index",
             "item_index",
             "user_features",

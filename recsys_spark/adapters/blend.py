@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
+from recsys_spark.adapters.explored_lists import EXPLORE
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
@@ -45,8 +46,8 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
     """The lists that there are, with their weights."""
     names = sorted(row["source"] for row in source_candidates.select("source").distinct().collect())
     weights = tuple(weight_of(name, candidates.source_weights) for name in names)
-    diversity = Diversity(**candidates.diversity.model_dump())
-    return Settings(tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity)
+    diversity, share = Diversity(**candidates.diversity.model_dump()), candidates.explore.share
+    return Settings(tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity, explore_share=share)
 
 
 def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
@@ -67,6 +68,25 @@ def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff
         users.join(inputs["user_index"].select("user_idx", "user_id"), on="user_idx", how="inner")
         .join(inputs["user_features"].select("user_id", *features), on="user_id", how="left")
         .select("user_idx", "user_id", *features, "excluded")
+    )
+
+
+def newcomers(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
+    """Users who signed up within `active_within_days` before `cutoff` and have no interaction yet, as `active_users`.
+
+    Only those whom the catalogue gives a time of sign-up: of others nobody knows whether they are new or gone.
+    """
+    signed_up = F.col("created_at") < F.lit(cutoff)
+    if candidates.active_within_days:
+        signed_up &= F.col("created_at") >= F.lit(cutoff - timedelta(days=candidates.active_within_days))
+    return (
+        inputs["user_index"]
+        .select("user_idx", "user_id")
+        .join(inputs["users"].where(signed_up).select("user_id"), on="user_id", how="left_semi")
+        .join(inputs["interactions"].select("user_idx"), on="user_idx", how="left_anti")
+        .join(inputs["user_features"].select("user_id", *features_of_lists(candidates)), on="user_id", how="left")
+        .select("*", F.array().cast("array<int>").alias("excluded"))
+        .select("user_idx", "user_id", *features_of_lists(candidates), "excluded")
     )
 
 
@@ -102,6 +122,11 @@ def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
         case "repeat_after_days":
             since = cutoff - timedelta(days=candidates.repeat_after_days)
             return disliked | (seen & (F.col("last_time") > F.lit(since)))
+
+
+def is_explored(item: Column) -> Column:
+    """Whether the item of a list, as in `candidates`, is there to be explored."""
+    return F.exists(item["sources"], lambda one: one["source"] == EXPLORE)
 
 
 def own_lists(source_candidates: DataFrame) -> DataFrame:

@@ -9,22 +9,27 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_spark.adapters.blend_scopes import (
     Scope,
     Shared,
     Worker,
     audiences_of,
-    history_of,
+    indptr_of,
     ragged_of,
     said_of,
     walk_scopes,
     worker_of,
 )
+from recsys_spark.adapters.explored_lists import explored_lists
 from recsys_spark.kernels.blend import UNITS, Fused, Pool, Walked, fuse, pool_lists, pool_rrf
+from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diverse_pool import diverse_pool
+from recsys_spark.kernels.fused_lists import raised
 from recsys_spark.kernels.learned_blend import utilities
-from recsys_spark.kernels.ruled_lists import boost_totals, fuse_ruled, is_pinned
+from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, place_pins
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -65,16 +70,29 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     scopes = walk_scopes(block, worker, k)
     pool, totals = _scored(scopes, block.num_rows, worker)
     source_of = np.array([scope.source for scope in scopes], np.int64)
+    n_lists = max(1, len(worker.settings.sources))  # the names of rules come after, and of exploration
+    columns = np.concatenate([source_of, np.arange(n_lists, len(worker.names))])
     if worker.ruled is None:
-        pool, totals = _diverse(pool, totals, block, worker)
-        return _lists_batch(block["user_id"], fuse(pool, totals, k), source_of, worker)
-    book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), ragged_of(block["excluded"])
-    kept = is_pinned(book, audiences, excluded, pool, k)
-    pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker, kept)
-    fused = fuse_ruled(book, audiences, excluded, pool, totals, k, len(scopes))
-    n_lists = max(1, len(worker.settings.sources))  # the names of rules come after
-    rules = np.arange(n_lists, len(worker.names))
-    return _lists_batch(block["user_id"], fused, np.concatenate([source_of, rules]), worker)
+        fused = _explored(fuse(*_diverse(pool, totals, block, worker), k), block, worker, len(columns) - 1)
+    else:
+        book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), ragged_of(block["excluded"])
+        kept = is_pinned(book, audiences, excluded, pool, k)
+        pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker, kept)
+        fused = fuse_boosted(book, audiences, excluded, pool, totals, k, len(scopes))
+        fused = _explored(fused, block, worker, len(columns) - 1)
+        fused = place_pins(book, audiences, excluded, fused, pool, totals, k, len(scopes))
+    # What is explored has no score of its own: it has that of the entry after it.
+    return _lists_batch(block["user_id"], fused if worker.exploring is None else raised(fused), columns, worker)
+
+
+def _explored(fused: Fused, block: pa.RecordBatch, worker: Worker, column: int) -> Fused:
+    """`fused` with the explored items, which the provenance has as `column`."""
+    if worker.exploring is None or not worker.settings.explore_share:
+        return fused
+    excluded, audiences, users = ragged_of(block["excluded"]), audiences_of(block, worker), block["user_id"].to_pylist()
+    settings = worker.settings
+    share, k = settings.explore_share, settings.k
+    return explored_lists(fused, users, excluded, audiences, worker.exploring, share, k, column)
 
 
 def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np.ndarray]:
@@ -94,7 +112,21 @@ def _diverse(
     pool: Pool, totals: np.ndarray, block: pa.RecordBatch, worker: Worker, kept: np.ndarray | None = None
 ) -> tuple[Pool, np.ndarray]:
     settings = worker.settings
-    return diverse_pool(pool, totals, worker.traits, history_of(block, worker), settings.diversity, settings.k, kept)
+    return diverse_pool(pool, totals, worker.traits, _history_of(block, worker), settings.diversity, settings.k, kept)
+
+
+def _history_of(block: pa.RecordBatch, worker: Worker) -> CategoryMixes | None:
+    """The categories of each user's history with their shares; None unless lists are calibrated to them."""
+    if not worker.settings.diversity.calibration_weight:
+        return None
+    column = block["category_affinities"]
+    names, shares = (pc.struct_field(column.flatten(), name) for name in ("category", "share"))
+    codes = pc.fill_null(pc.index_in(names, value_set=worker.categories), -1).to_numpy(zero_copy_only=False)
+    rows = Ragged(indptr_of(column), codes.astype(np.int64))
+    known = codes >= 0  # a category that no item has any more is in no list
+    kept = rows.where(known)
+    values = shares.to_numpy(zero_copy_only=False)[known].astype(np.float32)
+    return CategoryMixes(kept.indptr, kept.values.astype(np.int32), values)
 
 
 def fuse_scopes(scopes: list[Scope], block: pa.RecordBatch, worker: Worker) -> Fused:
@@ -124,8 +156,8 @@ def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker:
     )
     n_users = len(user_id)
     user_of = np.repeat(np.arange(n_users), np.diff(fused.source_indptr[fused.indptr]))
-    if worker.ruled is not None:  # rules are no source
-        user_of, sources = user_of[sources < n_sources], sources[sources < n_sources]
+    proposed = sources < n_sources  # rules and exploration are no source
+    user_of, sources = user_of[proposed], sources[proposed]
     n_by_source = np.bincount(user_of * n_sources + sources, minlength=n_users * n_sources).astype(np.int32)
     return pa.RecordBatch.from_arrays(
         [

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_spark.adapters.explored_lists import EXPLORE, Exploration, Exploring, open_exploration
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.blend import (
     Pool,
@@ -25,7 +26,6 @@ from recsys_spark.kernels.blend import (
     walk_own,
     walk_shared,
 )
-from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
 from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
 from recsys_spark.kernels.metrics import Ragged
@@ -37,7 +37,7 @@ class Settings:
     """How lists are fused.  sources: all list names in their order; weights: one each.
 
     learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; None: reciprocal ranks.  diversity: what
-    lists give up relevance for.
+    lists give up relevance for.  explore_share: of a list's places those of explored items.
     """
 
     sources: tuple[str, ...]
@@ -46,6 +46,7 @@ class Settings:
     k: int
     learned: np.ndarray | None = None
     diversity: Diversity = NOTHING
+    explore_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Shared:
     """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i].
 
     rules: those in force at the run's cutoff; None: no rules.  traits: what `diversity` needs to know of all items.
-    categories: names of the codes in `traits`, string.
+    categories: names of the codes in `traits`, string.  exploration: the day's, None if nothing is explored.
     """
 
     settings: Settings
@@ -81,6 +82,7 @@ class Shared:
     rules: Rules | None = None
     traits: ItemTraits = NO_TRAITS
     categories: pa.Array | None = None
+    exploration: Exploration | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Ruled:
 class Worker:
     """What a task makes of `Shared` once.
 
-    names: of all lists, then of all rules, as provenance names them.
+    names: of all lists, then of all rules, then of exploration, as provenance names them.
     places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.
     by_segment, for_all: per source the segments that have a list with its position in `shared`; the list for everybody.
     """
@@ -115,6 +117,7 @@ class Worker:
     ruled: Ruled | None
     traits: ItemTraits
     categories: pa.Array | None
+    exploring: Exploring | None
 
 
 def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
@@ -130,7 +133,7 @@ def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
     items = ordered["items"].combine_chunks()
     rows = items.flatten()
     item_idx, score = (pc.struct_field(rows, name).to_numpy(zero_copy_only=False) for name in ("item_idx", "score"))
-    lists = RankedLists(_indptr(_lengths(items)), item_idx, score)
+    lists = RankedLists(indptr_of(items), item_idx, score)
     return Shared(settings, shown, tuple(sources), tuple(segments), admit(lists, _places(shown) >= 0))
 
 
@@ -148,7 +151,12 @@ def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
 
 def ragged_of(lists: pa.Array) -> Ragged:
     """Lists of item indices; a null is empty."""
-    return Ragged(_indptr(_lengths(lists)), _flat(lists).astype(np.int64))
+    return Ragged(indptr_of(lists), _flat(lists).astype(np.int64))
+
+
+def indptr_of(lists: pa.Array) -> np.ndarray:
+    """Where each list begins, and the end of the last, int64 (n_lists + 1,); a null is empty."""
+    return _indptr(_lengths(lists))
 
 
 def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
@@ -158,20 +166,6 @@ def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
     found = pc.fill_null(pc.index_in(block["segment"], value_set=worker.ruled.segments), -1)
     audiences: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int64) + 1
     return audiences
-
-
-def history_of(block: pa.RecordBatch, worker: Worker) -> CategoryMixes | None:
-    """The categories of each user's history with their shares; None unless lists are calibrated to them."""
-    if not worker.settings.diversity.calibration_weight:
-        return None
-    column = block["category_affinities"]
-    names, shares = (pc.struct_field(column.flatten(), name) for name in ("category", "share"))
-    codes = pc.fill_null(pc.index_in(names, value_set=worker.categories), -1).to_numpy(zero_copy_only=False)
-    rows = Ragged(_indptr(_lengths(column)), codes.astype(np.int64))
-    known = codes >= 0  # a category that no item has any more is in no list
-    kept = rows.where(known)
-    values = shares.to_numpy(zero_copy_only=False)[known].astype(np.float32)
-    return CategoryMixes(kept.indptr, kept.values.astype(np.int32), values)
 
 
 def said_of(scopes: list[Scope], worker: Worker) -> tuple[Pool, np.ndarray]:
@@ -207,9 +201,13 @@ def worker_of(shared: Shared) -> Worker:
     if shared.rules is not None:
         ruled, lists = _ruled(shared.rules, shared, places >= 0)
         places = np.where(ruled.book.shown, places, np.int32(-1))
-    names = pa.array([*(shared.settings.sources or ("",)), *_rule_names(shared.rules)], pa.string())
+    names = pa.array([*(shared.settings.sources or ("",)), *_rule_names(shared.rules), EXPLORE], pa.string())
+    exploring = None
+    if shared.exploration is not None:
+        book, n_segments = (ruled.book, len(ruled.segments)) if ruled is not None else (None, 0)
+        exploring = open_exploration(shared.exploration, book, n_segments + 1)
     shown_id = shared.shown.item_id
-    sent = index_shared(lists), by_segment, for_all, ruled, shared.traits, shared.categories
+    sent = index_shared(lists), by_segment, for_all, ruled, shared.traits, shared.categories, exploring
     return Worker(shared.settings, names, shown_id, places, *sent)
 
 

@@ -6,11 +6,10 @@ two decides, is in `kernels.rules`; what users may not see is not in the pool an
 Letters: u user of the block, m pins of a user, k list length, n_* counts.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
 from recsys_spark.kernels.blend import UNITS, Fused, Pool, cells_of, fuse
+from recsys_spark.kernels.fused_lists import raised, relist, spread, with_reasons
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, Pins, RuleBook
 
@@ -42,23 +41,40 @@ def is_pinned(book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Poo
     return _find(np.sort(_cells(pins)), cells_of(pool.users, pool.items))[1]
 
 
-def fuse_ruled(
+def fuse_boosted(
     book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, k: int, n_columns: int
 ) -> Fused:
-    """As `fuse`, with pins; provenance has rule r, boosts too, as column n_columns + r, after the lists.
+    """As `fuse`, with every item in the list that will be pinned, for `place_pins`; boosts are in the provenance.
 
+    Provenance has rule r as column n_columns + r, after the lists.
     totals: as `boost_totals` makes them.  audiences: int64 (n_users,).  excluded: the user's items in ascending order.
-    pool: of what each user may see.  A boost has source rank 1 and its factor as source score; a pin the position that
-    it asks for, and 0.  A pinned item that no list proposed counts as scored 0.  In a list with pins every score is
-    raised to the highest after it.
+    pool: of what each user may see.  A boost has source rank 1 and its factor as source score.
+    """
+    kept = is_pinned(book, audiences, excluded, pool, k)
+    if kept.any():
+        totals = np.where(kept, totals.max(initial=0) + 1, totals)  # and so they keep their provenance
+    return _with_boosts(book, audiences, fuse(pool, totals, k), n_columns)
+
+
+def place_pins(
+    book: RuleBook,
+    audiences: np.ndarray,
+    excluded: Ragged,
+    fused: Fused,
+    pool: Pool,
+    totals: np.ndarray,
+    k: int,
+    n_columns: int,
+) -> Fused:
+    """The lists of `fuse_boosted`, of the same arguments, with the pins at their places.
+
+    A pin has the position that it asks for as source rank, and source score 0.  A pinned item that no list proposed
+    counts as scored 0.  In a list with pins every score is raised to the highest after it.
     """
     pins = _pins_of(book.pins, audiences, excluded, k)
     if not len(pins.items):
-        return _with_boosts(book, audiences, fuse(pool, totals, k), n_columns)
+        return fused
     at, pooled = _find(cells_of(pool.users, pool.items), _cells(pins))
-    lifted = totals.copy()
-    lifted[at[pooled]] = totals.max(initial=0) + 1  # they come into the list, and so keep their provenance
-    fused = _with_boosts(book, audiences, fuse(pool, lifted, k), n_columns)
     own = np.zeros(len(pins.items))
     own[pooled] = totals[at[pooled]] / UNITS
     return _with_pins(fused, pins, own.astype(np.float32), k, n_columns)
@@ -80,16 +96,16 @@ def _with_boosts(book: RuleBook, audiences: np.ndarray, fused: Fused, n_columns:
     if not len(at):
         return fused
     boosts = book.boosts
-    rows, lengths = _spread(boosts.indptr, groups)
+    rows, lengths = spread(boosts.indptr, groups)
     entries = np.repeat(at, lengths)
     order = np.lexsort((boosts.rules[rows], entries))
     entries, rows = entries[order], rows[order]
-    return _with_reasons(fused, entries, n_columns + boosts.rules[rows], np.ones(len(rows)), boosts.factors[rows])
+    return with_reasons(fused, entries, n_columns + boosts.rules[rows], np.ones(len(rows)), boosts.factors[rows])
 
 
 def _pins_of(pins: Pins, audiences: np.ndarray, excluded: Ragged, k: int) -> Pins:
     """The first k pins of each user that they have not excluded: one row per user."""
-    rows, lengths = _spread(pins.indptr, audiences)
+    rows, lengths = spread(pins.indptr, audiences)
     users = np.repeat(np.arange(len(audiences)), lengths)
     hidden = _find(cells_of(excluded.rows, excluded.values), cells_of(users, pins.items[rows]))[1]
     rows, users = rows[~hidden], users[~hidden]
@@ -121,13 +137,10 @@ def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int
     rows, at = _rows_of(pins), _pin_places(pins, lengths)
     table[rows, at] = origins
     table[filled & (table < 0)] = rest  # both by user, then by place
-    listed = _picked(fused, pins, table[filled], lengths)
     scores = np.concatenate([fused.scores, np.zeros(len(origins), np.float32)])
     scores[origins] = own
-    heights = np.where(filled, scores[table], 0)
-    heights = np.maximum.accumulate(heights[:, ::-1], axis=1)[:, ::-1]
-    listed = replace(listed, scores=heights[filled])
-    return _with_reasons(listed, listed.indptr[rows] + at, n_columns + pins.rules, pins.positions, np.zeros(len(rows)))
+    listed = raised(relist(fused, pins.items, scores, table[filled], lengths))
+    return with_reasons(listed, listed.indptr[rows] + at, n_columns + pins.rules, pins.positions, np.zeros(len(rows)))
 
 
 def _pin_places(pins: Pins, lengths: np.ndarray) -> np.ndarray:
@@ -144,38 +157,6 @@ def _pin_places(pins: Pins, lengths: np.ndarray) -> np.ndarray:
     return places
 
 
-def _picked(fused: Fused, pins: Pins, picked: np.ndarray, lengths: np.ndarray) -> Fused:
-    """Lists of the entries `picked`: of `fused`, and from its end on of `pins`, which have no provenance yet."""
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    ends = np.append(fused.source_indptr, np.full(len(pins.items), fused.source_indptr[-1]))
-    sources, n_sources = _spread(ends, picked)
-    return Fused(
-        indptr=indptr,
-        items=np.concatenate([fused.items, pins.items]).astype(np.int32)[picked],
-        ranks=(np.arange(len(picked)) - np.repeat(indptr[:-1], lengths) + 1).astype(np.int32),
-        scores=fused.scores,
-        source_indptr=np.concatenate([[0], np.cumsum(n_sources)]),
-        columns=fused.columns[sources],
-        source_ranks=fused.source_ranks[sources],
-        source_scores=fused.source_scores[sources],
-    )
-
-
-def _with_reasons(
-    fused: Fused, entries: np.ndarray, columns: np.ndarray, ranks: np.ndarray, scores: np.ndarray
-) -> Fused:
-    """`fused` with one more reason at the end of those of each of `entries`, int64, ascending."""
-    at = fused.source_indptr[entries + 1]
-    added = np.searchsorted(entries, np.arange(len(fused.source_indptr)))
-    return replace(
-        fused,
-        source_indptr=fused.source_indptr + added,
-        columns=np.insert(fused.columns, at, columns),
-        source_ranks=np.insert(fused.source_ranks, at, ranks),
-        source_scores=np.insert(fused.source_scores, at, scores),
-    )
-
-
 def _rows_of(pins: Pins) -> np.ndarray:
     """Row of every pin, int64 (n_pins,)."""
     return np.repeat(np.arange(len(pins.indptr) - 1), np.diff(pins.indptr))
@@ -183,13 +164,6 @@ def _rows_of(pins: Pins) -> np.ndarray:
 
 def _cells(pins: Pins) -> np.ndarray:
     return cells_of(_rows_of(pins), pins.items)
-
-
-def _spread(indptr: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of all that `groups` hold, laid end to end, and how many each holds; both int64."""
-    lengths = np.diff(indptr)[groups]
-    ends = np.cumsum(lengths)
-    return np.arange(int(lengths.sum())) + np.repeat(indptr[groups] - (ends - lengths), lengths), lengths
 
 
 def _find(cells: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

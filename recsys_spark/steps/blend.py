@@ -20,11 +20,15 @@ from recsys_spark.adapters.blend import (
     fit_settings,
     fit_shared,
     fit_shown,
+    is_explored,
+    newcomers,
     own_lists,
     segments_without_users,
     variant_of,
 )
 from recsys_spark.adapters.blend_scopes import Settings, Shared
+from recsys_spark.adapters.explored_lists import Exploration
+from recsys_spark.adapters.fresh_items import fit_samples
 from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
 from recsys_spark.kernels.diversify import NOTHING, widest
@@ -37,39 +41,41 @@ from recsys_spark.tables.spark import spark_schema
 
 _log = logging.getLogger(__name__)
 
+_RUNGS = ("history", "features", "segment", "everybody", "none")
+
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """`candidates`, `fallback_candidates` and `blend_fits`.
 
-    Every active user has a row: one who has seen all that there is has an empty list, not somebody else's.  The
-    fallback for everybody always exists; a segment has one if any source made a list for it.
+    Every active user has a row: one who has seen all that there is has an empty list, not somebody else's.  A newcomer
+    has one if a source made a list for them, by what is known of them before they did anything.  The fallback for
+    everybody always exists; a segment has one if any source made a list for it.
     A user has the list of one variant; lists for segments and for everybody are those of the main one.
     Rules of the date hold in every list, and stand in its provenance.
     Figures: n_users, n_candidates, n_shown (items that may be shown), share_short and share_empty (lists with fewer
     than k items, with none), share_fallback (lists without an item that a list for one user proposed; only if any
-    source makes such lists), n_rules (in force) and n_rules_without_items (only if the date has rules), and per list
-    `share:<source>`, the share of all candidates that it proposed.
+    source makes such lists), and per list `share:<source>`, the share of all candidates that it proposed.  Users by
+    the best that their list has: rung:history (lists by what they did), rung:features (by what is known of a newcomer),
+    rung:segment, rung:everybody, rung:none (an empty list).  If the date has rules: n_rules (in force) and
+    n_rules_without_items.  If any variant explores: n_fresh and n_fresh_explored (fresh items, and those of them not
+    below the floor) and share_explored, of the candidates.
     """
     candidates, cutoff = context.config.candidates, context.cutoff
     blends = _fit_variants(inputs, context)
     settings, _ = blends[MAIN]
-    shown = fit_shown(inputs, context.config, cutoff)
-    shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
-    wanted = widest([of_variant.diversity for of_variant, _ in blends.values()])
-    if wanted != NOTHING:
-        traits, categories = fit_traits(inputs, wanted)
-        shared = replace(shared, traits=traits, categories=categories)
-    context.figures["n_shown"] = float(len(shown.item_idx))
-    _log.info("step=blend phase=fit n_lists=%d n_shown=%d", len(shared.sources), len(shown.item_idx))
-    users = active_users(inputs, candidates, cutoff).join(
-        own_lists(inputs["source_candidates"]), on="user_idx", how="left"
-    )
+    shared = _fit_sent(inputs, blends, context)
+    own, new = own_lists(inputs["source_candidates"]), newcomers(inputs, candidates, cutoff).persist()
+    either = active_users(inputs, candidates, cutoff).withColumn("is_new", F.lit(False))
+    either = either.unionByName(new.withColumn("is_new", F.lit(True)))
+    users = either.join(own, on="user_idx", how="left").where(~F.col("is_new") | F.col("own").isNotNull())
     # Kept until the runner clears the cache: the figures and the sorted write would each compute the lists again.  On
     # disk, because 138,000 lists of 200 in the heap ended a driver of 4 GiB.
     lists = _lists(users.withColumn("variant", variant_of(candidates)), shared, blends).persist(StorageLevel.DISK_ONLY)
+    marked = new.select("user_id", F.lit(True).alias("is_new"))
     personal = [name for name in settings.sources if name not in set(shared.sources)]
-    fit_figures(lists, settings, personal, context)
-    fallback = blend_lists(segments_without_users(shared, users), shared)
+    of_segments = [name for name in settings.sources if name in _segment_sources(shared)]
+    fit_figures(lists.join(marked, on="user_id", how="left"), settings, personal, of_segments, context)
+    fallback = blend_lists(segments_without_users(shared, users), replace(shared, exploration=None))
     made = F.current_timestamp().alias("generated_at")
     fits = [_fit_row(name, fit, of_variant) for name, (of_variant, fit) in blends.items()]
     return {
@@ -77,6 +83,21 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         "fallback_candidates": fallback.select(F.col("user_id").alias("segment"), "items", made),
         "blend_fits": context.spark.createDataFrame(fits, spark_schema(BLEND_FITS, ("run_id",))),
     }
+
+
+def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, tuple[Settings, Fit]], context: Context) -> Shared:
+    """All that workers are sent: shared lists of what may be shown, rules, traits, the day's samples of fresh items."""
+    settings, _ = blends[MAIN]
+    shown = fit_shown(inputs, context.config, context.cutoff)
+    shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
+    wanted = widest([of_variant.diversity for of_variant, _ in blends.values()])
+    if wanted != NOTHING:
+        traits, categories = fit_traits(inputs, wanted)
+        shared = replace(shared, traits=traits, categories=categories)
+    shared = _with_exploration(shared, inputs, blends, context)
+    context.figures["n_shown"] = float(len(shown.item_idx))
+    _log.info("step=blend phase=fit n_lists=%d n_shown=%d", len(shared.sources), len(shown.item_idx))
+    return shared
 
 
 def _fit_variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, tuple[Settings, Fit]]:
@@ -88,6 +109,19 @@ def _fit_variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, t
         fit = fit_blend(inputs, settings, replace(context, config=config))
         found[name] = replace(settings, learned=fit.weights), fit
     return found
+
+
+def _with_exploration(
+    shared: Shared, inputs: dict[str, DataFrame], blends: Mapping[str, tuple[Settings, Fit]], context: Context
+) -> Shared:
+    """`shared` with the day's samples of fresh items, if any variant explores."""
+    if not any(settings.explore_share for settings, _ in blends.values()):
+        return shared
+    explore = context.config.candidates.explore
+    samples, n_fresh = fit_samples(inputs, shared.shown.item_idx, explore, context.cutoff, context.seed)
+    context.figures.update(n_fresh=float(n_fresh), n_fresh_explored=float(len(samples.items)))
+    _log.info("step=blend phase=explore n_fresh=%d n_explored=%d", n_fresh, len(samples.items))
+    return replace(shared, exploration=Exploration(samples, context.seed))
 
 
 def _lists(users: DataFrame, shared: Shared, blends: Mapping[str, tuple[Settings, Fit]]) -> DataFrame:
@@ -145,27 +179,49 @@ def _fit_row(variant: str, fit: Fit, settings: Settings) -> dict[str, Any]:
     return row | {"from_run_ids": list(fit.run_ids)}
 
 
-def fit_figures(lists: DataFrame, settings: Settings, personal: Sequence[str], context: Context) -> None:
-    """Puts what the lists look like into the figures, in one aggregate.  personal: lists that are made for one user."""
-    n_items = F.size("items")
-    of_persons = [F.col("n_by_source")[settings.sources.index(name)] for name in personal]
-    is_fallback = (n_items > 0) & (sum(of_persons, F.lit(0)) == 0)
+def _segment_sources(shared: Shared) -> set[str]:
+    """The lists that some segment has one of its own of."""
+    return {name for name, segment in zip(shared.sources, shared.segments, strict=True) if segment is not None}
+
+
+def fit_figures(
+    lists: DataFrame, settings: Settings, personal: Sequence[str], of_segments: Sequence[str], context: Context
+) -> None:
+    """Puts what the lists look like into the figures, in one aggregate.
+
+    lists: items, n_by_source and is_new (null: no newcomer).  personal: lists that are made for one user.  of_segments:
+    those that are made for segments.
+    """
+    n_items, n_of = F.size("items"), {name: F.col("n_by_source")[at] for at, name in enumerate(settings.sources)}
+    n_own, n_segment = (sum((n_of[name] for name in names), F.lit(0)) for names in (personal, of_segments))
+    rung = (
+        F.when(n_items == 0, "none")
+        .when(n_own > 0, F.when(F.col("is_new").isNull(), "history").otherwise("features"))
+        .when(n_segment > 0, "segment")
+        .otherwise("everybody")
+    )
     row: Any = lists.agg(
         F.count(F.lit(1)).alias("n_users"),
         F.sum(n_items).alias("n_candidates"),
         F.count_if(n_items < settings.k).alias("n_short"),
-        F.count_if(n_items == 0).alias("n_empty"),
-        F.count_if(is_fallback).alias("n_fallback"),
-        *[F.sum(F.col("n_by_source")[at]).alias(source) for at, source in enumerate(settings.sources)],
+        F.sum(F.size(F.filter("items", is_explored))).alias("n_explored"),
+        *[F.count_if(rung == name).alias(f"rung:{name}") for name in _RUNGS],
+        *[F.sum(n_of[name]).alias(f"n:{name}") for name in settings.sources],
     ).first()
     n_users, n_candidates = row["n_users"], row["n_candidates"] or 0
     context.figures.update(
         n_users=float(n_users),
         n_candidates=float(n_candidates),
         share_short=row["n_short"] / max(1, n_users),
-        share_empty=row["n_empty"] / max(1, n_users),
+        share_empty=row["rung:none"] / max(1, n_users),
     )
+    context.figures.update({f"rung:{name}": float(row[f"rung:{name}"]) for name in _RUNGS})
     if personal:
-        context.figures["share_fallback"] = row["n_fallback"] / max(1, n_users)
-    context.figures.update({f"share:{name}": (row[name] or 0) / max(1, n_candidates) for name in settings.sources})
-    _log.info("step=blend phase=lists n_users=%d n_candidates=%d n_short=%d", n_users, n_candidates, row["n_short"])
+        context.figures["share_fallback"] = (row["rung:segment"] + row["rung:everybody"]) / max(1, n_users)
+    if row["n_explored"]:
+        context.figures["share_explored"] = row["n_explored"] / n_candidates
+    context.figures.update({f"share:{name}": (row[f"n:{name}"] or 0) / max(1, n_candidates) for name in n_of})
+    rungs = " ".join(f"{name}={row[f'rung:{name}']}" for name in _RUNGS)
+    _log.info(
+        "step=blend phase=lists n_users=%d n_candidates=%d n_short=%d %s", n_users, n_candidates, row["n_short"], rungs
+    )

@@ -37,9 +37,13 @@ RANKED_IDX = ListOf(
 PROVENANCE = ListOf(
     StructOf(
         (
-            Column("source", "string", "list that proposed the item, or rule/RULE_ID of a rule that moved it"),
-            Column("rank", "int", "place in it among what the user may see, from 1; of a pin as asked"),
-            Column("score", "float", "its score in that list; the factor of a boost; 0 of a pin"),
+            Column("source", "string", "list that proposed the item, rule/RULE_ID of a rule that moved it, or explore"),
+            Column(
+                "rank", "int", "place in it among what the user may see, from 1; of a pin as asked; of explore which"
+            ),
+            Column(
+                "score", "float", "its score in that list; the factor of a boost; 0 of a pin; of explore the propensity"
+            ),
         )
     )
 )

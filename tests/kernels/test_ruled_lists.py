@@ -19,7 +19,7 @@ from recsys_spark.kernels.blend import (
     walk_shared,
 )
 from recsys_spark.kernels.metrics import Ragged, ragged
-from recsys_spark.kernels.ruled_lists import boost_totals, fuse_ruled
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, place_pins
 from recsys_spark.kernels.rules import Effects, RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.rule_set import Rule
 from tests.rule_oracle import IDS, N_ITEMS, RRF_K, Listed, User, World, admissible, compiled, expected, worlds
@@ -38,7 +38,9 @@ def ranked(lists: list[tuple[int, ...]]) -> RankedLists:
 def with_rules(
     book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, *rest: int
 ) -> Fused:
-    return fuse_ruled(book, audiences, excluded, pool, boost_totals(book, audiences, pool, totals), *rest)
+    boosted = boost_totals(book, audiences, pool, totals)
+    fused = fuse_boosted(book, audiences, excluded, pool, boosted, *rest)
+    return place_pins(book, audiences, excluded, fused, pool, boosted, *rest)
 
 
 def blended(world: World) -> tuple[Fused, tuple[str, ...]]:
@@ -89,7 +91,7 @@ def found(world: World) -> list[Listed]:
 
 @given(worlds())
 @settings(max_examples=600, deadline=None)
-def test_fuse_ruled_matches_a_plain_loop(world: World) -> None:
+def test_ruled_lists_match_a_plain_loop(world: World) -> None:
     for user, answer in zip(world.users, found(world), strict=True):
         oracle = expected(world, user)
         assert [(item, why) for item, _, why in answer] == [(item, why) for item, _, why in oracle]
@@ -99,7 +101,7 @@ def test_fuse_ruled_matches_a_plain_loop(world: World) -> None:
 
 @given(worlds())
 @settings(max_examples=300, deadline=None)
-def test_fuse_ruled_gives_lists_of_contract_form(world: World) -> None:
+def test_ruled_lists_are_of_contract_form(world: World) -> None:
     for user, answer in zip(world.users, found(world), strict=True):
         listed = [item for item, _, _ in answer]
         left = admissible(world, user)
@@ -114,7 +116,7 @@ def test_fuse_ruled_gives_lists_of_contract_form(world: World) -> None:
 
 @given(worlds())
 @settings(max_examples=100, deadline=None)
-def test_fuse_ruled_gives_a_user_the_same_list_in_any_block(world: World) -> None:
+def test_a_user_has_the_same_ruled_list_in_any_block(world: World) -> None:
     together = found(world)
     for user, answer in zip(world.users, together, strict=True):
         assert found(replace(world, users=(user,))) == [answer]
@@ -283,7 +285,7 @@ def test_pins_beyond_the_length_of_a_list_are_left_out() -> None:
 
 @given(worlds())
 @settings(max_examples=100, deadline=None)
-def test_fuse_ruled_without_rules_is_fuse(world: World) -> None:
+def test_ruled_lists_without_rules_are_those_of_fuse(world: World) -> None:
     book: RuleBook = open_rules(NO_RULES, np.ones(N_ITEMS, bool))
     excluded = ragged([user.excluded for user in world.users])
     walked = [walk_own(ranked([user.own for user in world.users]), excluded, world.k)]

@@ -66,6 +66,8 @@ def make_inputs(spark: SparkSession, day: dict[str, list]) -> dict[str, DataFram
     return {
         "events": make_events(spark, [Event(None, f"i{item:02d}", "buy", before(days=3)) for item in day["shown"]]),
         "items": make_items(spark, {}),
+        "users": make_users(spark, {}),
+        "exposures": frame(spark, "exposures", []),
         "source_candidates": frame(spark, "source_candidates", proposals),
         "interactions": frame(spark, "interactions", day["interactions"]),
         "user_index": frame(spark, "user_index", [(user, f"u{user:02d}") for user in range(N_USERS)]),
@@ -97,6 +99,16 @@ def found(items: list[Row]) -> list[tuple]:
     return [(item["item_id"], [(one["source"], one["rank"]) for one in item["sources"]]) for item in items]
 
 
+RUNGS = ("history", "features", "segment", "everybody", "none")
+
+
+def rung_of(sources: set[str]) -> str:
+    """The best that a list is made of, of a user who did something."""
+    if not sources:
+        return "none"
+    return "history" if sources & {"als", "knn"} else "segment" if "top/near" in sources else "everybody"
+
+
 def run(spark: SparkSession, config: Config, inputs: dict[str, DataFrame]) -> tuple[dict[str, DataFrame], Context]:
     context = make_context(spark, config)
     return blend.run(inputs, context), context
@@ -125,6 +137,8 @@ def test_blend_matches_a_plain_loop_whatever_the_partitioning(
         segment: oracle(day, None, segment, config) for segment in SEGMENTS
     }
     assert {row["variant"] for row in lists} == {"main"}
+    rungs = [rung_of({one["source"] for item in row["items"] for one in item["sources"]}) for row in lists]
+    assert {name: context.figures[f"rung:{name}"] for name in RUNGS} == {name: rungs.count(name) for name in RUNGS}
     figures, n_candidates = context.figures, sum(len(row["items"]) for row in lists)
     assert figures["n_users"] == len(active)
     assert figures["n_candidates"] == n_candidates
@@ -257,3 +271,58 @@ def test_blend_makes_the_list_of_one_variant_for_each_user(spark: SparkSession, 
         for row in larger.withColumn("variant", variant_of(config.candidates)).groupBy("variant").count().collect()
     }
     assert shares == pytest.approx({"main": 0.6, "alone": 0.4}, abs=0.015)
+
+
+def test_blend_makes_lists_for_newcomers_by_what_is_known_of_them(spark: SparkSession, config: Config) -> None:
+    day = random_day(random.Random(19))
+    day["interactions"] = [row for row in day["interactions"] if row[0] >= 4]
+    known = {f"u{user:02d}": {"created_at": before(days=5)} for user in (0, 1, 8)}  # als has a list for 0 and 8
+    known["u02"] = {"created_at": before(days=400)}
+    inputs = make_inputs(spark, day) | {"users": make_users(spark, known)}
+    outputs, context = run(spark, config, inputs)
+    lists = {row["user_id"]: found(row["items"]) for row in outputs["candidates"].collect()}
+    assert {user for user in lists if user < "u04"} == {"u00"}
+    assert lists["u00"] == oracle(day, 0, SEGMENTS[0], config)
+    assert context.figures["rung:features"] == 1.0
+    assert context.figures["n_users"] == len(lists) == outputs["candidates"].count()
+
+
+def test_blend_explores_new_items_in_a_share_of_the_places(spark: SparkSession, make_config) -> None:
+    day = random_day(random.Random(20))
+    inputs, old = make_inputs(spark, day), day["shown"][:20]
+    created = {f"i{item:02d}": {"created_at": before(days=300)} for item in old}
+    inputs["items"] = make_items(spark, created)
+    sets = (TYPES_SET, "candidates.k=6")
+    outputs, context = run(spark, make_config(*sets, "candidates.explore.share=0.34"), inputs)
+    plain = {
+        row["user_id"]: found(row["items"]) for row in run(spark, make_config(*sets), inputs)[0]["candidates"].collect()
+    }
+    fresh = {f"i{item:02d}" for item in day["shown"][20:]}
+    n_explored = 0
+    for row in outputs["candidates"].collect():
+        items = found(row["items"])
+        explored = [item for item, why in items if why and why[0][0] == "explore"]
+        assert set(explored) <= fresh
+        kept = [item for item in items if item[0] not in explored]
+        assert kept == plain[row["user_id"]][: len(kept)], "the others keep their order"
+        n_explored += len(explored)
+    assert n_explored > 0
+    assert context.figures["n_fresh"] == context.figures["n_fresh_explored"] == len(fresh)
+    assert context.figures["share_explored"] == n_explored / context.figures["n_candidates"]
+    reasons = {
+        one["source"]
+        for row in outputs["fallback_candidates"].collect()
+        for item in row["items"]
+        for one in item["sources"]
+    }
+    assert "explore" not in reasons
+
+
+def test_blend_explores_in_the_variant_that_asks_for_it(spark: SparkSession, make_config) -> None:
+    inputs = make_inputs(spark, random_day(random.Random(21)))
+    config = make_config(TYPES_SET, "candidates.k=6", "candidates.variants={curious={share=0.5,explore_share=0.5}}")
+    exploring = {"main": 0, "curious": 0}
+    for row in run(spark, config, inputs)[0]["candidates"].collect():
+        exploring[row["variant"]] += sum(why[0][0] == "explore" for _, why in found(row["items"]))
+    assert exploring["main"] == 0
+    assert exploring["curious"] > 0

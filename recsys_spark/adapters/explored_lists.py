@@ -1,0 +1,78 @@
+"""A worker's side of exploration: what may be explored for each audience, and a block's lists with explored items.
+
+Owns: the form of the broadcast, and what is hidden from whom.  Called by `blend_arrow`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys_spark.kernels.blend import Fused
+from recsys_spark.kernels.explore import Samples, assign_samples, explore, slots
+from recsys_spark.kernels.explored_lists import with_explored
+from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.kernels.rules import RuleBook, may_see
+
+EXPLORE = "explore"  # what provenance calls the source of an explored item
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """The day's samples of fresh items, and the seed by which users take one of them."""
+
+    samples: Samples
+    seed: int
+
+
+@dataclass(frozen=True)
+class Exploring:
+    """What a task makes of it once.  barred: the fresh items that each audience may not see, one row each."""
+
+    exploration: Exploration
+    barred: Ragged
+
+
+def open_exploration(exploration: Exploration, book: RuleBook | None, n_audiences: int) -> Exploring:
+    """Ready for many blocks of users of these audiences.  book: the rules in force; None: there are none."""
+    items = exploration.samples.items
+    if book is None:
+        return Exploring(exploration, Ragged(np.zeros(n_audiences + 1, np.int64), np.zeros(0, np.int64)))
+    seen = book.shown[items] & np.vstack(
+        [may_see(book.barred, np.full(len(items), audience), items) for audience in range(n_audiences)]
+    )  # (n_audiences, n)
+    lengths = (~seen).sum(axis=1)
+    return Exploring(exploration, Ragged(np.concatenate([[0], np.cumsum(lengths)]), items[np.nonzero(~seen)[1]]))
+
+
+def explored_lists(
+    fused: Fused,
+    user_ids: Sequence[str],
+    excluded: Ragged,
+    audiences: np.ndarray,
+    exploring: Exploring,
+    share: float,
+    k: int,
+    column: int,
+) -> Fused:
+    """`fused` with a share of its places given to fresh items, which the provenance has as `column`.
+
+    excluded: what each user may not see.  audiences: int64 (n_users,).  What a list holds already is not explored.
+    """
+    samples = exploring.exploration.samples
+    ranks = slots(k, share)
+    if not len(samples.items) or not len(ranks):
+        return fused
+    sample_of = assign_samples(user_ids, exploring.exploration.seed, len(samples.order))
+    listed = Ragged(fused.indptr, fused.items.astype(np.int64))
+    barred = _rows(exploring.barred, audiences)
+    explored = explore(samples, sample_of, [excluded, listed, barred], len(ranks))
+    return with_explored(fused, explored, ranks, k, column)
+
+
+def _rows(ragged: Ragged, rows: np.ndarray) -> Ragged:
+    """The rows `rows` of `ragged`, some of them several times."""
+    lengths = ragged.lengths[rows]
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    at = np.arange(indptr[-1]) + np.repeat(ragged.indptr[rows] - indptr[:-1], lengths)
+    return Ragged(indptr, ragged.values[at])
