@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
 from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish
@@ -174,6 +174,15 @@ class Interactions(Section):
     window_days: Days
     half_life_days: NonNegativeFloat
     max_events_per_user_day: PositiveInt
+    debias_clip: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _check_clip(self) -> "Interactions":
+        if 0 < self.debias_clip < 1:
+            raise ValueError(
+                f"debias_clip: 0 or at least 1, not {self.debias_clip:g}; a weight of 1 is that of no bias"
+            )
+        return self
 
 
 class Segments(Section):

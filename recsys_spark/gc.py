@@ -13,7 +13,7 @@ from recsys_spark.config import Config
 from recsys_spark.features import declared_tables
 from recsys_spark.run_ledger import latest_runs, record_state
 from recsys_spark.tables.blobs import drop_blobs, named_blobs
-from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.catalog import PUBLISHES, RANKING_EXAMPLES
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
 from recsys_spark.tables.ledger import create_tables, read_rows
@@ -41,11 +41,12 @@ def collect(config: Config, now: datetime) -> Collected:
     kept = runs_to_keep(config, now)
     run_tables = [table for table in declared_tables().values() if table.family in ("bundle", "work")]
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
-    gone = sorted(set().union(*stored.values()) - kept)
+    kept_of = {table.name: kept for table in run_tables} | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
+    gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
     # Before rows are deleted: what they name has a grace from now on, as the files of the tables have.
     n_files = drop_blobs(root, named_blobs(root), now, config.publish.grace_hours)
     for table in run_tables:
-        for run_id in sorted(stored[table.name] - kept):
+        for run_id in sorted(stored[table.name] - kept_of[table.name]):
             delete_run(root, table, run_id)
     for row in latest_runs(root):
         if row["state"] == "open" and row["run_id"] in gone:
@@ -72,6 +73,12 @@ def runs_to_keep(config: Config, now: datetime) -> set[str]:
     unfinished = [row["run_id"] for row in runs if row["state"] in ("open", "refused", "abandoned")]
     left = [run_id for run_id in unfinished if run_id not in worked_on]
     return kept | worked_on | set(_newest(left, config.publish.keep_failed))
+
+
+def _with_examples(config: Config) -> set[str]:
+    """The newest published runs, whose examples outlive their lists: a model trains on many days of them."""
+    published = sorted(read_rows(config.root, PUBLISHES), key=lambda row: row["publish_seq"])
+    return set(_newest([row["run_id"] for row in published], config.publish.keep_examples))
 
 
 def _within_grace(published: list[dict[str, Any]], now: datetime) -> set[str]:

@@ -101,6 +101,8 @@ class Hindsight(Section):
     """How published lists are judged afterwards."""
 
     window_days: Days
+    ranking_examples: bool
+    drawn_examples: NonNegativeInt
 
 
 class Audit(Section):
@@ -126,4 +128,5 @@ class Publish(Section):
 
     grace_hours: Annotated[int, Field(ge=48, le=24 * MAX_DAYS)]
     keep_published: PositiveInt
+    keep_examples: PositiveInt
     keep_failed: NonNegativeInt

@@ -113,7 +113,7 @@ PLAN: tuple[Step, ...] = (
     Step(
         "hindsight",
         ("events", "items"),
-        ("quality",),
+        ("quality", "ranking_examples"),
         current_reads=(
             "candidates",
             "fallback_candidates",
@@ -121,6 +121,7 @@ PLAN: tuple[Step, ...] = (
             "user_index",
             "item_index",
             "user_features",
+            "item_features",
         ),
     ),
     Step("changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
@@ -165,6 +166,7 @@ BUNDLE_TABLES = (
     "blend_fits",
     "candidate_changes",
     "quality",
+    "ranking_examples",
 )
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys_spark.kernels.propensity import ExposureCounts, PositionCounts
+
 
 @dataclass(frozen=True)
 class BiasedLog:
@@ -45,3 +47,24 @@ def biased_log(n_users: int, n_items: int, n_positions: int, eta: float, seed: i
 def rank_correlation(left: np.ndarray, right: np.ndarray) -> float:
     """Spearman's rho of two arrays without ties, -1 to 1."""
     return float(np.corrcoef(np.argsort(np.argsort(left)), np.argsort(np.argsort(right)))[0, 1])
+
+
+def count_showings(item_idx: np.ndarray, position: np.ndarray, engaged: np.ndarray) -> PositionCounts:
+    """Showings and engagements by (item, position) of a log with one entry a showing."""
+    pairs, place = np.unique(np.stack([item_idx, position]), axis=1, return_inverse=True)
+    place = place.ravel()
+    n_engaged = np.bincount(place[engaged != 0], minlength=pairs.shape[1])
+    return PositionCounts(*pairs.astype(np.int64), np.bincount(place, minlength=pairs.shape[1]), n_engaged)
+
+
+def count_exposures(user_idx: np.ndarray, item_idx: np.ndarray, logged: np.ndarray, n_items: int) -> ExposureCounts:
+    """Counts by item of a log with one entry a showing; logged: NaN where no propensity was."""
+    known = ~np.isnan(logged)
+    of_users = np.unique(np.stack([item_idx, user_idx]), axis=1)[0]
+    return ExposureCounts(
+        n_users_exposed=len(np.unique(user_idx)),
+        n_users=np.bincount(of_users, minlength=n_items),
+        n_rows=np.bincount(item_idx, minlength=n_items),
+        n_logged=np.bincount(item_idx[known], minlength=n_items),
+        inverse_logged=np.bincount(item_idx[known], weights=1 / logged[known], minlength=n_items),
+    )

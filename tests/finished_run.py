@@ -13,10 +13,10 @@ def stage_and_audit(
 ) -> OpenRun:
     """Opens the run of `day`, writes its bundle and records its steps; audited_on: the head that its audit saw.
 
-    tables: rows in place of those of tests/warehouse.py; without them the run has no model and no index.
+    tables: rows in place of those of tests/warehouse.py; without them the run has no model, no index and no examples.
     """
     run, _ = find_or_open_run(config, day)
-    rows = make_rows(run.run_id, user_ids, {}) | {"two_tower_models": [], "ann_shards": []} | tables
+    rows = make_rows(run.run_id, user_ids, {}) | {"two_tower_models": [], "ann_shards": [], "ranking_examples": []} | tables
     stage_rows(config.root, run.run_id, rows)
     step = {"run_id": run.run_id, "started_at": datetime.now(UTC), "seconds": 1.0}
     written = {

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from recsys_spark.tables.ledger import append_rows, create_tables
 from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
 from tests.finished_run import stage_and_audit
 
-WITHOUT_ROWS = {"two_tower_models", "ann_shards"}  # of a run that trains no towers
+WITHOUT_ROWS = {"two_tower_models", "ann_shards", "ranking_examples"}  # of a run that trains no towers and keeps none
+EXAMPLE = {"list_run_id": "r", "list_date": date(2025, 1, 1), "user_id": "a", "item_id": "i1", "variant": "main"}
 
 
 @pytest.fixture
@@ -31,10 +33,10 @@ def config(root: Path, make_config: Callable[..., Config]) -> Config:
     return make_config("publish.keep_published=1", "publish.keep_failed=1")
 
 
-def _publish_days(config: Config, n_days: int) -> list[str]:
+def _publish_days(config: Config, n_days: int, **tables: list[dict[str, Any]]) -> list[str]:
     run_ids = []
     for day in range(n_days):
-        run = stage_and_audit(config, date(2025, 1, 1 + day), ["a"], audited_on=day)
+        run = stage_and_audit(config, date(2025, 1, 1 + day), ["a"], audited_on=day, **tables)
         commit(config, run, audited_on=day)
         run_ids.append(run.run_id)
     return run_ids
@@ -77,6 +79,15 @@ def test_collect_removes_rows_after_one_grace_and_files_after_another(config: Co
         with pytest.raises(BundleExpired, match="refresh"):
             bundle.candidates("a")
     assert held.refresh().run_id == second.run_id
+
+
+def test_collect_keeps_examples_longer_than_lists(root: Path, make_config: Callable[..., Config]) -> None:
+    config = make_config("publish.keep_published=1", "publish.keep_failed=1", "publish.keep_examples=3")
+    runs = _publish_days(config, 5, ranking_examples=[EXAMPLE])
+    report = collect(config, datetime.now(UTC) + timedelta(hours=49))
+    assert runs_with_rows(root, "candidates") == set(runs[-1:])
+    assert runs_with_rows(root, "ranking_examples") == set(runs[-3:])
+    assert set(report.runs) == set(runs[:-1])
 
 
 def test_collect_keeps_the_newest_unfinished_run_and_an_open_one_within_the_grace(config: Config) -> None:

@@ -124,6 +124,10 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
             {"judged_run_id": run, "judged_from": date(2025, 1, 1), "judged_to": date(2025, 1, 2), "list": "published"}
             | {"users_or_items": "all", "metric": "recall", "k": 20, "n_users": 1, "estimate": 0.5}
         ],
+        "ranking_examples": [
+            {"list_run_id": run, "list_date": date(2025, 1, 1), "user_id": one, "item_id": "i1", "variant": "main"}
+            for one in sorted(user_ids)
+        ],
         "candidate_changes": [
             {"user_id": one, "variant": "main", "change": "added", "against_run_id": None} for one in sorted(user_ids)
         ],

@@ -2,8 +2,8 @@
 
 Owns: the age of an item, showings and successes.  Called by the step `blend`; the draws are `kernels.explore`.
 
-A showing is a user to whom the item was shown; a success is one who engaged with it then or later.  A log without
-impressions has no showings: all fresh items are then equally unknown, and are explored evenly.
+A showing is a user to whom the item was shown; a success is one who engaged with it then or later, and kept it.  A log
+without impressions has no showings: all fresh items are then equally unknown, and are explored evenly.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,15 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.showings import showings
 from recsys_spark.adapters.weights import known_events
 from recsys_spark.kernels.explore import Drawing, FreshItems, Samples, draw_samples, global_prior
 from recsys_spark.list_settings import Explore
 
 # The samples of so many items are 64 MiB.  Beyond it the newest are explored: each has few showings to give anyway.
 MAX_FRESH_ITEMS = 1 << 16
+
+_ANY_AGE = 36_500  # days; exposures are those of [interactions] window_days already
 
 # An item stays if one in twenty of its draws reaches the floor.
 _MIN_CHANCE = 0.05
@@ -32,7 +35,9 @@ def fit_samples(
 
     inputs: events, items, item_index, interactions, exposures.
     """
-    judged = _judged(inputs).persist()
+    shown_pairs = showings(inputs["exposures"], inputs["interactions"], cutoff, _ANY_AGE)
+    counts = (F.count(F.lit(1)).alias("n_shown"), F.count_if("converted").alias("n_engaged"))
+    judged = shown_pairs.groupBy("item_idx").agg(*counts).persist()
     total: Any = judged.agg(F.sum("n_shown").alias("n"), F.sum("n_engaged").alias("engaged")).first()
     prior = global_prior(total["engaged"] or 0, total["n"] or 0, explore.prior_showings)
     fresh = fresh_items(inputs, cutoff, explore.fresh_days).join(judged, on="item_idx", how="left")
@@ -63,14 +68,4 @@ def fresh_items(inputs: Mapping[str, DataFrame], cutoff: datetime, days: int) ->
         .join(created, on="item_id", how="left")
         .where((born >= F.lit(cutoff - timedelta(days=days))) & (born < F.lit(cutoff)))
         .select("item_idx", born.cast("long").alias("born"))
-    )
-
-
-def _judged(inputs: Mapping[str, DataFrame]) -> DataFrame:
-    """item_idx, n_shown (users to whom it was shown) and n_engaged (those who engaged with it then or later)."""
-    shown = inputs["exposures"].groupBy("user_idx", "item_idx").agg(F.min("event_time").alias("shown_at"))
-    engaged = inputs["interactions"].where(F.col("n_events") > 0).select("user_idx", "item_idx", "last_time")
-    pairs = shown.join(engaged, on=["user_idx", "item_idx"], how="left")
-    return pairs.groupBy("item_idx").agg(
-        F.count(F.lit(1)).alias("n_shown"), F.count_if(F.col("last_time") >= F.col("shown_at")).alias("n_engaged")
     )

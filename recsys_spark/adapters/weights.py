@@ -60,6 +60,12 @@ def needs_length(types: Mapping[str, EventType]) -> bool:
     return any(kind.role == "engage" and kind.value_transform == "relative" for kind in types.values())
 
 
+def lengths(items: DataFrame) -> DataFrame:
+    """item_id and length of the items that have a usable one."""
+    usable = (F.col("length") > 0) & (F.col("length") < _INFINITY)
+    return items.where(usable).select("item_id", "length")
+
+
 def event_weight(types: Mapping[str, EventType], cutoff: datetime, half_life_days: float) -> Column:
     """Weight of one event at `cutoff`: type weight x transformed value x 0.5^(age / half_life_days), double.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from recsys_spark.config import Config
 from recsys_spark.errors import ContractError
-from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.catalog import RANKING_EXAMPLES, TABLES
 from recsys_spark.tables.contract import Column, ListOf, Table, Type
 
 if TYPE_CHECKING:
@@ -101,7 +101,20 @@ def group_modules() -> dict[str, GroupModule]:
 def declared_tables() -> dict[str, Table]:
     """Every table of the product, with the feature tables extended by the columns of the groups."""
     groups = {name: module.GROUP for name, module in group_modules().items()}
-    return {name: extended_table(table, groups) for name, table in TABLES.items()}
+    tables = {name: extended_table(table, groups) for name, table in TABLES.items()}
+    examples = RANKING_EXAMPLES.name
+    return tables | {examples: with_features(tables[examples], tables["user_features"], tables["item_features"])}
+
+
+def with_features(examples: Table, users: Table, items: Table) -> Table:
+    """`examples` with user_... and item_... of every feature, null where nothing was known, before its last column."""
+    added = [
+        replace(column, name=f"{side}_{column.name}", nullable=True, check="")
+        for side, table in (("user", users), ("item", items))
+        for column in table.columns[:-1]
+        if column.name != f"{side}_id"
+    ]
+    return replace(examples, columns=(*examples.columns[:-1], *added, examples.columns[-1]))
 
 
 def extended_table(table: Table, groups: Mapping[str, Group]) -> Table:

@@ -1,8 +1,8 @@
 """With what chance a user got to judge an item: that it was shown at all, and that its position was looked at.
 
-Owns: the two propensities, which are estimated from different things and kept apart, the weights made of them, and the
-estimates of a policy's value.  An item is engaged with if it is shown, examined and liked; the first two are the
-policy's doing, and an inverse weight takes them out.
+Owns: the two propensities, which are estimated from different things and kept apart.  Called by
+`adapters.exposed_pairs`, which weighs by them.  An item is engaged with if it is shown, examined and liked; the first
+two are the policy's doing, and an inverse weight takes them out.
 
 The propensity of a position comes from items that were shown at several positions.  What differs between the
 engagements of one item at two positions is then the examination, as long as its position does not depend on how much
@@ -11,7 +11,7 @@ moved at random: give the kernel those, or use (context, item) as the item.
 
 Letters: d item, K positions, n_dk showings and c_dk engagements of item d at position k.
 Sources: Agarwal, Zaitsev, Wang, Li, Najork, Joachims 2019, "Estimating position bias without intrusive interventions";
-Mantel, Haenszel 1959, for the weights of a ratio over strata; Swaminathan, Joachims 2015, for self-normalised values.
+Mantel, Haenszel 1959, for the weights of a ratio over strata.
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,6 @@ from recsys_spark.errors import KernelError
 # Items of which a (items, K) table is held at a time: 2 MB for K = 50.
 _CHUNK_ITEMS = 4096
 
-_ITEM_BITS = 31
-
 
 @dataclass(frozen=True)
 class PositionCounts:
@@ -39,6 +37,23 @@ class PositionCounts:
     position: np.ndarray
     n_shown: np.ndarray
     n_engaged: np.ndarray
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """Sums over items that were shown at several positions.
+
+    engaged: float64 (K, K), A[k, l] = sum over d of c_dk n_dl / (n_dk + n_dl), an engagement count that an item shown
+    once adds next to nothing to.  shared: bool (K, K), where two positions have an item in common.  n_usable: showings.
+    """
+
+    engaged: np.ndarray
+    shared: np.ndarray
+    n_usable: int
+
+    def __add__(self, other: "Harvest") -> "Harvest":
+        engaged, shared = self.engaged + other.engaged, self.shared | other.shared
+        return Harvest(engaged, shared, self.n_usable + other.n_usable)
 
 
 @dataclass(frozen=True)
@@ -72,44 +87,14 @@ class ExposureCounts:
     inverse_logged: np.ndarray
 
 
-@dataclass(frozen=True)
-class PolicyValue:
-    """Mean reward under the evaluated policy; `self_normalised` has less variance and a bias that falls as 1 / n."""
+def harvest(counts: PositionCounts, n_positions: int) -> Harvest:
+    """What the items that were shown at several positions say of positions 1 to K = n_positions.
 
-    ips: float
-    self_normalised: float
-
-
-def count_showings(item_idx: np.ndarray, position: np.ndarray, engaged: np.ndarray) -> PositionCounts:
-    """Showings and engagements by (item, position) of a log with one entry a showing, (n,) each.
-
-    item_idx: >= 0, or the index of any key that stands for an item.  position: from 1.  engaged: bool, or 0 and 1.
+    All cells of an item must be in one `counts`; the harvests of several add up.  Raises KernelError if a position is
+    out of range.
     """
-    cells, place = np.unique(_cells(item_idx, position), return_inverse=True)
-    n_engaged = np.bincount(place[engaged != 0], minlength=len(cells))
-    n_shown = np.bincount(place, minlength=len(cells))
-    return PositionCounts(cells >> _ITEM_BITS, cells & ((1 << _ITEM_BITS) - 1), n_shown, n_engaged)
-
-
-def position_propensity(
-    counts: PositionCounts, n_positions: int, min_showings: int, floor: float
-) -> PositionPropensity:
-    """Chance of examination of positions 1 to K = n_positions by intervention harvesting over all pairs of positions.
-
-    The ratio of two positions is that of Mantel and Haenszel over the items shown at both: A[k, l] / A[l, k] with
-    A[k, l] = sum over d of c_dk n_dl / (n_dk + n_dl), an engagement count that an item shown once adds next to nothing
-    to.  The logarithms of the K positions fit the logarithms of all ratios by least squares; a pair weighs as much as
-    its engagements, A[k, l] A[l, k] / (A[k, l] + A[l, k]), 1 / variance of the logarithm of a ratio of two Poisson
-    counts.  Half an engagement is added to both, so that a position that was shown and never engaged with has a value.
-    Then the curve is made non-increasing, scaled to 1 at position 1 and cut off below at `floor`.
-    Raises KernelError if a position or the floor is out of range.
-    """
-    _check_positions(counts, n_positions, floor)
+    _check_positions(counts, n_positions)
     counts = _at_several_positions(counts)
-    n_usable = int(counts.n_shown.sum())
-    if n_usable < max(min_showings, 1):
-        alone = np.arange(n_positions) == 0
-        return PositionPropensity(np.ones(n_positions), alone, n_usable, fitted=False)
     engaged = np.zeros((n_positions, n_positions))  # A
     shared = np.zeros((n_positions, n_positions), bool)
     for shown, clicked in _tables(counts, n_positions):
@@ -118,7 +103,25 @@ def position_propensity(
             engaged[k] += clicked[:, k] @ weight
             shared[k] |= shown[:, k] @ shown > 0
     np.fill_diagonal(shared, val=False)
-    logarithms, weights, identified = _fit_chain(engaged + 0.5, shared)
+    return Harvest(engaged, shared, int(counts.n_shown.sum()))
+
+
+def fit_positions(harvested: Harvest, min_showings: int, floor: float) -> PositionPropensity:
+    """Chance of examination of positions 1 to K by intervention harvesting over all pairs of positions.
+
+    The ratio of two positions is that of Mantel and Haenszel over the items shown at both: A[k, l] / A[l, k].  The
+    logarithms of the K positions fit the logarithms of all ratios by least squares; a pair weighs as much as
+    its engagements, A[k, l] A[l, k] / (A[k, l] + A[l, k]), 1 / variance of the logarithm of a ratio of two Poisson
+    counts.  Half an engagement is added to both, so that a position that was shown and never engaged with has a value.
+    Then the curve is made non-increasing, scaled to 1 at position 1 and cut off below at `floor`.
+    Raises KernelError if the floor is out of range.
+    """
+    _check_chances("floor", np.array([floor]))
+    n_positions, n_usable = len(harvested.engaged), harvested.n_usable
+    if n_usable < max(min_showings, 1):
+        alone = np.arange(n_positions) == 0
+        return PositionPropensity(np.ones(n_positions), alone, n_usable, fitted=False)
+    logarithms, weights, identified = _fit_chain(harvested.engaged + 0.5, harvested.shared)
     smooth = np.exp(non_increasing(logarithms[identified], weights[identified]))
     last_known = np.cumsum(identified) - 1  # (K,), position 1 is always identified
     propensity = np.maximum(smooth / smooth[0], floor)[last_known]
@@ -141,32 +144,13 @@ def non_increasing(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.repeat([mean for mean, _, _ in pools], [length for _, _, length in pools])
 
 
-def count_exposures(user_idx: np.ndarray, item_idx: np.ndarray, logged: np.ndarray, n_items: int) -> ExposureCounts:
-    """Counts by item of a log with one entry a showing, (n,) each.
-
-    item_idx: 0 to n_items - 1.  logged: float, the propensity that was logged with the showing, NaN for none.
-    Raises KernelError if one is not above 0 and at most 1.
-    """
-    known = ~np.isnan(logged)
-    _check_chances("logged", logged[known])
-    cells = np.unique(_cells(user_idx, item_idx))
-    n_users = np.bincount(cells & ((1 << _ITEM_BITS) - 1), minlength=n_items)
-    return ExposureCounts(
-        n_users_exposed=len(np.unique(user_idx)),
-        n_users=n_users,
-        n_rows=np.bincount(item_idx, minlength=n_items),
-        n_logged=np.bincount(item_idx[known], minlength=n_items),
-        inverse_logged=np.bincount(item_idx[known], weights=1 / logged[known], minlength=n_items),
-    )
-
-
 def shown_propensity(counts: ExposureCounts, floor: float) -> np.ndarray:
     """Chance that an exposed user is shown the item, float64 (n_items,), at least `floor`; that of an item never shown.
 
     Where every showing of an item has a logged propensity it is their harmonic mean: users with a high chance are
     shown the item more often, and the harmonic mean is that of all users again, while the plain mean is that of the
     users who were shown it.  Else it is the share of the exposed users who were shown the item.
-    Raises KernelError unless the floor is above 0 and at most 1.
+    Raises KernelError unless the floor is above 0 and at most 1, or if what was logged is no chance.
     """
     _check_chances("floor", np.array([floor]))
     share = counts.n_users / max(counts.n_users_exposed, 1)
@@ -176,46 +160,8 @@ def shown_propensity(counts: ExposureCounts, floor: float) -> np.ndarray:
     return chances
 
 
-def inverse_weights(position_propensity: np.ndarray, shown_propensity: np.ndarray, clip: float) -> np.ndarray:
-    """Weight of every entry of a log, float64 (n,): 1 / (both chances) up to `clip`, scaled to a mean of 1.
-
-    position_propensity, shown_propensity: (n,), of the entry's position and item.  clip: >= 1, before the scaling.
-    The scaling leaves the total weight of the log, and so the balance with a regularization, as it was.
-    Raises KernelError if a chance is not above 0 and at most 1, or clip is below 1.
-    """
-    weights = _clipped(position_propensity * shown_propensity, clip)
-    scaled: np.ndarray = weights * (len(weights) / weights.sum()) if len(weights) else weights
-    return scaled
-
-
-def ips_value(reward: np.ndarray, propensity: np.ndarray, clip: float, target: np.ndarray | float = 1.0) -> PolicyValue:
-    """Mean reward of a policy by the log of another, from inverse propensities up to `clip`.
-
-    reward, propensity: (n,), of the logged choice.  target: (n,) or one for all, the chance with which the evaluated
-    policy makes the logged choice: 0 and 1 if it draws nothing.  `ips` divides by n, `self_normalised` by the weights.
-    Clipping lowers the variance and, for rewards >= 0, the value.
-    Raises KernelError as `inverse_weights`, and if the policy makes none of the logged choices.
-    """
-    weights = _clipped(propensity, clip) * target
-    total = float(weights.sum())
-    if not total > 0:
-        raise KernelError(
-            f"propensity target: expected at least one logged choice that the policy makes, got none of {len(reward)}; "
-            "evaluate it on a log that explores"
-        )
-    rewarded = float(reward @ weights)
-    return PolicyValue(rewarded / len(reward), rewarded / total)
-
-
-def _cells(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Row and column in one integer, int64, ordered by row, then column."""
-    cells: np.ndarray = (rows.astype(np.int64) << _ITEM_BITS) | columns
-    return cells
-
-
-def _check_positions(counts: PositionCounts, n_positions: int, floor: float) -> None:
-    """Raises KernelError if a position is not 1 to n_positions, or the floor no chance."""
-    _check_chances("floor", np.array([floor]))
+def _check_positions(counts: PositionCounts, n_positions: int) -> None:
+    """Raises KernelError if a position is not 1 to n_positions."""
     strange = counts.position[(counts.position < 1) | (counts.position > n_positions)]
     if n_positions < 1 or len(strange):
         raise KernelError(
@@ -271,12 +217,3 @@ def _fit_chain(engaged: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.
     free = np.flatnonzero(identified)[1:]
     logarithms[free] = np.linalg.solve(laplacian[np.ix_(free, free)], wanted[free])
     return logarithms, weights.sum(axis=1), identified
-
-
-def _clipped(propensity: np.ndarray, clip: float) -> np.ndarray:
-    """1 / propensity up to `clip`, float64 (n,)."""
-    _check_chances("chances", propensity)
-    if not clip >= 1:
-        raise KernelError(f"propensity clip: expected >= 1, got {clip}; set the largest weight of one entry")
-    clipped: np.ndarray = np.minimum(1 / propensity, clip)
-    return clipped

@@ -13,16 +13,21 @@ from math import isnan
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import fit_settings
 from recsys_spark.adapters.evaluation import PUBLISHED, evaluate_lists
 from recsys_spark.adapters.exam import LENGTHS, POPULAR_28, fit_exam, fit_variants, with_published
+from recsys_spark.adapters.exposed_pairs import exposed_pairs
+from recsys_spark.adapters.exposure_value import exposure_figures
 from recsys_spark.adapters.holdout import judged_users, later_events
+from recsys_spark.adapters.ranking_examples import ranking_examples
 from recsys_spark.errors import DamagedError, KernelError
+from recsys_spark.features import declared_tables
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.kernels.intervals import Tally, difference, mean_interval
 from recsys_spark.steps.context import Context, midnight
-from recsys_spark.tables.catalog import QUALITY, SOURCE_CANDIDATES
+from recsys_spark.tables.catalog import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES
 from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.spark import spark_schema
 
@@ -32,45 +37,87 @@ _SCHEMA_WITHOUT = ("run_id",)
 
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    """`quality`: without rows if nothing was published for an earlier date, or [hindsight] window_days is 0.
+    """`quality` and `ranking_examples`: without rows if nothing was published for an earlier date, the former if
+    [hindsight] window_days is 0 too, the latter if [hindsight] ranking_examples is false.
 
     Figures: against_publish_seq; window_days that were watched; failed (1) if the bundle could not be judged; and of
     all known users n_users, recall with its bounds, popular (recall of what most
     users engaged with in 28 days), over_popular with its bounds, gini and coverage of the published lists, all at the
     first of `LENGTHS`.
     """
-    current, schema = context.current, spark_schema(QUALITY, _SCHEMA_WITHOUT)
+    current, settings = context.current, context.config.hindsight
     context.figures["against_publish_seq"] = float(current.publish_seq) if current else 0.0
-    window_days = context.config.hindsight.window_days
-    if current is None or current.data_date >= context.day or not window_days:
-        return {"quality": context.spark.createDataFrame([], schema)}
-    ends = min(context.day, current.data_date + timedelta(days=window_days))
-    context.figures["window_days"] = float((ends - current.data_date).days)
+    empty = {
+        name: context.spark.createDataFrame([], spark_schema(declared_tables()[name], _SCHEMA_WITHOUT))
+        for name in ("quality", "ranking_examples")
+    }
+    if current is None or current.data_date >= context.day:
+        return empty
     try:
-        figures = _judge(inputs, context, current.data_date, window_days)
+        quality = {"quality": _quality(inputs, context, current)} if settings.window_days else {}
+        examples = {"ranking_examples": _examples(inputs, context, current)} if settings.ranking_examples else {}
     except (DamagedError, KernelError) as err:
         # The bundle that is judged may be damaged, or too large to be judged: that must not keep the new one back.
         _log.warning("step=hindsight phase=judge not judged: %s", err)
         context.figures["failed"] = 1.0
-        return {"quality": context.spark.createDataFrame([], schema)}
-    rows = [row | _window(current, ends) for row in _rows(figures)]
+        return empty
+    return empty | quality | examples
+
+
+def _quality(inputs: Mapping[str, DataFrame], context: Context, current: PublishRow) -> DataFrame:
+    """The rows of `quality`."""
+    window_days = context.config.hindsight.window_days
+    ends = min(context.day, current.data_date + timedelta(days=window_days))
+    context.figures["window_days"] = float((ends - current.data_date).days)
+    figures = _judge(inputs, context, current.data_date, window_days)
     context.figures.update(_headline(figures, min(LENGTHS[0], context.config.candidates.k)))
-    return {
-        "quality": context.spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
-    }
+    schema = spark_schema(QUALITY, _SCHEMA_WITHOUT)
+    rows = [row | _window(current, ends) for row in _rows(figures)]
+    return context.spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
+
+
+def _examples(inputs: Mapping[str, DataFrame], context: Context, current: PublishRow) -> DataFrame:
+    """The rows of `ranking_examples`, computed: a bundle that is damaged is found here, not when they are written."""
+    lists, settings = _of_current(inputs), context.config.hindsight
+    pairs = _followed(inputs, context, current.data_date).persist()
+    schema = spark_schema(declared_tables()[RANKING_EXAMPLES.name], _SCHEMA_WITHOUT)
+    made = ranking_examples(lists, pairs, settings.drawn_examples, context.seed, current, schema).persist()
+    row: Any = made.agg(
+        F.count(F.lit(1)).alias("n_examples"),
+        F.coalesce(F.sum("label"), F.lit(0)).alias("n_examples_engaged"),
+        F.count_if("drawn").alias("n_examples_drawn"),
+    ).first()
+    context.figures.update({name: float(value) for name, value in row.asDict().items()})
+    return made
+
+
+def _of_current(inputs: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
+    """The tables of the bundle that is judged."""
+    return {name.removeprefix("current_"): one for name, one in inputs.items() if name.startswith("current_")}
+
+
+def _followed(inputs: Mapping[str, DataFrame], context: Context, since: date) -> DataFrame:
+    """What users were shown and did from `since` on, as long as the bundle is watched."""
+    n_days = (context.day - since).days
+    watched = min(n_days, context.config.hindsight.window_days or n_days)
+    later = later_events(inputs["events"], midnight(since), watched)
+    return exposed_pairs(later, inputs["items"], context.config.events.types)
 
 
 def _judge(inputs: Mapping[str, DataFrame], context: Context, since: date, window_days: int) -> dict[Figure, Tally]:
     """Every figure of the lists that were current, and of popularity as of their date."""
     config, cutoff = context.config, midnight(since)
-    tables = {name.removeprefix("current_"): frame for name, frame in inputs.items() if name.startswith("current_")}
+    tables = _of_current(inputs)
     no_sources = context.spark.createDataFrame([], spark_schema(SOURCE_CANDIDATES, _SCHEMA_WITHOUT))
     then = {"events": inputs["events"], "items": inputs["items"], "source_candidates": no_sources} | tables
     later = later_events(inputs["events"], cutoff, window_days)
     judged = judged_users(then, later, config, cutoff).persist()
     exam = fit_exam(then, judged, fit_settings(no_sources, config.candidates), config, cutoff)
     exam = replace(exam, variants=fit_variants(tables["candidates"]))
-    return evaluate_lists(with_published(judged, tables), exam)
+    figures = evaluate_lists(with_published(judged, tables), exam)
+    followed = _followed(inputs, context, since)
+    variants = tables["candidates"].select("user_id", "variant")
+    return figures | exposure_figures(followed, variants, PUBLISHED, config.run.seed)
 
 
 def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ one short row by the time of the joins.
 import logging
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.exposed_pairs import exposed_pairs, fit_inverse_weights
 from recsys_spark.adapters.weights import (
     event_weight,
     exact_sum,
@@ -18,6 +19,7 @@ from recsys_spark.adapters.weights import (
     has_role,
     in_window,
     known_events,
+    lengths,
     needs_length,
 )
 from recsys_spark.steps.context import Context
@@ -86,8 +88,10 @@ def _weighted(inputs: dict[str, DataFrame], scales: DataFrame, context: Context)
         .join(scales, on=["user_id", "ds"], how="left")
     )
     if needs_length(types):
-        events = events.join(_lengths(inputs["items"]), on="item_id", how="left")
+        events = events.join(lengths(inputs["items"]), on="item_id", how="left")
     weight = event_weight(types, context.cutoff, interactions.half_life_days) * F.coalesce("scale", F.lit(1.0))
+    if interactions.debias_clip:
+        events, weight = _debiased(events, weight, inputs, context)
     return events.select(
         "user_id",
         "item_id",
@@ -98,9 +102,29 @@ def _weighted(inputs: dict[str, DataFrame], scales: DataFrame, context: Context)
     )
 
 
-def _lengths(items: DataFrame) -> DataFrame:
-    usable = (F.col("length") > 0) & (F.col("length") < float("inf"))
-    return items.where(usable).select("item_id", "length")
+def _debiased(
+    events: DataFrame, weight: Column, inputs: dict[str, DataFrame], context: Context
+) -> tuple[DataFrame, Column]:
+    """The events with what their weights are multiplied by, and the weights so multiplied.
+
+    What followed a showing counts by its inverse propensity, everything else once; the mean over all engagements is 1.
+    """
+    interactions, types = context.config.interactions, context.config.events.types
+    known = known_events(inputs["events"], context.cutoff, interactions.window_days)
+    fit = fit_inverse_weights(exposed_pairs(known, inputs["items"], types), interactions.debias_clip)
+    events = events.join(fit.weights, on=["user_id", "item_id"], how="left").persist()
+    inverse = F.when(F.col("event_time") >= F.col("shown_at"), F.col("inverse"))
+    engaged = events.where(has_role(types, "engage"))
+    row: Any = engaged.agg(
+        F.count(F.lit(1)).alias("n"),
+        F.count(inverse).alias("n_shown"),
+        exact_sum(F.coalesce(inverse, F.lit(1.0))).alias("total"),
+    ).first()
+    mean = row["total"] / row["n"] if row["n"] else 1.0
+    context.figures.update(share_debiased=row["n_shown"] / max(1, row["n"]), mean_inverse=mean)
+    context.figures.update({f"examined:{at}": float(chance) for at, chance in enumerate(fit.examined, 1)})
+    _log.info("step=interactions phase=debias n=%d n_shown=%d mean=%.4g", row["n"], row["n_shown"], mean)
+    return events, weight * F.coalesce(inverse, F.lit(1.0)) / F.lit(mean)
 
 
 def _per_user_and_item(weighted: DataFrame) -> DataFrame:

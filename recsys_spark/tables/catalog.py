@@ -467,9 +467,9 @@ QUALITY = run_table(
         Column("list", "string", "published, or a popularity beside it"),
         Column("users_or_items", "string", "group of users or items: all, or one of kernels/evaluation.py"),
         Column("metric", "string", "what was measured"),
-        Column("k", "int", "places of the list that counted"),
-        Column("n_users", "long", "users who counted"),
-        Column("estimate", "double", "mean over users"),
+        Column("k", "int", "places of the list that counted; 0: all that was shown"),
+        Column("n_users", "long", "users who counted; of ctr showings, of ctr_ips and value_ips the sum of weights"),
+        Column("estimate", "double", "mean over users; ctr: engaged with of what was shown"),
         Column("low", "double", "lower 95 % bound; null: has none", nullable=True),
         Column("high", "double", "upper 95 % bound; null: has none", nullable=True),
         Column(
@@ -509,6 +509,39 @@ BLEND_FITS = run_table(
         ),
     ),
     key=("variant",),
+)
+
+RANKING_EXAMPLES = run_table(
+    "ranking_examples",
+    "bundle",
+    "What a ranking model trains on: candidates of the bundle that was current, and what became of them by the date. "
+    "Features are those of that bundle, as of its date; nothing but what became of it is later. Columns user_... and "
+    "item_... are those of user_features and item_features; null: unknown then",
+    (
+        Column("list_run_id", "string", "run of the list"),
+        Column("list_date", "date", "its date, from which users were watched"),
+        _user_id(),
+        _item_id(),
+        Column("variant", "string", "experiment variant"),
+        Column("rank", "int", "position in the list, from 1"),
+        Column("score", "float", "fused score"),
+        Column("sources", PROVENANCE, "every list that proposed the item, with its rank and score there"),
+        Column("shown_at", "timestamp", "when it was first shown, UTC; null: it was not", nullable=True),
+        Column("surface", "string", "where; null: not shown, or not logged", nullable=True),
+        Column("position", "int", "position there, from 1; null: not shown, or not logged", nullable=True),
+        Column(
+            "propensity",
+            "double",
+            "chance of being shown: as logged with it, else as explored; null: neither",
+            "0 to 1",
+            nullable=True,
+        ),
+        Column("engaged_at", "timestamp", "first engagement of a weight above 0, UTC; null: none", nullable=True),
+        Column("label", "int", "1: engaged with", check="label IN (0, 1)"),
+        Column("value", "double", "what the engagements count for, as [events.types] says; 0: none"),
+        Column("drawn", "boolean", "neither shown nor engaged with, drawn from the list by chance"),
+    ),
+    key=("user_id", "item_id"),
 )
 
 CANDIDATE_CHANGES = run_table(
@@ -666,6 +699,7 @@ TABLES: dict[str, Table] = {
         QUALITY,
         RULES,
         CANDIDATE_CHANGES,
+        RANKING_EXAMPLES,
         RUNS,
         RUN_STEPS,
         AUDITS,

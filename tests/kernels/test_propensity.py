@@ -10,15 +10,13 @@ from recsys_spark.errors import KernelError
 from recsys_spark.kernels import propensity as kernel
 from recsys_spark.kernels.propensity import (
     PositionCounts,
-    count_exposures,
-    count_showings,
-    inverse_weights,
-    ips_value,
+    PositionPropensity,
+    fit_positions,
+    harvest,
     non_increasing,
-    position_propensity,
     shown_propensity,
 )
-from tests.biased_log import BiasedLog, biased_log, rank_correlation
+from tests.biased_log import BiasedLog, biased_log, count_exposures, count_showings, rank_correlation
 
 NO_LOG = np.nan
 
@@ -32,6 +30,12 @@ def counted(counts: dict[tuple[int, int], tuple[int, int]]) -> PositionCounts:
     """{(item, position): (shown, engaged)} as arrays."""
     rows = np.array([(*cell, *numbers) for cell, numbers in counts.items()], np.int64).reshape(len(counts), 4)
     return PositionCounts(*rows.T)
+
+
+def position_propensity(
+    counts: PositionCounts, n_positions: int, min_showings: int, floor: float
+) -> PositionPropensity:
+    return fit_positions(harvest(counts, n_positions), min_showings, floor)
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
@@ -87,6 +91,15 @@ def test_position_propensity_minimises_the_weighted_squares_of_all_pairs(
     answer = np.linalg.lstsq(design * root[:, None], [ratio for _, _, ratio, _ in pairs] * root, rcond=None)[0]
     assert answer[1] < answer[0] < 0  # falls of itself: smoothing changes nothing
     np.testing.assert_allclose(fit.propensity, [1, exp(answer[0]), exp(answer[1])], rtol=1e-12)
+
+
+@given(cells)
+def test_harvests_of_parts_of_the_items_add_up(counts: dict[tuple[int, int], tuple[int, int]]) -> None:
+    parts = [{cell: numbers for cell, numbers in counts.items() if cell[0] % 2 == at} for at in range(2)]
+    whole, added = harvest(counted(counts), 4), harvest(counted(parts[0]), 4) + harvest(counted(parts[1]), 4)
+    np.testing.assert_allclose(added.engaged, whole.engaged, rtol=1e-12)
+    np.testing.assert_array_equal(added.shared, whole.shared)
+    assert added.n_usable == whole.n_usable
 
 
 @given(cells, st.floats(0.01, 1.0))
@@ -185,69 +198,9 @@ def test_shown_propensity_of_logged_chances_is_the_chance_of_an_average_user() -
     np.testing.assert_allclose(shown_propensity(counts, 0.01), [0.5], atol=0.02)
 
 
-def test_shown_propensity_refuses_a_logged_chance_out_of_range() -> None:
-    for chance in (0.0, 1.5, -0.1):
-        with pytest.raises(KernelError, match="propensity logged: expected above 0 and at most 1, got 1 others"):
-            count_exposures(np.array([1, 2]), np.array([0, 0]), np.array([chance, NO_LOG]), 1)
+def test_shown_propensity_refuses_a_floor_of_zero() -> None:
     with pytest.raises(KernelError, match="propensity floor"):
         shown_propensity(count_exposures(np.array([1]), np.array([0]), np.array([0.5]), 1), 0.0)
-
-
-def test_inverse_weights_clips_the_product_and_keeps_the_total() -> None:
-    weights = inverse_weights(np.array([1.0, 0.5, 0.1]), np.array([0.5, 0.5, 0.1]), clip=10.0)
-    np.testing.assert_allclose(weights, np.array([2, 4, 10]) * 3 / 16, rtol=1e-15)
-    assert inverse_weights(np.zeros(0), np.zeros(0), 10.0).tolist() == []
-
-
-@given(
-    st.lists(st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)), min_size=1, max_size=20),
-    st.floats(1, 1000),
-)
-def test_inverse_weights_have_mean_1_and_never_fall_as_a_chance_falls(
-    chances: list[tuple[float, float]], clip: float
-) -> None:
-    position, shown = np.array(chances).T
-    weights = inverse_weights(position, shown, clip)
-    np.testing.assert_allclose(weights.sum(), len(weights), rtol=1e-12)
-    assert weights.max() <= clip * weights.min() * (1 + 1e-12)
-    order = np.argsort(-position * shown)
-    assert (np.diff(weights[order]) >= 0).all()
-
-
-def test_inverse_weights_refuses_chances_and_clips_out_of_range() -> None:
-    with pytest.raises(KernelError, match="propensity chances: expected above 0 and at most 1, got 1 others"):
-        inverse_weights(np.array([1.0, 0.0]), np.ones(2), 10.0)
-    for clip in (0.5, float("nan")):
-        with pytest.raises(KernelError, match="propensity clip: expected >= 1"):
-            inverse_weights(np.ones(1), np.ones(1), clip)
-
-
-def test_ips_value_divides_by_entries_or_by_weights() -> None:
-    value = ips_value(
-        np.array([1.0, 0.0, 2.0, 5.0]), np.array([0.5, 0.25, 0.1, 1.0]), 4.0, np.array([1.0, 1.0, 0.5, 0])
-    )
-    np.testing.assert_allclose(value.ips, (1 * 2 + 0 + 2 * 4 * 0.5) / 4, rtol=1e-15)
-    np.testing.assert_allclose(value.self_normalised, (1 * 2 + 0 + 2 * 4 * 0.5) / (2 + 4 + 2), rtol=1e-15)
-    assert ips_value(np.array([3.0]), np.array([0.5]), 10.0).ips == 6.0
-
-
-def test_ips_value_refuses_a_policy_that_makes_none_of_the_logged_choices() -> None:
-    with pytest.raises(KernelError, match="expected at least one logged choice that the policy makes, got none of 2"):
-        ips_value(np.ones(2), np.ones(2), 10.0, np.zeros(2))
-    with pytest.raises(KernelError, match="got none of 0"):
-        ips_value(np.zeros(0), np.zeros(0), 10.0)
-
-
-def test_ips_value_of_a_log_is_near_the_true_value_of_another_policy() -> None:
-    rng = np.random.default_rng(2)
-    logging, target, means = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.2, 0.7]), np.array([0.1, 0.4, 0.6])
-    choice = rng.choice(3, 50_000, p=logging)
-    reward = (rng.random(50_000) < means[choice]).astype(float)
-    value = ips_value(reward, logging[choice], 100.0, target[choice])
-    true = float(target @ means)
-    # Four standard errors: sqrt(sum target**2 / logging * mean / 50 000) = 0.0078.
-    np.testing.assert_allclose([value.ips, value.self_normalised], true, atol=4 * 0.0078)
-    assert abs(reward.mean() - true) > 0.2
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0, 1.5])
@@ -264,7 +217,7 @@ def test_position_propensity_is_near_the_truth_of_a_biased_log(eta: float) -> No
 
 def test_inverse_weights_of_positions_rank_items_nearer_to_their_relevance(made: BiasedLog) -> None:
     fit = position_propensity(count_showings(made.item_idx, made.position, made.engaged), 8, 1000, 0.01)
-    weights = inverse_weights(fit.propensity[made.position - 1], np.ones(len(made.position)), 100.0)
+    weights = 1 / fit.propensity[made.position - 1]
     shown = np.bincount(made.item_idx)
     plain = rank_correlation(np.bincount(made.item_idx, made.engaged) / shown, made.relevance)
     weighted = rank_correlation(np.bincount(made.item_idx, made.engaged * weights) / shown, made.relevance)
@@ -276,7 +229,7 @@ def test_inverse_weights_of_both_chances_count_engagements_as_if_all_were_shown(
     fit = position_propensity(count_showings(made.item_idx, made.position, made.engaged), 8, 1000, 0.01)
     exposures = count_exposures(made.user_idx, made.item_idx, np.full(len(made.item_idx), NO_LOG), 20)
     shown = shown_propensity(exposures, 0.001)
-    weights = inverse_weights(fit.propensity[made.position - 1], shown[made.item_idx], 1000.0)
+    weights = 1 / (fit.propensity[made.position - 1] * shown[made.item_idx])
     plain = rank_correlation(np.bincount(made.item_idx, made.engaged), made.relevance)
     weighted = rank_correlation(np.bincount(made.item_idx, made.engaged * weights), made.relevance)
     assert plain < 0.3

@@ -5,9 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
+from recsys_spark.features import declared_tables
 from recsys_spark.steps import hindsight
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import QUALITY
@@ -15,6 +17,8 @@ from recsys_spark.tables.check import check_schema
 from recsys_spark.tables.head import PublishRow
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps
 from tests.staged_lists import frame, list_rows
+
+SHOP_TYPES = 'events.types={purchase={role="engage",weight=1.0},show={role="impression"}}'
 
 Judge = Callable[..., tuple[DataFrame, dict[str, float]]]
 
@@ -118,3 +122,50 @@ def test_a_window_in_which_nobody_did_anything_has_no_headline(
     assert figures["n_users"] == 0
     assert "recall" not in figures
     assert {row["metric"] for row in quality.collect()} <= {"coverage", "gini"}
+
+
+@pytest.fixture(scope="module")
+def with_impressions(spark: SparkSession, inputs: dict[str, DataFrame]) -> dict[str, DataFrame]:
+    """Each user was shown the second of their list before nine of them engaged with it, and the first; u0 was not."""
+    shown = [
+        Event(f"u{at}", item, "show", CUTOFF + timedelta(days=1)) for at in range(1, 10) for item in ITEMS[2:4]
+    ]
+    events = inputs["events"].unionByName(make_events(spark, shown, position=1, propensity=0.5))
+    features = frame(spark, "item_features", [])
+    return {**inputs, "events": events.withColumn("ds", F.to_date("event_time")), "current_item_features": features}
+
+
+def test_what_was_shown_is_judged_by_what_followed(
+    spark: SparkSession, make_config: Callable[..., Config], with_impressions: dict[str, DataFrame]
+) -> None:
+    context = Context(make_config(SHOP_TYPES), TODAY, "20250308-001-9f2c81aa", 1, spark, current=HEAD)
+    outputs = hindsight.run(with_impressions, context)
+    assert outputs["ranking_examples"].count() == 0
+    rows = {(row["users_or_items"], row["metric"]): row for row in outputs["quality"].where("k = 0").collect()}
+    assert rows["all", "ctr"]["estimate"] == pytest.approx(9 / 18)
+    assert rows["all", "ctr"]["n_users"] == 18
+    assert rows["all", "conversion"]["estimate"] == pytest.approx(1.0)
+    assert rows["all", "value"]["estimate"] == pytest.approx(1.0)
+    assert rows["all", "ctr_ips"]["estimate"] == pytest.approx(0.5)
+    assert rows["all", "ctr"]["low"] <= 0.5 <= rows["all", "ctr"]["high"]
+    assert rows["users/variant=main", "ctr"]["estimate"] == pytest.approx(0.5)
+
+
+def test_examples_are_kept_if_asked_for(
+    spark: SparkSession, make_config: Callable[..., Config], with_impressions: dict[str, DataFrame]
+) -> None:
+    sets = ("hindsight.ranking_examples=true", "hindsight.window_days=0", "hindsight.drawn_examples=0")
+    config = make_config(SHOP_TYPES, *sets)
+    context = Context(config, TODAY, "20250308-001-9f2c81aa", 1, spark, current=HEAD)
+    outputs = hindsight.run(with_impressions, context)
+    check_schema(outputs["ranking_examples"], declared_tables()["ranking_examples"], without=("run_id",))
+    rows = {(row["user_id"], row["item_id"]): row for row in outputs["ranking_examples"].collect()}
+    assert len(rows) == 18
+    assert all(row["label"] == (item == "item-3") for (_, item), row in rows.items())
+    assert rows["u1", "item-3"]["user_recent_items"][0] in ITEMS, "features are those of the bundle"
+    assert {name: context.figures[name] for name in ("n_examples", "n_examples_engaged", "n_examples_drawn")} == {
+        "n_examples": 18.0,
+        "n_examples_engaged": 9.0,
+        "n_examples_drawn": 0.0,
+    }
+    assert outputs["quality"].count() == 0

@@ -5,14 +5,17 @@ import random
 import re
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys_spark.config import Config
 from recsys_spark.steps import index, interactions
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import EXPOSURES, INTERACTIONS
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from tests.biased_log import biased_log, rank_correlation
 from tests.engagement import (
     CUTOFF,
     FOREVER,
@@ -250,3 +253,45 @@ def test_run_reads_days_in_utc_whatever_the_zone_of_the_session(spark: SparkSess
     assert {pair: values[0] for pair, values in found.items()} == {
         ("ann", "in"): pytest.approx(math.pow(0.5, (30 - 0.5 / 24) / 30), rel=1e-6)
     }
+
+
+def test_debiased_weights_rank_items_nearer_to_what_users_like(spark: SparkSession, make_config) -> None:
+    """A log whose policy has favourites of its own: what it shows seldom, and far down, is engaged with seldom."""
+    log = biased_log(n_users=2000, n_items=12, n_positions=6, eta=1.0, seed=4)
+    pairs = [(f"u{user:05d}", f"i{item:02d}") for user, item in zip(log.user_idx, log.item_idx, strict=True)]
+    bought = [pair for pair, engaged in zip(pairs, log.engaged, strict=True) if engaged]
+    events = make_events(spark, [Event(*pair, "buy", before(days=1)) for pair in bought])
+    for at in range(1, 7):
+        seen = [pair for pair, position in zip(pairs, log.position, strict=True) if position == at]
+        shown = make_events(spark, [Event(*pair, "show", before(days=2)) for pair in seen], position=at)
+        events = events.unionByName(shown)
+
+    def weight_of_items(*sets: str) -> tuple[list[float], dict[str, float]]:
+        tables, context = _run(spark, make_config(TYPES_SET, "interactions.half_life_days=0", *sets), events)
+        sums = tables["interactions"].groupBy("item_idx").agg(F.sum("weight").alias("w")).orderBy("item_idx").collect()
+        return [row["w"] for row in sums], context.figures
+
+    plain, _ = weight_of_items()
+    debiased, figures = weight_of_items("interactions.debias_clip=1000")
+    assert rank_correlation(np.array(plain), log.relevance) < 0.5
+    assert rank_correlation(np.array(debiased), log.relevance) > 0.9
+    assert sum(debiased) == pytest.approx(sum(plain), rel=1e-5), "the mean weight is as it was"
+    assert figures["share_debiased"] == 1.0
+    assert [figures[f"examined:{at}"] for at in (1, 2, 3)] == pytest.approx([1, 1 / 2, 1 / 3], rel=0.15)
+
+
+def test_an_engagement_before_or_without_a_showing_counts_once(spark: SparkSession, make_config) -> None:
+    log = [
+        Event("u0", "x", "buy", before(days=3)),
+        Event("u0", "x", "show", before(days=2)),
+        Event("u1", "x", "buy", before(days=3)),
+        Event("u2", "y", "show", before(days=3)),
+        Event("u2", "y", "buy", before(days=3)),
+    ]
+    config = make_config(TYPES_SET, "interactions.half_life_days=0", "interactions.debias_clip=10")
+    tables, context = _run(spark, config, make_events(spark, log))
+    # y was shown to one of two users who were shown anything: 2, beside 1 and 1; the mean is 4/3.
+    weights = {pair: row[0] for pair, row in _pairs(tables).items()}
+    assert weights == pytest.approx({("u0", "x"): 0.75, ("u1", "x"): 0.75, ("u2", "y"): 1.5})
+    assert context.figures["mean_inverse"] == pytest.approx(4 / 3)
+    assert context.figures["share_debiased"] == pytest.approx(1 / 3)

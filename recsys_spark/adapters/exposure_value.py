@@ -1,0 +1,99 @@
+"""What showings led to, where the log has impressions: clicks, conversion and value of what was shown, by variant.
+
+Owns: these figures and their sums.  Called by the step `hindsight`.  Every figure is a ratio of sums over users with
+the draws of `kernels.intervals`, made where the users are, so that variants compare in pairs with all other figures.
+
+A showing is a user and an item, a click one that was followed by an engagement.  `ctr` is clicks per showing;
+`conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, what the engagements
+that followed count for.  `ctr_ips` and `value_ips` weigh every showing by 1 / its logged propensity: what a policy that
+shows every item alike would have found (Swaminathan, Joachims 2015, self-normalised); showings without one are left
+out.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.exposed_pairs import inverse, was_followed
+from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
+
+METRICS = ("ctr", "conversion", "value", "ctr_ips", "value_ips")
+
+_CLIP = 100.0  # a showing counts for at most so many
+_BLOCK_USERS = 4096
+
+_SUMS = "metric_group string, metric string, n array<double>, total array<double>"
+_PER_USER = ("n_shown", "n_clicked", "value", "weight", "weighted_clicks", "weighted_value", "n_weighed")
+
+
+def exposure_figures(pairs: DataFrame, variants: DataFrame, list_name: str, seed: int) -> dict[Figure, Tally]:
+    """Figures of `list_name` with k = 0, of all users and of every variant; none if nothing was shown.
+
+    pairs: as `exposed_pairs` gives them.  variants: user_id and variant.
+    """
+    shown = pairs.where(F.col("shown_at").isNotNull())
+    clicked, weight = was_followed(), inverse(F.col("propensity"), _CLIP)
+    per_user = shown.groupBy("user_id").agg(
+        F.count(F.lit(1)).alias("n_shown"),
+        F.count_if(clicked).alias("n_clicked"),
+        F.sum(F.when(clicked, F.col("value"))).alias("value"),
+        F.sum(weight).alias("weight"),
+        F.sum(F.when(clicked, weight)).alias("weighted_clicks"),
+        F.sum(F.when(clicked, weight * F.col("value"))).alias("weighted_value"),
+        F.count(weight).alias("n_weighed"),
+    )
+    rows = per_user.na.fill(0.0).join(variants, on="user_id", how="left")
+    parts = rows.select("user_id", "variant", *[F.col(name).cast("double") for name in _PER_USER])
+    sums: dict[Figure, Tally] = {}
+    for row in parts.mapInArrow(_summer(seed), _SUMS).toLocalIterator():
+        figure = Figure(list_name, row["metric_group"], row["metric"], 0)
+        one = Tally(np.array(row["n"]), np.array(row["total"]))
+        sums[figure] = sums[figure] + one if figure in sums else one
+    return sums
+
+
+def _summer(seed: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Sums of a partition's users, one row per group and metric."""
+
+    def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums: dict[tuple[str, str], Tally] = {}
+        for batch in batches:
+            for first in range(0, batch.num_rows, _BLOCK_USERS):
+                for key, one in _block_sums(batch.slice(first, _BLOCK_USERS), seed).items():
+                    sums[key] = sums[key] + one if key in sums else one
+        groups, metrics = ([key[at] for key in sums] for at in (0, 1))
+        columns = {"metric_group": groups, "metric": metrics}
+        columns |= {name: [getattr(one, name).tolist() for one in sums.values()] for name in ("n", "total")}
+        doubles = pa.list_(pa.float64())
+        schema = pa.schema({"metric_group": pa.string(), "metric": pa.string(), "n": doubles, "total": doubles})
+        yield pa.RecordBatch.from_pydict(columns, schema)
+
+    return add_up
+
+
+def _block_sums(block: pa.RecordBatch, seed: int) -> dict[tuple[str, str], Tally]:
+    value = {name: block[name].to_numpy(zero_copy_only=False) for name in _PER_USER}
+    draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), seed, RESAMPLES)
+    shown, mean_weight = value["n_shown"] > 0, value["weight"] / np.maximum(value["n_weighed"], 1)
+    parts = {
+        "ctr": (value["n_shown"], value["n_clicked"]),
+        "conversion": (shown.astype(float), (value["n_clicked"] > 0).astype(float)),
+        "value": (shown.astype(float), value["value"]),
+        "ctr_ips": (value["weight"], value["weighted_clicks"]),
+        "value_ips": (mean_weight, value["weighted_value"]),
+    }
+    groups = {ALL: np.ones(block.num_rows, bool)}
+    for name in pc.unique(block["variant"].drop_null()).to_pylist():
+        groups[f"users/variant={name}"] = pc.fill_null(pc.equal(block["variant"], name), False).to_numpy(
+            zero_copy_only=False
+        )
+    return {
+        (group, metric): Tally((under * members) @ draws, (over * members) @ draws)
+        for group, members in groups.items()
+        for metric, (under, over) in parts.items()
+    }
