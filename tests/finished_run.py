@@ -7,6 +7,8 @@ from recsys_spark.config import Config
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
 from tests.warehouse import make_rows, stage_rows
 
+_WITHOUT_ROWS = ("two_tower_models", "ann_shards", "ranking_examples")
+
 
 def stage_and_audit(
     config: Config, day: date, user_ids: list[str], audited_on: int, **tables: list[dict[str, Any]]
@@ -16,7 +18,11 @@ def stage_and_audit(
     tables: rows in place of those of tests/warehouse.py; without them the run has no model, no index and no examples.
     """
     run, _ = find_or_open_run(config, day)
-    rows = make_rows(run.run_id, user_ids, {}) | {"two_tower_models": [], "ann_shards": [], "ranking_examples": []} | tables
+    rows = (
+        make_rows(run.run_id, user_ids, {})
+        | {"two_tower_models": [], "ann_shards": [], "ranking_examples": []}
+        | tables
+    )
     stage_rows(config.root, run.run_id, rows)
     step = {"run_id": run.run_id, "started_at": datetime.now(UTC), "seconds": 1.0}
     written = {

@@ -6,7 +6,7 @@ date and today's is what they chose.  On the driver: at most learn_users rows of
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -16,14 +16,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import active_users, fit_shared, fit_shown, own_lists
-from recsys_spark.adapters.blend_scopes import Settings, said_of, walk_scopes, worker_of
+from recsys_spark.adapters.blend_scopes import Settings, Worker, said_of, walk_scopes, worker_of
 from recsys_spark.adapters.weights import is_positive
 from recsys_spark.config import Config
-from recsys_spark.kernels.learned_blend import N_SAID, Choices, choose_weights, fit_weights
+from recsys_spark.kernels.choose_blend import choose_blend
+from recsys_spark.kernels.intervals import user_keys
+from recsys_spark.kernels.learned_blend import N_SAID, Choices, fit_weights
 
 _RIDGE = (
     1e-3  # from 1e-4 to 1e-2 nothing changed on the tuning days of two logs; it is there for lists that say the same
 )
+_BLOCK_USERS = 512  # walked at a time; what all lists say of all that they propose to these is some 20 MB
+
 _MIN_USERS = 100  # with a choice; fewer say little of five lists
 
 
@@ -64,8 +68,8 @@ class Fit:
 def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson: Lesson) -> Fit:
     """The weights of lists, learnt from what followed `runs`.  inputs: events and items, as of today.
 
-    Half of the users, drawn by chance, are fitted and the other half judge: do the weights find more of what users
-    chose than any one list alone?  Those that do are fitted once more, on all.
+    Half of the users, drawn by chance, are fitted and the other half judge: do the weights surely find more of what
+    users chose than the best list alone?  Those that do are fitted once more, on all; else that list decides.
     """
     settings, wanted = lesson.settings, lesson.config.candidates.learn_runs
     run_ids = tuple(run.run_id for run in runs)
@@ -77,13 +81,16 @@ def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson
     if n_users < _MIN_USERS:
         return Fit("rrf", f"{n_users} users chose what was proposed, fewer than {_MIN_USERS}", None, run_ids, n_users)
     judging = np.random.default_rng(lesson.seed).permutation(len(choices.indptr) - 1) % 2 == 0
-    single = [_single(at, settings) for at, weight in enumerate(settings.weights) if weight > 0]
-    rivals = [fit_weights(_of_users(choices, ~judging), _RIDGE), *single]
-    best = choose_weights(rivals, _of_users(choices, judging), lesson.config.candidates.learn_depth)
-    if best == 0:
-        return Fit("learned", f"on {n_users} users", fit_weights(choices, _RIDGE), run_ids, n_users)
-    name = settings.sources[int(np.argmax(rivals[best].sum(axis=1)))]
-    return Fit(name, "alone it found more than all lists together", rivals[best], run_ids, n_users)
+    wanted_lists = [at for at, weight in enumerate(settings.weights) if weight > 0]
+    alone = [_single(at, settings) for at in wanted_lists]
+    together = fit_weights(choices.of_users(~judging), _RIDGE)
+    judges, depth = choices.of_users(judging), lesson.config.candidates.learn_depth
+    decides, best, more = choose_blend(together, alone, judges, depth, lesson.seed)
+    name = settings.sources[wanted_lists[best]]
+    why = f"all lists together find {more.estimate:+.4f} [{more.low:+.4f}, {more.high:+.4f}] more than {name} alone"
+    if decides is None:
+        return Fit("learned", f"{why}, on {n_users} users", fit_weights(choices, _RIDGE), run_ids, n_users)
+    return Fit(name, f"{why}, which is not sure", alone[decides], run_ids, n_users)
 
 
 def _single(at: int, settings: Settings) -> np.ndarray:
@@ -98,19 +105,33 @@ def _choices(run: PastRun, inputs: Mapping[str, DataFrame], lesson: Lesson) -> C
     config, settings = lesson.config, lesson.settings
     past = {**run.tables, "events": inputs["events"], "items": inputs["items"]}
     known = past["source_candidates"].where(F.col("source").isin(*settings.sources))
-    depth = config.candidates.learn_depth
-    worker = worker_of(fit_shared(known, replace(settings, k=depth), fit_shown(past, config, run.cutoff)))
+    worker = worker_of(fit_shared(known, settings, fit_shown(past, config, run.cutoff)))
     users = active_users(past, config.candidates, run.cutoff).join(
         _drawn(past, run.cutoff, lesson), on="user_idx", how="inner"
     )
     rows = users.join(own_lists(known), on="user_idx", how="left").orderBy("user_idx")
     block = rows.select("user_id", "segment", "excluded", "own", "engaged").toArrow().combine_chunks()
-    scopes = walk_scopes(block.to_batches()[0], worker, depth) if block.num_rows else []
+    parts = [_block_choices(part, worker, lesson) for part in block.to_batches(max_chunksize=_BLOCK_USERS)]
+    return _concatenated(parts, len(settings.sources))
+
+
+def _block_choices(block: pa.RecordBatch, worker: Worker, lesson: Lesson) -> Choices:
+    """The choice sets of a block of users: the first items of every list, and all that every list says of them."""
+    scopes = walk_scopes(block, worker, lesson.settings.k)
     if not scopes:
-        return _concatenated([], len(settings.sources))
+        return _nothing(len(lesson.settings.sources))
     pool, said = said_of(scopes, worker)
-    indptr = np.searchsorted(pool.users, np.arange(block.num_rows + 1))
-    return Choices(indptr, said, _engaged(block["engaged"].combine_chunks(), pool.users, pool.items))
+    nearest = np.minimum.reduceat(pool.ranks, pool.starts) if len(pool.starts) else pool.ranks
+    near = np.flatnonzero(nearest <= lesson.config.candidates.learn_depth)
+    users, items = pool.users[near], pool.items[near]
+    ids = worker.item_id.take(pa.array(worker.places[items]))
+    return Choices(
+        np.searchsorted(users, np.arange(block.num_rows + 1)),
+        said[near],
+        _engaged(block["engaged"], users, items),
+        user_keys(block["user_id"].to_numpy(zero_copy_only=False)),
+        user_keys(ids.to_numpy(zero_copy_only=False)),
+    )
 
 
 def _drawn(past: Mapping[str, DataFrame], since: datetime, lesson: Lesson) -> DataFrame:
@@ -139,16 +160,18 @@ def _engaged(engaged: pa.Array, users: np.ndarray, items: np.ndarray) -> np.ndar
     return found
 
 
-def _of_users(choices: Choices, wanted: np.ndarray) -> Choices:
-    """The choice sets of the users for whom `wanted`, bool (n_users,), is True."""
-    lengths = np.diff(choices.indptr)
-    rows = np.repeat(wanted, lengths)
-    return Choices(np.concatenate([[0], np.cumsum(lengths[wanted])]), choices.said[rows], choices.chosen[rows])
-
-
 def _concatenated(parts: Sequence[Choices], n_lists: int) -> Choices:
     """The choice sets of all parts."""
-    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.indptr) for part in parts)])
-    said = np.concatenate([np.zeros((0, n_lists, N_SAID), np.float32), *(part.said for part in parts)])
-    chosen = np.concatenate([np.zeros(0, bool), *(part.chosen for part in parts)])
-    return Choices(np.concatenate([[0], np.cumsum(lengths)]), said, chosen)
+    parts = [_nothing(n_lists), *parts]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    said, chosen, users, items = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("said", "chosen", "user_keys", "item_keys")
+    )
+    return Choices(np.concatenate([[0], np.cumsum(lengths)]), said, chosen, users, items)
+
+
+def _nothing(n_lists: int) -> Choices:
+    no_keys = np.zeros(0, np.uint64)
+    return Choices(
+        np.zeros(1, np.int64), np.zeros((0, n_lists, N_SAID), np.float32), np.zeros(0, bool), no_keys, no_keys
+    )

@@ -13,7 +13,7 @@ Letters: u user, i item of the choice set, l list, n_* counts.  Source: McFadden
 qualitative choice behavior".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,15 @@ N_SAID = 2  # numbers that a list says of an item: by its rank, and by its score
 class Choices:
     """Choice sets laid end to end: that of user u is indptr[u]:indptr[u + 1].
 
-    indptr: int64 (n_users + 1,).  said: float32 (n, n_lists, N_SAID), by `say`.  chosen: bool (n,).
+    indptr: int64 (n_users + 1,).  said: float32 (n, n_lists, N_SAID), by `say`.  chosen: bool (n,).  user_keys: uint64
+    (n_users,), and item_keys: uint64 (n,), the same for the same user and item wherever they come up.
     """
 
     indptr: np.ndarray
     said: np.ndarray
     chosen: np.ndarray
+    user_keys: np.ndarray
+    item_keys: np.ndarray
 
     @property
     def users(self) -> np.ndarray:
@@ -45,6 +48,13 @@ class Choices:
     def n_chosen(self) -> np.ndarray:
         """Number of items that each user chose, float64 (n_users,)."""
         return np.bincount(self.users, weights=self.chosen, minlength=len(self.indptr) - 1)
+
+    def of_users(self, wanted: np.ndarray) -> "Choices":
+        """The choice sets of the users for whom `wanted`, bool (n_users,), is True."""
+        lengths = np.diff(self.indptr)
+        rows = np.repeat(wanted, lengths)
+        indptr = np.concatenate([[0], np.cumsum(lengths[wanted])])
+        return Choices(indptr, self.said[rows], self.chosen[rows], self.user_keys[wanted], self.item_keys[rows])
 
 
 def say(ranks: np.ndarray, scores: np.ndarray, best: np.ndarray) -> np.ndarray:
@@ -85,13 +95,13 @@ def say_shared(pool: Pool, shared: SharedLists, list_of: np.ndarray) -> np.ndarr
 def utilities(said: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The score of every item, float64 (n,), not below 0.
 
-    said: (n, n_lists, N_SAID).  weights: (n_lists, N_SAID) for all, or (n, n_lists, N_SAID) one set for each row.
+    said: (n, n_lists, N_SAID).  weights: (n_lists, N_SAID).
     Summed list by list, so that an item's score has the same bits in any block.
     """
     total = np.zeros(len(said))
     for at in range(said.shape[1]):
         for number in range(N_SAID):
-            total += said[:, at, number].astype(np.float64) * weights[..., at, number]
+            total += said[:, at, number].astype(np.float64) * weights[at, number]
     return total
 
 
@@ -139,26 +149,3 @@ def _loss_of(said: np.ndarray, shares: np.ndarray, users: np.ndarray, sizes: np.
         return value / n_users + ridge * (weights @ weights) / 2, gradient / n_users + ridge * weights
 
     return loss
-
-
-def choose_weights(candidates: Sequence[np.ndarray], choices: Choices, k: int) -> int:
-    """Which weights find the largest share of what users chose in their first k items, mean over users; the first of
-    equals.
-
-    candidates: each (n_lists, N_SAID).  choices: of users who were not fitted.
-    """
-    found = [share_found(choices, utilities(choices.said, weights), k) for weights in candidates]
-    return int(np.argmax([one.mean() if len(one) else 0.0 for one in found]))
-
-
-def share_found(choices: Choices, scores: np.ndarray, k: int) -> np.ndarray:
-    """Of each user's chosen items the share that is among their k highest scores, float64, users without any left out.
-
-    Ties are broken against what was chosen, so that weights that tell nothing apart find nothing.
-    """
-    lengths, users, n_chosen = np.diff(choices.indptr), choices.users, choices.n_chosen
-    order = np.lexsort((choices.chosen, -scores, users))
-    places = np.arange(len(order)) - np.repeat(choices.indptr[:-1], lengths)
-    hits = np.bincount(users, weights=choices.chosen[order] & (places < k), minlength=len(lengths))
-    share: np.ndarray = hits[n_chosen > 0] / n_chosen[n_chosen > 0]
-    return share

@@ -1,14 +1,13 @@
-"""The fit against a slow twin and weights that are known; the choice among weights by recall."""
+"""The fit against a slow twin and weights that are known."""
 
+from dataclasses import replace
 from math import log, log2
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.learned_blend import Choices, choose_weights, fit_weights, say, share_found, utilities
+from recsys_spark.kernels.learned_blend import Choices, fit_weights, say, utilities
 
 RIDGE = 1e-3
 
@@ -23,7 +22,8 @@ def planted(seed: int, weights: np.ndarray, n_users: int = 400, n_items: int = 3
     scores = utilities(flat, weights).reshape(n_users, n_items) + rng.gumbel(size=(n_users, n_items))
     chosen = np.zeros((n_users, n_items), bool)
     chosen[np.arange(n_users), scores.argmax(axis=1)] = True
-    return Choices(np.arange(n_users + 1) * n_items, flat, chosen.ravel())
+    keys = np.arange(n_users, dtype=np.uint64), np.tile(np.arange(n_items, dtype=np.uint64), n_users)
+    return Choices(np.arange(n_users + 1) * n_items, flat, chosen.ravel(), *keys)
 
 
 def loss_of(choices: Choices, weights: np.ndarray, ridge: float) -> float:
@@ -55,7 +55,6 @@ def test_utilities_are_the_weighted_sum_in_any_block() -> None:
     whole = utilities(said, weights)
     np.testing.assert_allclose(whole, (said * weights).sum(axis=(1, 2)), rtol=1e-6)
     np.testing.assert_array_equal(np.concatenate([utilities(said[:7], weights), utilities(said[7:], weights)]), whole)
-    np.testing.assert_array_equal(utilities(said, np.broadcast_to(weights, said.shape)), whole)
 
 
 def test_fit_weights_finds_the_weights_that_made_the_choices() -> None:
@@ -79,50 +78,38 @@ def test_fit_weights_is_the_least_of_the_loss_among_weights_not_below_zero(ridge
     assert (found >= 0).all()
 
 
+def test_of_users_keeps_whole_choice_sets() -> None:
+    choices = planted(8, np.array([[1.0, 0.0]]), n_users=4, n_items=3)
+    some = choices.of_users(np.array([False, True, False, True]))
+    assert some.indptr.tolist() == [0, 3, 6]
+    np.testing.assert_array_equal(some.said, choices.said.reshape(4, 3, 1, 2)[[1, 3]].reshape(6, 1, 2))
+    assert some.user_keys.tolist() == [1, 3]
+    assert some.item_keys.tolist() == [0, 1, 2] * 2
+
+
 def test_fit_weights_ignores_users_who_chose_nothing_and_the_order_of_users() -> None:
     choices = planted(5, np.array([[2.0, 0.0], [0.0, 1.0]]), n_users=50)
     idle = Choices(
         np.concatenate([choices.indptr, choices.indptr[-1] + np.array([30, 30])]),
         np.concatenate([choices.said, choices.said[:30]]),
         np.concatenate([choices.chosen, np.zeros(30, bool)]),
+        np.arange(52, dtype=np.uint64),
+        np.concatenate([choices.item_keys, choices.item_keys[:30]]),
     )
     np.testing.assert_allclose(fit_weights(idle, RIDGE), fit_weights(choices, RIDGE), atol=1e-4)  # steps of L-BFGS
     turned = Choices(
         choices.indptr,
         choices.said.reshape(50, 30, 2, 2)[::-1].reshape(-1, 2, 2),
         choices.chosen.reshape(50, 30)[::-1].ravel(),
+        choices.user_keys[::-1],
+        choices.item_keys,
     )
     np.testing.assert_allclose(fit_weights(turned, RIDGE), fit_weights(choices, RIDGE), atol=1e-4)
 
 
 def test_fit_weights_of_no_choice_is_zero_and_of_no_ridge_refused() -> None:
     choices = planted(6, np.array([[2.0, 0.0]]), n_users=3)
-    none = Choices(choices.indptr, choices.said, np.zeros_like(choices.chosen))
+    none = replace(choices, chosen=np.zeros_like(choices.chosen))
     assert fit_weights(none, RIDGE).tolist() == [[0.0, 0.0]]
     with pytest.raises(KernelError, match="learned blend: expected ridge > 0, got 0"):
         fit_weights(choices, 0.0)
-
-
-SETS = st.lists(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6), min_size=1, max_size=5)
-
-
-@given(SETS, st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
-def test_share_found_is_recall_with_ties_against_what_was_chosen(sets: list[list[tuple[int, bool]]], k: int) -> None:
-    scores = np.array([score for one in sets for score, _ in one], float)
-    chosen = np.array([flag for one in sets for _, flag in one])
-    indptr = np.concatenate([[0], np.cumsum([len(one) for one in sets])])
-    expected = [
-        sum(flag for _, flag in sorted(one, key=lambda pair: (-pair[0], pair[1]))[:k]) / sum(flag for _, flag in one)
-        for one in sets
-        if any(flag for _, flag in one)
-    ]
-    found = share_found(Choices(indptr, np.zeros((len(scores), 1, 2), np.float32), chosen), scores, k)
-    np.testing.assert_allclose(found, expected)
-
-
-def test_choose_weights_takes_what_finds_most_and_the_first_of_equals() -> None:
-    choices = planted(7, np.array([[6.0, 0.0], [0.0, 0.0]]), n_users=300)
-    right, wrong = np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [1.0, 0.0]])
-    assert choose_weights([wrong, right, 2 * right], choices, 3) == 1
-    assert choose_weights([wrong], Choices(np.zeros(1, np.int64), choices.said[:0], choices.chosen[:0]), 3) == 0

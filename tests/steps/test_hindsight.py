@@ -127,9 +127,7 @@ def test_a_window_in_which_nobody_did_anything_has_no_headline(
 @pytest.fixture(scope="module")
 def with_impressions(spark: SparkSession, inputs: dict[str, DataFrame]) -> dict[str, DataFrame]:
     """Each user was shown the second of their list before nine of them engaged with it, and the first; u0 was not."""
-    shown = [
-        Event(f"u{at}", item, "show", CUTOFF + timedelta(days=1)) for at in range(1, 10) for item in ITEMS[2:4]
-    ]
+    shown = [Event(f"u{at}", item, "show", CUTOFF + timedelta(days=1)) for at in range(1, 10) for item in ITEMS[2:4]]
     events = inputs["events"].unionByName(make_events(spark, shown, position=1, propensity=0.5))
     features = frame(spark, "item_features", [])
     return {**inputs, "events": events.withColumn("ds", F.to_date("event_time")), "current_item_features": features}
