@@ -5,14 +5,16 @@ Owns: the form of the broadcast, and what is hidden from whom.  Called by `blend
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_spark.kernels.blend import Fused
-from recsys_spark.kernels.explore import Samples, assign_samples, explore, slots
-from recsys_spark.kernels.explored_lists import with_explored
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import RuleBook, may_see
+
+if TYPE_CHECKING:
+    from recsys_spark.kernels.explore import Samples
 
 EXPLORE = "explore"  # what provenance calls the source of an explored item
 
@@ -21,7 +23,7 @@ EXPLORE = "explore"  # what provenance calls the source of an explored item
 class Exploration:
     """The day's samples of fresh items, and the seed by which users take one of them."""
 
-    samples: Samples
+    samples: "Samples"
     seed: int
 
 
@@ -59,6 +61,10 @@ def explored_lists(
 
     excluded: what each user may not see.  audiences: int64 (n_users,).  What a list holds already is not explored.
     """
+    # Compiled code: a worker that explores nothing need not wait a second for the compiler.
+    from recsys_spark.kernels.explore import assign_samples, explore, slots
+    from recsys_spark.kernels.explored_lists import with_explored
+
     samples = exploring.exploration.samples
     ranks = slots(k, share)
     if not len(samples.items) or not len(ranks):

@@ -68,8 +68,8 @@ class Fit:
 def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson: Lesson) -> Fit:
     """The weights of lists, learnt from what followed `runs`.  inputs: events and items, as of today.
 
-    Half of the users, drawn by chance, are fitted and the other half judge: do the weights surely find more of what
-    users chose than the best list alone?  Those that do are fitted once more, on all; else that list decides.
+    Half of the users judge what is fitted on the others: do the weights surely find more of what users chose than the
+    best list alone?  Then they decide, fitted once more on all; else that list does.
     """
     settings, wanted = lesson.settings, lesson.config.candidates.learn_runs
     run_ids = tuple(run.run_id for run in runs)
@@ -80,17 +80,19 @@ def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson
     n_users = int(np.count_nonzero(choices.n_chosen))
     if n_users < _MIN_USERS:
         return Fit("rrf", f"{n_users} users chose what was proposed, fewer than {_MIN_USERS}", None, run_ids, n_users)
-    judging = np.random.default_rng(lesson.seed).permutation(len(choices.indptr) - 1) % 2 == 0
     wanted_lists = [at for at, weight in enumerate(settings.weights) if weight > 0]
     alone = [_single(at, settings) for at in wanted_lists]
-    together = fit_weights(choices.of_users(~judging), _RIDGE)
-    judges, depth = choices.of_users(judging), lesson.config.candidates.learn_depth
-    decides, best, more = choose_blend(together, alone, judges, depth, lesson.seed)
+    depth = lesson.config.candidates.learn_depth
+    decides, best, more = choose_blend(_fit_weights, alone, choices, depth, lesson.seed)
     name = settings.sources[wanted_lists[best]]
     why = f"all lists together find {more.estimate:+.4f} [{more.low:+.4f}, {more.high:+.4f}] more than {name} alone"
     if decides is None:
-        return Fit("learned", f"{why}, on {n_users} users", fit_weights(choices, _RIDGE), run_ids, n_users)
+        return Fit("learned", f"{why}, on {n_users} users", _fit_weights(choices), run_ids, n_users)
     return Fit(name, f"{why}, which is not sure", alone[decides], run_ids, n_users)
+
+
+def _fit_weights(choices: Choices) -> np.ndarray:
+    return fit_weights(choices, _RIDGE)
 
 
 def _single(at: int, settings: Settings) -> np.ndarray:

@@ -7,7 +7,7 @@ users share look better or worse by more than all users' chance.  So both are dr
 Source: Owen 2007, "The pigeonhole bootstrap"; draws as in `kernels.intervals`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,21 +18,27 @@ _CHUNK_ROWS = 4096  # of which the products of both draws are held, 16 MB
 
 
 def choose_blend(
-    together: np.ndarray, alone: Sequence[np.ndarray], choices: Choices, k: int, seed: int
+    fit: Callable[[Choices], np.ndarray], alone: Sequence[np.ndarray], choices: Choices, k: int, seed: int
 ) -> tuple[int | None, int, Interval]:
-    """Which of `alone` decides, None if `together` does; the best of `alone`; and what `together` finds more than it.
+    """Which of `alone` decides, None if all lists together do; the best of `alone`; what together finds more than it.
 
-    together, alone: weights, each (n_lists, N_SAID).  choices: of users who were not fitted.  Together decides if the
-    lower bound of the difference is above 0; of equals of `alone` the first is best.
+    fit: the weights of all lists together, (n_lists, N_SAID), as alone's.  Half of the users are judged by weights that
+    were fitted on the other half, and these by those.  Together decides if the lower bound of the difference is above
+    0; of equals of `alone` the first is best.
     """
     found = [share_found(choices, utilities(choices.said, weights), k) for weights in alone]
     best = int(np.argmax([one.mean() if len(one) else 0.0 for one in found]))
-    more = found_more(together, alone[best], choices, k, seed)
+    one = np.random.default_rng(seed).permutation(len(choices.indptr) - 1) % 2 == 0
+    halves = [choices.of_users(one), choices.of_users(~one)]
+    tallies = [
+        found_more(fit(fitted), alone[best], judged, k, seed) for fitted, judged in (halves, list(reversed(halves)))
+    ]
+    more = mean_interval([tallies[0] + tallies[1]])
     return (None if more.low > 0 else best), best, more
 
 
-def found_more(a: np.ndarray, b: np.ndarray, choices: Choices, k: int, seed: int) -> Interval:
-    """How much more of what a user chose weights `a` find than `b`, mean over users, with the bounds of both draws."""
+def found_more(a: np.ndarray, b: np.ndarray, choices: Choices, k: int, seed: int) -> Tally:
+    """How much more of what a user chose weights `a` find than `b`, summed over users, with users and items drawn."""
     n_chosen, users = choices.n_chosen, choices.users
     of_a, of_b = (is_found(choices, utilities(choices.said, weights), k).astype(float) for weights in (a, b))
     rows = np.flatnonzero(of_a != of_b)
@@ -44,7 +50,7 @@ def found_more(a: np.ndarray, b: np.ndarray, choices: Choices, k: int, seed: int
     for first in range(0, len(rows), _CHUNK_ROWS):
         at = slice(first, first + _CHUNK_ROWS)
         total += values[at] @ (drawn_users[users[rows[at]]] * drawn_items[item_of[at]])
-    return mean_interval([Tally((n_chosen > 0) @ drawn_users, total)])
+    return Tally((n_chosen > 0) @ drawn_users, total)
 
 
 def share_found(choices: Choices, scores: np.ndarray, k: int) -> np.ndarray:

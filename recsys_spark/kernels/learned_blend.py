@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.blend import Pool, SharedLists, Walked, cells_of
@@ -110,6 +109,8 @@ def fit_weights(choices: Choices, ridge: float) -> np.ndarray:
 
     ridge: half of it is added for each squared weight.  Raises KernelError if it is not above 0.
     """
+    from scipy.optimize import minimize  # a second to import, which workers, who only weigh, need not wait for
+
     if not ridge > 0:
         raise KernelError(f"learned blend: expected ridge > 0, got {ridge}; raise it")
     users, n_chosen = choices.users, choices.n_chosen

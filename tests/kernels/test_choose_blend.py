@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.choose_blend import choose_blend, found_more, is_found, share_found
-from recsys_spark.kernels.intervals import draw
+from recsys_spark.kernels.intervals import draw, mean_interval
 from recsys_spark.kernels.learned_blend import Choices, say, utilities
 from tests.kernels.test_learned_blend import planted
 
@@ -47,40 +47,55 @@ def test_share_found_is_recall_with_ties_against_what_was_chosen(sets: list[list
 
 def test_found_more_draws_users_and_items_each_by_itself() -> None:
     choices = planted(7, np.array([[6.0, 0.0], [0.0, 0.0]]), n_users=150)
-    more = found_more(FIRST, SECOND, choices, 3, seed=4)
+    more = mean_interval([found_more(FIRST, SECOND, choices, 3, seed=4)])
     users, items = draw(choices.user_keys, 4), draw(np.arange(30, dtype=np.uint64), 5)
     hits = [is_found(choices, utilities(choices.said, weights), 3).astype(float) for weights in (FIRST, SECOND)]
     values = (hits[0] - hits[1]).reshape(150, 30)
     means = np.einsum("ui,ub,ib->b", values, users, items) / users.sum(axis=0)
     assert more.estimate == pytest.approx(means[0])
     np.testing.assert_allclose([more.low, more.high], np.quantile(means[1:], [0.025, 0.975]))
-    again = found_more(FIRST, SECOND, choices.of_users(np.ones(150, bool)), 3, seed=4)
-    assert again == more
+    first = np.arange(150) < 70
+    parts = [found_more(FIRST, SECOND, choices.of_users(part), 3, seed=4) for part in (first, ~first)]
+    assert mean_interval([parts[0] + parts[1]]).low == pytest.approx(more.low)
 
 
 def test_what_hangs_on_one_item_is_not_sure_and_what_many_items_say_is() -> None:
     one_item = of_two_lists([0] * 60 + [11] * 40)
     many = of_two_lists([at % 3 for at in range(60)] + [9 + at % 3 for at in range(40)], n_items=12)
     for choices, is_sure in ((one_item, False), (many, False)):
-        more = found_more(FIRST, SECOND, choices, 3, seed=1)
+        more = mean_interval([found_more(FIRST, SECOND, choices, 3, seed=1)])
         assert more.estimate == pytest.approx(0.2)
         assert (more.low > 0) == is_sure
     wide = of_two_lists([at % 40 for at in range(900)] + [160 + at % 40 for at in range(100)], n_items=200)
-    assert found_more(FIRST, SECOND, wide, 40, seed=1).low > 0
+    assert mean_interval([found_more(FIRST, SECOND, wide, 40, seed=1)]).low > 0
 
 
 def test_choose_blend_takes_together_only_if_it_surely_finds_more() -> None:
     wide = of_two_lists([at % 40 for at in range(900)] + [160 + at % 40 for at in range(100)], n_items=200)
-    decides, best, more = choose_blend(FIRST, [NEITHER, SECOND], wide, 40, seed=1)
+    decides, best, more = choose_blend(lambda _: FIRST, [NEITHER, SECOND], wide, 40, seed=1)
     assert (decides, best) == (None, 1)
     assert more.low > 0
-    decides, best, more = choose_blend(SECOND, [NEITHER, FIRST], wide, 40, seed=1)
+    decides, best, more = choose_blend(lambda _: SECOND, [NEITHER, FIRST], wide, 40, seed=1)
     assert (decides, best) == (1, 1)
     assert more.high < 0
 
 
+def test_choose_blend_judges_users_by_what_was_fitted_on_the_others() -> None:
+    choices = of_two_lists([at % 12 for at in range(50)])
+    fitted: list[set[int]] = []
+
+    def fit(part: Choices) -> np.ndarray:
+        fitted.append(set(part.user_keys.tolist()))
+        return FIRST
+
+    _, _, more = choose_blend(fit, [SECOND], choices, 3, seed=1)
+    assert fitted[0] | fitted[1] == set(range(50))
+    assert not fitted[0] & fitted[1]
+    assert more.estimate == pytest.approx(mean_interval([found_more(FIRST, SECOND, choices, 3, seed=1)]).estimate)
+
+
 def test_choose_blend_of_the_same_weights_or_nobody_takes_the_first_alone() -> None:
     wide = of_two_lists([at % 40 for at in range(90)], n_items=200)
-    assert choose_blend(FIRST, [FIRST, 2 * FIRST], wide, 40, seed=1)[:2] == (0, 0)
+    assert choose_blend(lambda _: FIRST, [FIRST, 2 * FIRST], wide, 40, seed=1)[:2] == (0, 0)
     nobody = wide.of_users(np.zeros(90, bool))
-    assert choose_blend(FIRST, [SECOND, FIRST], nobody, 40, seed=1)[:2] == (0, 0)
+    assert choose_blend(lambda _: FIRST, [SECOND, FIRST], nobody, 40, seed=1)[:2] == (0, 0)
