@@ -14,6 +14,8 @@ from recsys_spark.tables.ledger import create_tables
 # Two attempts of a task, so that retries can be tested.
 TEST_SETTINGS = {
     "spark.master": "local[2,2]",
+    # A task more costs more than what it does to a small frame.
+    "spark.sql.shuffle.partitions": "2",
     # A test's frames are small: each adaptive stage is a job of its own, a fifth of the time of a small day.
     "spark.sql.adaptive.enabled": "false",
     # Sorts spill early, so that what depends on rows staying in order in memory is found.

@@ -26,7 +26,8 @@ def make_shop(folder: Path, *sets: str) -> Config:
     """Settings of a shop in `folder`, its tables created."""
     landing = [f"landing.{feed}={folder / 'landing' / feed}" for feed in ("events", "items", "users")]
     small = ("segments.attribute=country", "sources.popular.min_segment_users=2", "candidates.k=10")
-    small = (*small, f"sources.enabled={SOURCES}", "hindsight.window_days=0")  # judged in test_hindsight alone
+    # Lists are judged in test_hindsight alone, and learnt from in test_learned_blend.
+    small = (*small, f"sources.enabled={SOURCES}", "hindsight.window_days=0", 'candidates.method="rrf"')
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, *small, *sets))
     create_tables(config.root, declared_tables().values())
     return config
@@ -38,7 +39,7 @@ def write_settings(config: Config, folder: Path) -> Path:
     path.write_text(
         f'[storage]\nroot = "{config.root}"\n[landing]\nevents = "{config.landing.events}"\n'
         f'items = "{config.landing.items}"\nusers = "{config.landing.users}"\n'
-        f'[segments]\nattribute = "country"\n[candidates]\nk = 10\n[sources]\nenabled = {SOURCES}\n'
+        f'[segments]\nattribute = "country"\n[candidates]\nk = 10\nmethod = "rrf"\n[sources]\nenabled = {SOURCES}\n'
         "[hindsight]\nwindow_days = 0\n"
     )
     return path

@@ -41,7 +41,8 @@ def test_a_variant_is_bounded_as_all_others_are() -> None:
 
 def test_a_variant_is_as_all_others_but_for_what_it_says() -> None:
     variants = "candidates.variants={varied={share=0.2,diversity={mmr_weight=0.3}},learnt={share=0.1,method='learned'}}"
-    settings = load_config(sets=(variants, "candidates.k=7")).candidates.by_variant()
+    sets = (variants, "candidates.k=7", "candidates.method='rrf'")
+    settings = load_config(sets=sets).candidates.by_variant()
     assert list(settings) == ["main", "learnt", "varied"]
     assert [one.method for one in settings.values()] == ["rrf", "learned", "rrf"]
     assert [one.diversity.mmr_weight for one in settings.values()] == [0.0, 0.0, 0.3]

@@ -108,11 +108,13 @@ def _choices(run: PastRun, inputs: Mapping[str, DataFrame], lesson: Lesson) -> C
     past = {**run.tables, "events": inputs["events"], "items": inputs["items"]}
     known = past["source_candidates"].where(F.col("source").isin(*settings.sources))
     worker = worker_of(fit_shared(known, settings, fit_shown(past, config, run.cutoff)))
-    users = active_users(past, config.candidates, run.cutoff).join(
-        _drawn(past, run.cutoff, lesson), on="user_idx", how="inner"
-    )
-    rows = users.join(own_lists(known), on="user_idx", how="left").orderBy("user_idx")
+    drawn = _drawn(past, run.cutoff, lesson).persist()
+    users = active_users(past, config.candidates, run.cutoff).join(drawn, on="user_idx", how="inner")
+    # The lists of a few users, without grouping those of all.
+    theirs = known.join(F.broadcast(drawn.select("user_idx")), on="user_idx", how="left_semi")
+    rows = users.join(own_lists(theirs), on="user_idx", how="left").orderBy("user_idx")
     block = rows.select("user_id", "segment", "excluded", "own", "engaged").toArrow().combine_chunks()
+    drawn.unpersist()
     parts = [_block_choices(part, worker, lesson) for part in block.to_batches(max_chunksize=_BLOCK_USERS)]
     return _concatenated(parts, len(settings.sources))
 
