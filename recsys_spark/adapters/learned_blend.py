@@ -26,6 +26,9 @@ from recsys_spark.kernels.learned_blend import N_SAID, Choices, fit_weights
 _RIDGE = (
     1e-3  # from 1e-4 to 1e-2 nothing changed on the tuning days of two logs; it is there for lists that say the same
 )
+# Of a list that otherwise counts for nothing: far below what one place makes in a list that counts.
+_REST = 1e-6
+
 _BLOCK_USERS = 512  # walked at a time; what all lists say of all that they propose to these is some 20 MB
 
 _MIN_USERS = 100  # with a choice; fewer say little of five lists
@@ -87,8 +90,16 @@ def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson
     name = settings.sources[wanted_lists[best]]
     why = f"all lists together find {more.estimate:+.4f} [{more.low:+.4f}, {more.high:+.4f}] more than {name} alone"
     if decides is None:
-        return Fit("learned", f"{why}, on {n_users} users", _fit_weights(choices), run_ids, n_users)
-    return Fit(name, f"{why}, which is not sure", alone[decides], run_ids, n_users)
+        weights = _with_rest(_fit_weights(choices), wanted_lists)
+        return Fit("learned", f"{why}, on {n_users} users", weights, run_ids, n_users)
+    return Fit(name, f"{why}, which is not sure", _with_rest(alone[decides], wanted_lists), run_ids, n_users)
+
+
+def _with_rest(weights: np.ndarray, wanted_lists: Sequence[int]) -> np.ndarray:
+    """The weights, by which every wanted list orders what all others say nothing of: a new user is in few lists."""
+    rest = weights.copy()
+    rest[list(wanted_lists), 0] += _REST
+    return rest
 
 
 def _fit_weights(choices: Choices) -> np.ndarray:

@@ -116,7 +116,9 @@ def test_fit_learned_lets_one_list_decide_that_finds_more_alone(
     assert fit.why.startswith("all lists together find -")
     assert fit.why.endswith("more than als alone, which is not sure")
     assert fit.weights is not None
-    assert fit.weights.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    # The other list orders what als says nothing of.
+    np.testing.assert_allclose(fit.weights, [[1.0, 0.0], [0.0, 0.0]], atol=2e-6)
+    assert fit.weights[1, 0] > 0
 
 
 @pytest.mark.parametrize(
