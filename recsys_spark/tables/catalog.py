@@ -490,7 +490,7 @@ BLEND_FITS = run_table(
     "How the lists of a run were made into one",
     (
         Column("variant", "string", "experiment variant"),
-        Column("method", "string", "rrf, learned, or the one list that found more than all together"),
+        Column("method", "string", "rrf, learned, or the one list that found most alone"),
         Column("why", "string", "what was asked for, or why it was not learnt"),
         Column("from_run_ids", ListOf("string"), "runs of earlier dates that were learnt from, newest first"),
         Column("n_users", "long", "users of theirs who chose what was proposed"),

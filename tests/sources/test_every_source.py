@@ -2,6 +2,9 @@
 
 import ast
 import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark import sources
+from recsys_spark.config import Config
+from recsys_spark.config_file import load_config
 from recsys_spark.plan import step
 from recsys_spark.sources import SourceParams, check_params, discover, load
 from recsys_spark.steps import als, item_cf
@@ -48,17 +53,40 @@ def log() -> list[Event]:
     ]
 
 
-def _inputs(spark: SparkSession, config, events: DataFrame) -> tuple[dict[str, DataFrame], Context]:
+World = tuple[dict[str, DataFrame], Context]
+Worlds = Callable[[str], World]
+
+
+@pytest.fixture(scope="module")
+def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, log: list[Event]) -> Worlds:
+    """What the steps before made of a log, by name; made once, for all sources read it."""
+    config = load_config(
+        sets=(f"storage.root={tmp_path_factory.mktemp('sources')}", TYPES_SET, "segments.attribute=country")
+    )
+    logs = {
+        "whole": make_events(spark, log),
+        "three parts": make_events(spark, log).repartition(3),
+        "seven parts, reversed": make_events(spark, list(reversed(log))).repartition(7),
+        "one event": make_events(spark, [Event("u1", "i1", "buy", before(days=1))]),
+    }
+
+    @cache
+    def world(name: str) -> World:
+        return _world(spark, config, logs[name])
+
+    return world
+
+
+def _world(spark: SparkSession, config: Config, events: DataFrame) -> World:
     context = make_context(spark, config)
     users = make_users(spark, {f"u{number}": {"attributes": {"country": "FR"}} for number in range(30)})
     # Two items each share a word; no item but those of the events, so that their indices stay.
     ids = sorted(row.item_id for row in events.select("item_id").distinct().collect())
     items = make_items(spark, {name: {"title": f"word{number // 2}"} for number, name in enumerate(ids)})
     tables = {"events": events, "items": items, "users": users}
-    tables = run_steps(tables, context)
-    needed = {table for name in config.sources.enabled for table in load(name).READS}
-    for module, outputs in ((item_cf, {"item_neighbors"}), (als, {"user_factors", "item_factors"})):
-        tables |= module.run(tables, context) if needed & outputs else {}
+    tables = {name: frame.persist() for name, frame in run_steps(tables, context).items()}
+    for module in (item_cf, als):
+        tables |= {name: frame.persist() for name, frame in module.run(tables, context).items()}
     tables["ann_shards"] = spark.createDataFrame([], spark_schema(TABLES["ann_shards"], without=("run_id",)))
     for kind in ("user", "item"):
         tables |= {f"{kind}_embeddings": _embeddings(tables[f"{kind}_index"], kind)}
@@ -72,15 +100,13 @@ def _embeddings(index: DataFrame, kind: str) -> DataFrame:
     return index.withColumn("vector", vector).select("*", norm, F.lit(True).alias("shown"))
 
 
-def _settings(name: str, make_config):
-    return make_config(TYPES_SET, f'sources.enabled=["{name}"]', "segments.attribute=country")
-
-
-def _lists(name: str, spark: SparkSession, make_config, events: DataFrame) -> DataFrame:
-    config = _settings(name, make_config)
-    inputs, context = _inputs(spark, config, events)
+def _lists(name: str, world: World) -> DataFrame:
+    tables, context = world
     source = load(name)
-    return source.generate({table: inputs[table] for table in source.READS}, check_params(config)[name], context)
+    sources_of = context.config.sources.model_copy(update={"enabled": [name]})
+    config = context.config.model_copy(update={"sources": sources_of})
+    params = check_params(config)[name]
+    return source.generate({table: tables[table] for table in source.READS}, params, replace(context, config=config))
 
 
 @every_source
@@ -108,8 +134,8 @@ def test_source_imports_nothing_heavy_before_it_generates(name: str) -> None:
 
 
 @every_source
-def test_source_makes_lists_of_contract_form(name: str, spark: SparkSession, make_config, log: list[Event]) -> None:
-    lists = _lists(name, spark, make_config, make_events(spark, log)).persist()
+def test_source_makes_lists_of_contract_form(name: str, worlds: Worlds) -> None:
+    lists = _lists(name, worlds("whole")).persist()
     check_schema(lists, TABLES["source_candidates"], without=("run_id",))
     check_rows(measure_rows(lists, TABLES["source_candidates"]), TABLES["source_candidates"], name)
     assert lists.count() > 0
@@ -128,13 +154,11 @@ def test_source_makes_lists_of_contract_form(name: str, spark: SparkSession, mak
 
 
 @every_source
-def test_source_makes_the_same_lists_whatever_the_partitioning(
-    name: str, spark: SparkSession, make_config, log: list[Event]
-) -> None:
+def test_source_makes_the_same_lists_whatever_the_partitioning(name: str, spark: SparkSession, worlds: Worlds) -> None:
     answers = []
-    for partitions, events in ((3, log), (7, list(reversed(log)))):
+    for partitions, log_name in ((3, "three parts"), (7, "seven parts, reversed")):
         with settings(spark, spark__sql__shuffle__partitions=partitions):
-            lists = _lists(name, spark, make_config, make_events(spark, events).repartition(partitions))
+            lists = _lists(name, worlds(log_name))
             answers.append(
                 sorted(lists.collect(), key=lambda row: (row["source"], row["user_idx"] or -1, row["segment"] or ""))
             )
@@ -142,7 +166,6 @@ def test_source_makes_the_same_lists_whatever_the_partitioning(
 
 
 @every_source
-def test_source_survives_a_log_of_one_event(name: str, spark: SparkSession, make_config) -> None:
-    events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
-    rows = _lists(name, spark, make_config, events).collect()
+def test_source_survives_a_log_of_one_event(name: str, worlds: Worlds) -> None:
+    rows = _lists(name, worlds("one event")).collect()
     assert {item["item_idx"] for row in rows for item in row["items"]} <= {0}
