@@ -12,8 +12,11 @@ Owns: the order of the rungs, and their counts.  Called by services, with a bund
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
+from recsys_spark.arguments import check_k
+from recsys_spark.errors import ArgumentError
 from recsys_spark.item_factors import Scored
 from recsys_spark.reader import Bundle
 
@@ -55,7 +58,10 @@ class Ladder:
         that of a user who has seen everything.
         Raises ArgumentError as the reader does, for ids, weights, features or a k that are none.
         """
+        check_k("recommend", k)
         given = list(events)
+        if wrong := [weight for _, weight in given if not isfinite(weight)]:
+            raise ArgumentError(f"recommend: expected finite weights of events, got {wrong[0]}; leave such events out")
         found = self._climb(user_id, given, features, segment, k)
         self.counts[found.rung] += 1
         return found

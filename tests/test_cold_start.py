@@ -95,6 +95,8 @@ def test_what_is_no_request_is_refused(bundle: Bundle) -> None:
     ladder = Ladder(bundle)
     for user_id, given in (
         (7, {}),
+        ("ann", {"k": 0}),
+        ("ann", {"events": [("i1", float("nan"))]}),
         ("new", {"events": [("i1", float("nan"))]}),
         ("new", {"features": {"n_events": "x"}}),
     ):

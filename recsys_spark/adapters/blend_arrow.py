@@ -29,7 +29,7 @@ from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
 from recsys_spark.kernels.learned_blend import utilities
 from recsys_spark.kernels.metrics import Ragged
-from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, place_pins
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pinned_items, place_pins
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -73,26 +73,34 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     n_lists = max(1, len(worker.settings.sources))  # the names of rules come after, and of exploration
     columns = np.concatenate([source_of, np.arange(n_lists, len(worker.names))])
     if worker.ruled is None:
-        fused = _explored(fuse(*_diverse(pool, totals, block, worker), k), block, worker, len(columns) - 1)
+        fused = _explored(fuse(*_diverse(pool, totals, block, worker), k), block, worker, len(columns) - 1, [])
     else:
         book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), ragged_of(block["excluded"])
         kept = is_pinned(book, audiences, excluded, pool, k)
         pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker, kept)
         fused = fuse_boosted(book, audiences, excluded, pool, totals, k, len(scopes))
-        fused = _explored(fused, block, worker, len(columns) - 1)
-        fused = place_pins(book, audiences, excluded, fused, pool, totals, k, len(scopes))
+        pinned = pinned_items(book, audiences, excluded, k)
+        fused = _explored(fused, block, worker, len(columns) - 1, [pinned])
+        explored = np.zeros(len(fused.items), bool)  # a propensity holds for what a list does not lose again
+        explored[_entries_of(fused, len(columns) - 1)] = True
+        fused = place_pins(book, audiences, excluded, fused, pool, totals, k, len(scopes), explored)
     # What is explored has no score of its own: it has that of the entry after it.
     return _lists_batch(block["user_id"], fused if worker.exploring is None else raised(fused), columns, worker)
 
 
-def _explored(fused: Fused, block: pa.RecordBatch, worker: Worker, column: int) -> Fused:
-    """`fused` with the explored items, which the provenance has as `column`."""
+def _entries_of(fused: Fused, column: int) -> np.ndarray:
+    """The entries that have `column` in their provenance, int64."""
+    return np.searchsorted(fused.source_indptr, np.flatnonzero(fused.columns == column), side="right") - 1
+
+
+def _explored(fused: Fused, block: pa.RecordBatch, worker: Worker, column: int, hidden: list[Ragged]) -> Fused:
+    """`fused` with the explored items, which the provenance has as `column`; none of `hidden` is explored."""
     if worker.exploring is None or not worker.settings.explore_share:
         return fused
-    excluded, audiences, users = ragged_of(block["excluded"]), audiences_of(block, worker), block["user_id"].to_pylist()
-    settings = worker.settings
+    hidden = [ragged_of(block["excluded"]), *hidden]
+    audiences, users, settings = audiences_of(block, worker), block["user_id"].to_pylist(), worker.settings
     share, k = settings.explore_share, settings.k
-    return explored_lists(fused, users, excluded, audiences, worker.exploring, share, k, column)
+    return explored_lists(fused, users, hidden, audiences, worker.exploring, share, k, column)
 
 
 def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np.ndarray]:

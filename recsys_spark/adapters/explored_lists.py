@@ -4,7 +4,7 @@ Owns: the form of the broadcast, and what is hidden from whom.  Called by `blend
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,10 +37,11 @@ class Exploring:
 
 def open_exploration(exploration: Exploration, book: RuleBook | None, n_audiences: int) -> Exploring:
     """Ready for many blocks of users of these audiences.  book: the rules in force; None: there are none."""
-    items = exploration.samples.items
     if book is None:
         return Exploring(exploration, Ragged(np.zeros(n_audiences + 1, np.int64), np.zeros(0, np.int64)))
-    seen = book.shown[items] & np.vstack(
+    exploration = replace(exploration, samples=_some(exploration.samples, book.shown[exploration.samples.items]))
+    items = exploration.samples.items
+    seen = np.vstack(
         [may_see(book.barred, np.full(len(items), audience), items) for audience in range(n_audiences)]
     )  # (n_audiences, n)
     lengths = (~seen).sum(axis=1)
@@ -50,7 +51,7 @@ def open_exploration(exploration: Exploration, book: RuleBook | None, n_audience
 def explored_lists(
     fused: Fused,
     user_ids: Sequence[str],
-    excluded: Ragged,
+    hidden: Sequence[Ragged],
     audiences: np.ndarray,
     exploring: Exploring,
     share: float,
@@ -59,7 +60,8 @@ def explored_lists(
 ) -> Fused:
     """`fused` with a share of its places given to fresh items, which the provenance has as `column`.
 
-    excluded: what each user may not see.  audiences: int64 (n_users,).  What a list holds already is not explored.
+    hidden: by user, what may not be explored for them.  audiences: int64 (n_users,).  What a list holds already is not
+    explored.
     """
     # Compiled code: a worker that explores nothing need not wait a second for the compiler.
     from recsys_spark.kernels.explore import assign_samples, explore, slots
@@ -72,8 +74,15 @@ def explored_lists(
     sample_of = assign_samples(user_ids, exploring.exploration.seed, len(samples.order))
     listed = Ragged(fused.indptr, fused.items.astype(np.int64))
     barred = _rows(exploring.barred, audiences)
-    explored = explore(samples, sample_of, [excluded, listed, barred], len(ranks))
+    explored = explore(samples, sample_of, [*hidden, listed, barred], len(ranks))
     return with_explored(fused, explored, ranks, k, column)
+
+
+def _some(samples: "Samples", kept: np.ndarray) -> "Samples":
+    """The samples of the items where `kept`, bool (n,), is True, in their order."""
+    number = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
+    order = number[samples.order]
+    return replace(samples, items=samples.items[kept], order=order[order >= 0].reshape(len(order), int(kept.sum())))
 
 
 def _rows(ragged: Ragged, rows: np.ndarray) -> Ragged:

@@ -36,6 +36,7 @@ from recsys_spark.kernels.propensity import (
 N_POSITIONS = 50
 
 _MIN_SHOWINGS = 1000  # of items that were shown at several positions; fewer say nothing of positions
+_LEAST = 1e-6  # of a logged chance, so that no sum of inverses overflows
 _FLOOR = 0.01  # no chance is taken to be smaller
 
 _HARVEST = "engaged array<double>, shared array<boolean>, n_usable long"
@@ -132,7 +133,7 @@ def shown_chances(shown: DataFrame) -> DataFrame:
     counts = shown.groupBy("item_id").agg(
         F.count(F.lit(1)).alias("n_users"),
         F.count("propensity").alias("n_logged"),
-        exact_sum(1 / F.col("propensity")).alias("inverse_logged"),
+        exact_sum(1 / F.greatest("propensity", F.lit(_LEAST))).alias("inverse_logged"),
     )
     return counts.mapInArrow(_chance_of(exposed["n"]), "item_id string, chance double")
 
@@ -141,7 +142,8 @@ def _harvest_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordB
     held = [batch for batch in batches if batch.num_rows]
     if not held:
         return
-    table = pa.Table.from_batches(held)
+    # In an order of their own, so that sums have the same bits however the rows came.
+    table = pa.Table.from_batches(held).sort_by([("item_id", "ascending"), ("position", "ascending")])
     items = table[0].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     position, n_shown, n_engaged = (table[at].to_numpy().astype(np.int64) for at in (1, 2, 3))
     found = harvest(PositionCounts(items.astype(np.int64), position, n_shown, n_engaged), N_POSITIONS)

@@ -4,13 +4,13 @@ Owns: these figures and their sums.  Called by the step `hindsight`.  Every figu
 the draws of `kernels.intervals`, made where the users are, so that variants compare in pairs with all other figures.
 
 A showing is a user and an item, a click one that was followed by an engagement.  `ctr` is clicks per showing;
-`conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, what the engagements
-that followed count for.  `ctr_ips` and `value_ips` weigh every showing by 1 / its logged propensity: what a policy that
-shows every item alike would have found (Swaminathan, Joachims 2015, self-normalised); showings without one are left
-out.
+`conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, what all engagements
+of the watch with what was clicked count for.  `ctr_ips` and `value_ips` weigh every showing by 1 / its logged
+propensity: what a policy that shows every item alike would have found (Swaminathan, Joachims 2015, self-normalised);
+showings without one are left out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.exposed_pairs import inverse, was_followed
+from recsys_spark.adapters.weights import exact_sum
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
 
@@ -31,8 +32,10 @@ _SUMS = "metric_group string, metric string, n array<double>, total array<double
 _PER_USER = ("n_shown", "n_clicked", "value", "weight", "weighted_clicks", "weighted_value", "n_weighed")
 
 
-def exposure_figures(pairs: DataFrame, variants: DataFrame, list_name: str, seed: int) -> dict[Figure, Tally]:
-    """Figures of `list_name` with k = 0, of all users and of every variant; none if nothing was shown.
+def exposure_figures(
+    pairs: DataFrame, variants: DataFrame, names: Sequence[str], list_name: str, seed: int
+) -> dict[Figure, Tally]:
+    """Figures of `list_name` with k = 0, of all users and of the variants `names`; none if nothing was shown.
 
     pairs: as `exposed_pairs` gives them.  variants: user_id and variant.
     """
@@ -41,30 +44,30 @@ def exposure_figures(pairs: DataFrame, variants: DataFrame, list_name: str, seed
     per_user = shown.groupBy("user_id").agg(
         F.count(F.lit(1)).alias("n_shown"),
         F.count_if(clicked).alias("n_clicked"),
-        F.sum(F.when(clicked, F.col("value"))).alias("value"),
-        F.sum(weight).alias("weight"),
-        F.sum(F.when(clicked, weight)).alias("weighted_clicks"),
-        F.sum(F.when(clicked, weight * F.col("value"))).alias("weighted_value"),
+        exact_sum(F.when(clicked, F.col("value"))).alias("value"),
+        exact_sum(weight).alias("weight"),
+        exact_sum(F.when(clicked, weight)).alias("weighted_clicks"),
+        exact_sum(F.when(clicked, weight * F.col("value"))).alias("weighted_value"),
         F.count(weight).alias("n_weighed"),
     )
     rows = per_user.na.fill(0.0).join(variants, on="user_id", how="left")
     parts = rows.select("user_id", "variant", *[F.col(name).cast("double") for name in _PER_USER])
     sums: dict[Figure, Tally] = {}
-    for row in parts.mapInArrow(_summer(seed), _SUMS).toLocalIterator():
+    for row in parts.mapInArrow(_summer(tuple(names), seed), _SUMS).toArrow().to_pylist():
         figure = Figure(list_name, row["metric_group"], row["metric"], 0)
         one = Tally(np.array(row["n"]), np.array(row["total"]))
         sums[figure] = sums[figure] + one if figure in sums else one
     return sums
 
 
-def _summer(seed: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _summer(names: tuple[str, ...], seed: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Sums of a partition's users, one row per group and metric."""
 
     def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums: dict[tuple[str, str], Tally] = {}
         for batch in batches:
             for first in range(0, batch.num_rows, _BLOCK_USERS):
-                for key, one in _block_sums(batch.slice(first, _BLOCK_USERS), seed).items():
+                for key, one in _block_sums(batch.slice(first, _BLOCK_USERS), names, seed).items():
                     sums[key] = sums[key] + one if key in sums else one
         groups, metrics = ([key[at] for key in sums] for at in (0, 1))
         columns = {"metric_group": groups, "metric": metrics}
@@ -76,10 +79,11 @@ def _summer(seed: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Recor
     return add_up
 
 
-def _block_sums(block: pa.RecordBatch, seed: int) -> dict[tuple[str, str], Tally]:
+def _block_sums(block: pa.RecordBatch, names: tuple[str, ...], seed: int) -> dict[tuple[str, str], Tally]:
     value = {name: block[name].to_numpy(zero_copy_only=False) for name in _PER_USER}
     draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), seed, RESAMPLES)
-    shown, mean_weight = value["n_shown"] > 0, value["weight"] / np.maximum(value["n_weighed"], 1)
+    # Per user as `value` is: the mean weight of a showing, for the part of the showings that are weighed.
+    shown, mean_weight = value["n_shown"] > 0, value["weight"] / np.maximum(value["n_shown"], 1)
     parts = {
         "ctr": (value["n_shown"], value["n_clicked"]),
         "conversion": (shown.astype(float), (value["n_clicked"] > 0).astype(float)),
@@ -88,7 +92,7 @@ def _block_sums(block: pa.RecordBatch, seed: int) -> dict[tuple[str, str], Tally
         "value_ips": (mean_weight, value["weighted_value"]),
     }
     groups = {ALL: np.ones(block.num_rows, bool)}
-    for name in pc.unique(block["variant"].drop_null()).to_pylist():
+    for name in names:
         groups[f"users/variant={name}"] = pc.fill_null(pc.equal(block["variant"], name), False).to_numpy(
             zero_copy_only=False
         )

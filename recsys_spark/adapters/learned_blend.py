@@ -78,8 +78,12 @@ def fit_learned(runs: Sequence[PastRun], inputs: Mapping[str, DataFrame], lesson
     run_ids = tuple(run.run_id for run in runs)
     if len(runs) < wanted:
         return Fit("rrf", f"{len(runs)} runs of earlier dates, learn_runs is {wanted}", None, run_ids, 0)
-    found = [_choices(run, inputs, lesson) for run in runs]
-    choices = _concatenated([one for one in found if len(one.indptr) > 1], len(settings.sources))
+    # A run that has been collected, or that nothing followed yet, says nothing.
+    found = {run.run_id: one for run in runs if len((one := _choices(run, inputs, lesson)).indptr) > 1}
+    run_ids = tuple(found)
+    if len(found) < wanted:
+        return Fit("rrf", f"{len(found)} runs of earlier dates that tell, learn_runs is {wanted}", None, run_ids, 0)
+    choices = _concatenated(list(found.values()), len(settings.sources))
     n_users = int(np.count_nonzero(choices.n_chosen))
     if n_users < _MIN_USERS:
         return Fit("rrf", f"{n_users} users chose what was proposed, fewer than {_MIN_USERS}", None, run_ids, n_users)

@@ -28,7 +28,8 @@ def choose_blend(
     """
     found = [share_found(choices, utilities(choices.said, weights), k) for weights in alone]
     best = int(np.argmax([one.mean() if len(one) else 0.0 for one in found]))
-    one = np.random.default_rng(seed).permutation(len(choices.indptr) - 1) % 2 == 0
+    users, at = np.unique(choices.user_keys, return_inverse=True)  # a user may have a choice set of several runs
+    one = (np.random.default_rng(seed).permutation(len(users)) % 2 == 0)[at]
     halves = [choices.of_users(one), choices.of_users(~one)]
     tallies = [
         found_more(fit(fitted), alone[best], judged, k, seed) for fitted, judged in (halves, list(reversed(halves)))

@@ -55,8 +55,7 @@ class Drawing:
 
     mode: "thompson" orders a sample by rates drawn from the posteriors, "epsilon" evenly at random.
     floor_rate, min_chance: an item is left out, in both modes, if fewer than min_chance of its S posterior draws reach
-    floor_rate.  Of an item that was never shown only the prior speaks, so a floor above the prior's bulk leaves out all
-    new items.
+    floor_rate.  One of which not one success was to be expected stays: nearly all draws of a small prior are 0.
     n_samples: S.  A propensity is a multiple of 1 / S, and one that is logged is never below it.
     """
 
@@ -122,7 +121,8 @@ def draw_samples(fresh: FreshItems, drawing: Drawing, rng: np.random.Generator) 
     shape = (drawing.n_samples, len(fresh.items))
     failures = fresh.trials - fresh.successes
     rates = rng.beta(drawing.prior.a + fresh.successes, drawing.prior.b + failures, shape)  # (S, n)
-    kept = (rates >= drawing.floor_rate).mean(axis=0) >= drawing.min_chance  # (n,)
+    expected = fresh.trials * (drawing.prior.a / (drawing.prior.a + drawing.prior.b))
+    kept = (expected < 1) | ((rates >= drawing.floor_rate).mean(axis=0) >= drawing.min_chance)  # (n,)
     keys = rng.random(shape) if drawing.mode == "epsilon" else rates
     order = np.argsort(-keys[:, kept], axis=1, kind="stable").astype(np.int32)  # (S, n_kept)
     return Samples(fresh.items[kept].astype(np.int32), order)

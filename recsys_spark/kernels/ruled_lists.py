@@ -65,11 +65,13 @@ def place_pins(
     totals: np.ndarray,
     k: int,
     n_columns: int,
+    kept: np.ndarray,
 ) -> Fused:
     """The lists of `fuse_boosted`, of the same arguments, with the pins at their places.
 
-    A pin has the position that it asks for as source rank, and source score 0.  A pinned item that no list proposed
-    counts as scored 0.  In a list with pins every score is raised to the highest after it.
+    kept: bool (n_entries,), entries of `fused` that a list of k does not lose to a pin while it has others.  A pin has
+    the position that it asks for as source rank, and source score 0.  A pinned item that no list proposed counts as
+    scored 0.  In a list with pins every score is raised to the highest after it.
     """
     pins = _pins_of(book.pins, audiences, excluded, k)
     if not len(pins.items):
@@ -77,7 +79,13 @@ def place_pins(
     at, pooled = _find(cells_of(pool.users, pool.items), _cells(pins))
     own = np.zeros(len(pins.items))
     own[pooled] = totals[at[pooled]] / UNITS
-    return _with_pins(fused, pins, own.astype(np.float32), k, n_columns)
+    return _with_pins(fused, pins, own.astype(np.float32), k, n_columns, kept)
+
+
+def pinned_items(book: RuleBook, audiences: np.ndarray, excluded: Ragged, k: int) -> Ragged:
+    """The items that are pinned for each user."""
+    pins = _pins_of(book.pins, audiences, excluded, k)
+    return Ragged(pins.indptr, pins.items)
 
 
 def _boost_groups(book: RuleBook, audiences: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +124,7 @@ def _pins_of(pins: Pins, audiences: np.ndarray, excluded: Ragged, k: int) -> Pin
     return Pins(indptr, pins.items[rows], pins.positions[rows], pins.rules[rows])
 
 
-def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int) -> Fused:
+def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int, kept: np.ndarray) -> Fused:
     """`fused` with the pins at their places.
 
     Of `fused` the items that are pinned may stand anywhere; own: float32 (n_pins,), scores of the pinned items.
@@ -130,8 +138,7 @@ def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int
     rest = np.flatnonzero(~is_pinned)
     n_pins, n_rest = np.diff(pins.indptr), np.bincount(users[rest], minlength=n_users)
     lengths = np.minimum(k, n_pins + n_rest)
-    places = np.arange(len(rest)) - (np.cumsum(n_rest) - n_rest)[users[rest]]
-    rest = rest[places < (lengths - n_pins)[users[rest]]]
+    rest = rest[_stays(users[rest], kept[rest], lengths - n_pins, n_users)]
     filled = np.arange(int(lengths.max(initial=0))) < lengths[:, None]  # (n_users, longest)
     table = np.full(filled.shape, -1)
     rows, at = _rows_of(pins), _pin_places(pins, lengths)
@@ -141,6 +148,16 @@ def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int
     scores[origins] = own
     listed = raised(relist(fused, pins.items, scores, table[filled], lengths))
     return with_reasons(listed, listed.indptr[rows] + at, n_columns + pins.rules, pins.positions, np.zeros(len(rows)))
+
+
+def _stays(users: np.ndarray, kept: np.ndarray, room: np.ndarray, n_users: int) -> np.ndarray:
+    """Which entries stay in lists that have room for `room` of them, int64 (n_users,): those that are kept, then the
+    first; bool (n,).  users: int64 (n,), ascending.  kept: bool (n,)."""
+    order = np.lexsort((np.arange(len(users)), ~kept, users))
+    firsts = np.searchsorted(users, np.arange(n_users))
+    stays = np.empty(len(users), bool)
+    stays[order] = np.arange(len(users)) - firsts[users] < room[users]
+    return stays
 
 
 def _pin_places(pins: Pins, lengths: np.ndarray) -> np.ndarray:

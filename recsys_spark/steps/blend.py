@@ -102,12 +102,15 @@ def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, tuple[Settings,
 
 def _fit_variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, tuple[Settings, Fit]]:
     """How the lists of every variant are fused, those of most users first."""
-    found = {}
+    found: dict[str, tuple[Settings, Fit]] = {}
+    fits: dict[tuple[object, ...], Fit] = {}  # variants that differ in other things learn the same
     for name, candidates in context.config.candidates.by_variant().items():
         settings = fit_settings(inputs["source_candidates"], candidates)
         config = context.config.model_copy(update={"candidates": candidates})
-        fit = fit_blend(inputs, settings, replace(context, config=config))
-        found[name] = replace(settings, learned=fit.weights), fit
+        what = (candidates.method, tuple(weight > 0 for weight in settings.weights))
+        if what not in fits:
+            fits[what] = fit_blend(inputs, settings, replace(context, config=config))
+        found[name] = replace(settings, learned=fits[what].weights), fits[what]
     return found
 
 
@@ -159,6 +162,7 @@ def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context
     runs = [
         PastRun(row.run_id, midnight(row.data_date), {name: inputs[f"past{at}_{name}"] for name in tables})
         for at, row in enumerate(context.past)
+        if all(f"past{at}_{name}" in inputs for name in tables)  # else it is damaged
     ]
     fit = fit_learned(runs, inputs, Lesson(config, settings, context.cutoff, context.seed))
     _log.info(

@@ -115,9 +115,11 @@ def _judge(inputs: Mapping[str, DataFrame], context: Context, since: date, windo
     exam = fit_exam(then, judged, fit_settings(no_sources, config.candidates), config, cutoff)
     exam = replace(exam, variants=fit_variants(tables["candidates"]))
     figures = evaluate_lists(with_published(judged, tables), exam)
+    if all(kind.role != "impression" for kind in config.events.types.values()):
+        return figures
     followed = _followed(inputs, context, since)
     variants = tables["candidates"].select("user_id", "variant")
-    return figures | exposure_figures(followed, variants, PUBLISHED, config.run.seed)
+    return figures | exposure_figures(followed, variants, exam.variants, PUBLISHED, config.run.seed)
 
 
 def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Shared, Shown
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration
 from recsys_spark.kernels.explore import Samples
+from recsys_spark.rule_set import Rule
 from tests.adapters.test_blend_arrow import SHARED_ROWS, Sent, blend, items_of
 from tests.blend_batches import make_shared, make_users
 from tests.rule_oracle import IDS, World, admissible, compiled, worlds
@@ -54,6 +55,23 @@ def test_what_a_user_had_or_is_listed_anyway_is_not_explored() -> None:
     shared = exploring([1, 8, 9], share=0.5)
     rows = blend(shared, make_users(("u1", None, [8], None), ("u2", None, [1, 8, 9], None)))
     assert items_of(rows) == [["item 1", "item 9", "item 2", "item 3"], ["item 2", "item 3", "item 4"]]
+
+
+def test_a_pin_takes_the_place_of_a_proposed_item_and_not_of_an_explored_one() -> None:
+    pin = Rule(rule_id="front", kind="pin", item_id=IDS[0], position=1)
+    shared = replace(exploring([8, 9], share=0.5), rules=compiled((pin,)))
+    (row,) = blend(shared, make_users(("u1", None, [], None)))
+    sources = [[one["source"] for one in item["sources"]] for item in row["items"]]
+    assert sources[0] == ["rule/front"]
+    assert sorted(items_of([row])[0][1:]) == ["item 1", "item 8", "item 9"]
+
+
+def test_a_pinned_item_is_not_explored() -> None:
+    pin = Rule(rule_id="front", kind="pin", item_id=IDS[8], position=1)
+    (row,) = blend(replace(exploring([8, 9], share=0.5), rules=compiled((pin,))), make_users(("u1", None, [], None)))
+    explored = [item["item_id"] for item in row["items"] if item["sources"][0]["source"] == EXPLORE]
+    assert explored == ["item 9"]
+    assert [one["source"] for one in row["items"][0]["sources"]] == ["rule/front"]
 
 
 def test_nothing_is_explored_at_share_0_and_the_bits_are_those_of_no_exploration() -> None:

@@ -14,6 +14,7 @@ from tests.engagement import before
 SCHEMA = (
     "user_id string, item_id string, shown_at timestamp, propensity double, last_engaged_at timestamp, value double"
 )
+NAMES = ("main", "bold")
 SHOWN, CLICKED, EARLIER = before(hours=5), before(hours=4), before(hours=6)
 
 
@@ -27,7 +28,7 @@ def variants(spark: SparkSession) -> DataFrame:
 
 
 def figures(spark: SparkSession, variants: DataFrame, *rows: tuple) -> dict[tuple[str, str], float]:
-    found = exposure_figures(spark.createDataFrame(list(rows), SCHEMA).repartition(3), variants, "published", 7)
+    found = exposure_figures(spark.createDataFrame(list(rows), SCHEMA).repartition(3), variants, NAMES, "published", 7)
     return {(figure.group, figure.metric): float(one.means[0]) for figure, one in found.items()}
 
 
@@ -52,6 +53,19 @@ def test_figures_are_the_ratios_of_sums(spark: SparkSession, variants: DataFrame
     assert found["users/variant=bold", "conversion"] == pytest.approx(1 / 2)
 
 
+def test_without_experiments_there_is_no_figure_of_one(spark: SparkSession, variants: DataFrame) -> None:
+    rows = spark.createDataFrame([pair("u0", "a", CLICKED)], SCHEMA)
+    found = exposure_figures(rows, variants, (), "published", 7)
+    assert {figure.group for figure in found} == {ALL}
+
+
+def test_value_of_few_weighed_showings_is_held_against_as_few(spark: SparkSession, variants: DataFrame) -> None:
+    """One of ten showings has a propensity, and a tenth of the value."""
+    rows = [pair("u0", f"i{at}", CLICKED, 0.5 if at == 0 else None, 1.0) for at in range(10)]
+    found = figures(spark, variants, *rows)
+    assert (found[ALL, "value"], found[ALL, "value_ips"]) == (pytest.approx(10.0), pytest.approx(10.0))
+
+
 def test_value_with_equal_propensities_is_the_plain_one(spark: SparkSession, variants: DataFrame) -> None:
     rows = [pair("u0", "a", CLICKED, 0.2, 3.0), pair("u0", "b", None, 0.2), pair("u1", "a", None, 0.2)]
     found = figures(spark, variants, *rows)
@@ -70,7 +84,9 @@ def test_weights_undo_a_policy_that_shows_what_is_not_liked(spark: SparkSession,
 
 def test_intervals_have_the_draws_of_every_other_figure(spark: SparkSession, variants: DataFrame) -> None:
     rows = spark.createDataFrame([pair(f"u{at}", "a", CLICKED if at % 3 else None) for at in range(40)], SCHEMA)
-    found = exposure_figures(rows.repartition(4), variants, "published", 7)[Figure("published", ALL, "conversion", 0)]
+    found = exposure_figures(rows.repartition(4), variants, NAMES, "published", 7)[
+        Figure("published", ALL, "conversion", 0)
+    ]
     draws = draw(user_keys([f"u{at}" for at in range(40)]), 7, RESAMPLES)
     clicked = np.array([float(at % 3 > 0) for at in range(40)])
     np.testing.assert_allclose(found.n, draws.sum(axis=0))
@@ -81,4 +97,4 @@ def test_intervals_have_the_draws_of_every_other_figure(spark: SparkSession, var
 
 def test_nothing_shown_gives_nothing(spark: SparkSession, variants: DataFrame) -> None:
     rows = spark.createDataFrame([("u9", "d", None, None, CLICKED, 50.0)], SCHEMA)
-    assert exposure_figures(rows, variants, "published", 7) == {}
+    assert exposure_figures(rows, variants, NAMES, "published", 7) == {}

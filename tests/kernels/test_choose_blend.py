@@ -1,5 +1,7 @@
 """What weights find against a plain loop; how sure a difference is when it hangs on one item."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,19 @@ def test_choose_blend_judges_users_by_what_was_fitted_on_the_others() -> None:
     assert fitted[0] | fitted[1] == set(range(50))
     assert not fitted[0] & fitted[1]
     assert more.estimate == pytest.approx(mean_interval([found_more(FIRST, SECOND, choices, 3, seed=1)]).estimate)
+
+
+def test_choose_blend_has_a_user_of_several_runs_in_one_half() -> None:
+    choices = of_two_lists([at % 12 for at in range(60)])
+    repeated = replace(choices, user_keys=np.tile(np.arange(20, dtype=np.uint64), 3))
+    fitted: list[set[int]] = []
+
+    def fit(part: Choices) -> np.ndarray:
+        fitted.append(set(part.user_keys.tolist()))
+        return FIRST
+
+    choose_blend(fit, [SECOND], repeated, 3, seed=1)
+    assert not fitted[0] & fitted[1]
 
 
 def test_choose_blend_of_the_same_weights_or_nobody_takes_the_first_alone() -> None:

@@ -168,6 +168,13 @@ def test_draw_samples_breaks_ties_by_smaller_idx() -> None:
     assert (drawn.order == np.arange(40)).all()
 
 
+def test_draw_samples_keeps_what_was_shown_too_seldom_for_a_success() -> None:
+    """At a rate of 1 in 10,000 nearly every draw is 0, below any floor; that says nothing of an item."""
+    drawing = Drawing(global_prior(100, 1_000_000, 20.0), floor_rate=0.5e-4, min_chance=0.05)
+    kept = draw_samples(fresh((0, 0), (0, 9_000), (0, 500_000)), drawing, np.random.default_rng(1)).items
+    assert kept.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("mode", ["thompson", "epsilon"])
 def test_draw_samples_leaves_out_what_is_surely_below_the_floor(mode: Literal["thompson", "epsilon"]) -> None:
     # 0 of 1000 against a floor of 0.05 has chance 0.95**1001; 100 of 1000 and the never shown one stay.

@@ -40,7 +40,7 @@ def with_rules(
 ) -> Fused:
     boosted = boost_totals(book, audiences, pool, totals)
     fused = fuse_boosted(book, audiences, excluded, pool, boosted, *rest)
-    return place_pins(book, audiences, excluded, fused, pool, boosted, *rest)
+    return place_pins(book, audiences, excluded, fused, pool, boosted, *rest, np.zeros(len(fused.items), bool))
 
 
 def blended(world: World) -> tuple[Fused, tuple[str, ...]]:

@@ -192,8 +192,9 @@ def test_blend_says_in_blend_fits_that_there_was_too_little_to_learn_from(spark:
     past = {f"past0_{name}": inputs[name] for name in step("blend").past_reads}
     outputs = blend.run(inputs | past, replace(make_context(spark, config), past=(row,)))
     (fit,) = outputs["blend_fits"].collect()
-    assert (fit["method"], fit["from_run_ids"]) == ("rrf", [row.run_id])
-    assert fit["why"] == "0 users chose what was proposed, fewer than 100"  # all that was sold since had no user
+    assert (fit["method"], fit["from_run_ids"]) == ("rrf", [])
+    # All that was sold since had no user.
+    assert fit["why"] == "0 runs of earlier dates that tell, learn_runs is 1"
     assert [one["by_rank"] for one in fit["weights"]] == [1.0] * 5
     assert outputs["candidates"].count() > 0
 
@@ -316,6 +317,15 @@ def test_blend_explores_new_items_in_a_share_of_the_places(spark: SparkSession, 
         for one in item["sources"]
     }
     assert "explore" not in reasons
+
+
+def test_blend_learns_from_the_runs_that_are_not_damaged(spark: SparkSession, make_config) -> None:
+    config = make_config(TYPES_SET, "candidates.k=7", "candidates.learn_runs=1")
+    row = PublishRow(1, "publish", "20250222-001-0123abcd", date(2025, 2, 22), 0, (), "", "", 48, before(days=6), "")
+    inputs = make_inputs(spark, random_day(random.Random(22)))  # nothing of the run is there: see read_inputs
+    outputs = blend.run(inputs, replace(make_context(spark, config), past=(row,)))
+    (fit,) = outputs["blend_fits"].collect()
+    assert (fit["method"], fit["why"]) == ("rrf", "0 runs of earlier dates, learn_runs is 1")
 
 
 def test_blend_explores_in_the_variant_that_asks_for_it(spark: SparkSession, make_config) -> None:
