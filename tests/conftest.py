@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pyspark.sql import SparkSession
 
@@ -10,6 +11,10 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.tables.ledger import create_tables
+
+# On a busy machine an example of a millisecond takes a quarter of a second now and then.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 # Two attempts of a task, so that retries can be tested.
 TEST_SETTINGS = {

@@ -65,9 +65,9 @@ def test_aggregate_group_fills_by_the_null_rule_and_computes_over_the_index_last
     assert rows == {"ann": (5 * 2 + 10, 5, 5.0, [4, 5]), "bob": (20, 0, None, [])}
 
 
-def test_declared_tables_extends_the_feature_tables_alone() -> None:
+def test_declared_tables_extends_the_feature_tables_and_the_examples_that_hold_them() -> None:
     changed = {name for name, table in declared_tables().items() if table != TABLES[name]}
-    assert changed == {"user_features", "item_features"}
+    assert changed == {"user_features", "item_features", "ranking_examples"}
     assert list(declared_tables()) == list(TABLES)
 
 
