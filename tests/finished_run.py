@@ -7,7 +7,7 @@ from recsys_spark.config import Config
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
 from tests.warehouse import make_rows, stage_rows
 
-_WITHOUT_ROWS = ("two_tower_models", "ann_shards", "ranking_examples")
+WITHOUT_ROWS = frozenset({"two_tower_models", "ann_shards", "ranking_examples"})  # of a run without models and examples
 
 
 def stage_and_audit(
@@ -18,11 +18,7 @@ def stage_and_audit(
     tables: rows in place of those of tests/warehouse.py; without them the run has no model, no index and no examples.
     """
     run, _ = find_or_open_run(config, day)
-    rows = (
-        make_rows(run.run_id, user_ids, {})
-        | {"two_tower_models": [], "ann_shards": [], "ranking_examples": []}
-        | tables
-    )
+    rows = make_rows(run.run_id, user_ids, {}) | {name: [] for name in WITHOUT_ROWS} | tables
     stage_rows(config.root, run.run_id, rows)
     step = {"run_id": run.run_id, "started_at": datetime.now(UTC), "seconds": 1.0}
     written = {

@@ -22,9 +22,8 @@ from recsys_spark.tables.contract import Column, run_table
 from recsys_spark.tables.delta_log import runs_with_rows
 from recsys_spark.tables.ledger import append_rows, create_tables
 from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
-from tests.finished_run import stage_and_audit
+from tests.finished_run import WITHOUT_ROWS, stage_and_audit
 
-WITHOUT_ROWS = {"two_tower_models", "ann_shards", "ranking_examples"}  # of a run that trains no towers and keeps none
 EXAMPLE = {"list_run_id": "r", "list_date": date(2025, 1, 1), "user_id": "a", "item_id": "i1", "variant": "main"}
 
 

@@ -29,7 +29,7 @@ from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
 from recsys_spark.kernels.learned_blend import utilities
 from recsys_spark.kernels.metrics import Ragged
-from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pinned_items, place_pins
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -75,15 +75,15 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     if worker.ruled is None:
         fused = _explored(fuse(*_diverse(pool, totals, block, worker), k), block, worker, len(columns) - 1, [])
     else:
-        book, audiences, excluded = worker.ruled.book, audiences_of(block, worker), ragged_of(block["excluded"])
-        kept = is_pinned(book, audiences, excluded, pool, k)
-        pool, totals = _diverse(pool, boost_totals(book, audiences, pool, totals), block, worker, kept)
-        fused = fuse_boosted(book, audiences, excluded, pool, totals, k, len(scopes))
-        pinned = pinned_items(book, audiences, excluded, k)
-        fused = _explored(fused, block, worker, len(columns) - 1, [pinned])
+        book, audiences = worker.ruled.book, audiences_of(block, worker)
+        pins = pins_of(book, audiences, ragged_of(block["excluded"]), k)
+        boosted = boost_totals(book, audiences, pool, totals)
+        pool, totals = _diverse(pool, boosted, block, worker, is_pinned(pins, pool))
+        fused = fuse_boosted(book, audiences, pins, pool, totals, k, len(scopes))
+        fused = _explored(fused, block, worker, len(columns) - 1, [Ragged(pins.indptr, pins.items)])
         explored = np.zeros(len(fused.items), bool)  # a propensity holds for what a list does not lose again
         explored[_entries_of(fused, len(columns) - 1)] = True
-        fused = place_pins(book, audiences, excluded, fused, pool, totals, k, len(scopes), explored)
+        fused = place_pins(fused, pins, pool, totals, k, len(scopes), explored)
     # What is explored has no score of its own: it has that of the entry after it.
     return _lists_batch(block["user_id"], fused if worker.exploring is None else raised(fused), columns, worker)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_spark.kernels.blend import Fused
+from recsys_spark.kernels.fused_lists import spread
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import RuleBook, may_see
 
@@ -87,7 +88,5 @@ def _some(samples: "Samples", kept: np.ndarray) -> "Samples":
 
 def _rows(ragged: Ragged, rows: np.ndarray) -> Ragged:
     """The rows `rows` of `ragged`, some of them several times."""
-    lengths = ragged.lengths[rows]
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    at = np.arange(indptr[-1]) + np.repeat(ragged.indptr[rows] - indptr[:-1], lengths)
-    return Ragged(indptr, ragged.values[at])
+    at, lengths = spread(ragged.indptr, rows)
+    return Ragged(np.concatenate([[0], np.cumsum(lengths)]), ragged.values[at])

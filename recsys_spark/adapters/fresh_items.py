@@ -51,7 +51,7 @@ def fit_samples(
     kept = kept[np.lexsort((item_idx[kept], -born[kept]))][:MAX_FRESH_ITEMS]
     kept = kept[np.argsort(item_idx[kept])]
     floor = min(1.0, explore.quality_floor * prior.a / (prior.a + prior.b))
-    drawing = Drawing(prior, floor, _MIN_CHANCE if floor else 0.0, mode=explore.mode)
+    drawing = Drawing(prior, floor, _MIN_CHANCE, mode=explore.mode)
     known = FreshItems(item_idx[kept].astype(np.int32), successes[kept], trials[kept])
     return draw_samples(known, drawing, np.random.default_rng(seed)), n_fresh
 

@@ -31,9 +31,7 @@ def choose_blend(
     users, at = np.unique(choices.user_keys, return_inverse=True)  # a user may have a choice set of several runs
     one = (np.random.default_rng(seed).permutation(len(users)) % 2 == 0)[at]
     halves = [choices.of_users(one), choices.of_users(~one)]
-    tallies = [
-        found_more(fit(fitted), alone[best], judged, k, seed) for fitted, judged in (halves, list(reversed(halves)))
-    ]
+    tallies = [found_more(fit(fitted), alone[best], judged, k, seed) for fitted, judged in (halves, halves[::-1])]
     more = mean_interval([tallies[0] + tallies[1]])
     return (None if more.low > 0 else best), best, more
 

@@ -35,57 +35,58 @@ def boost_totals(book: RuleBook, audiences: np.ndarray, pool: Pool, totals: np.n
     return boosted
 
 
-def is_pinned(book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, k: int) -> np.ndarray:
-    """Which items of the pool will be pinned for their user, bool (n_items,)."""
-    pins = _pins_of(book.pins, audiences, excluded, k)
+def pins_of(book: RuleBook, audiences: np.ndarray, excluded: Ragged, k: int) -> Pins:
+    """The first k pins of each user that they have not excluded: one row per user.
+
+    audiences: int64 (n_users,).  excluded: the user's items in ascending order.
+    """
+    pins = book.pins
+    rows, lengths = spread(pins.indptr, audiences)
+    users = np.repeat(np.arange(len(audiences)), lengths)
+    hidden = _find(cells_of(excluded.rows, excluded.values), cells_of(users, pins.items[rows]))[1]
+    rows, users = rows[~hidden], users[~hidden]
+    indptr = np.searchsorted(users, np.arange(len(audiences) + 1))
+    kept = np.arange(len(rows)) - indptr[users] < k
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(indptr), k))])
+    rows = rows[kept]
+    return Pins(indptr, pins.items[rows], pins.positions[rows], pins.rules[rows])
+
+
+def is_pinned(pins: Pins, pool: Pool) -> np.ndarray:
+    """Which items of the pool will be pinned for their user, bool (n_items,).  pins: of the users, by `pins_of`."""
     return _find(np.sort(_cells(pins)), cells_of(pool.users, pool.items))[1]
 
 
 def fuse_boosted(
-    book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, k: int, n_columns: int
+    book: RuleBook, audiences: np.ndarray, pins: Pins, pool: Pool, totals: np.ndarray, k: int, n_columns: int
 ) -> Fused:
     """As `fuse`, with every item in the list that will be pinned, for `place_pins`; boosts are in the provenance.
 
     Provenance has rule r as column n_columns + r, after the lists.
-    totals: as `boost_totals` makes them.  audiences: int64 (n_users,).  excluded: the user's items in ascending order.
+    totals: as `boost_totals` makes them.  audiences: int64 (n_users,).  pins: of the users, by `pins_of`.
     pool: of what each user may see.  A boost has source rank 1 and its factor as source score.
     """
-    kept = is_pinned(book, audiences, excluded, pool, k)
+    kept = is_pinned(pins, pool)
     if kept.any():
         totals = np.where(kept, totals.max(initial=0) + 1, totals)  # and so they keep their provenance
     return _with_boosts(book, audiences, fuse(pool, totals, k), n_columns)
 
 
 def place_pins(
-    book: RuleBook,
-    audiences: np.ndarray,
-    excluded: Ragged,
-    fused: Fused,
-    pool: Pool,
-    totals: np.ndarray,
-    k: int,
-    n_columns: int,
-    kept: np.ndarray,
+    fused: Fused, pins: Pins, pool: Pool, totals: np.ndarray, k: int, n_columns: int, kept: np.ndarray
 ) -> Fused:
-    """The lists of `fuse_boosted`, of the same arguments, with the pins at their places.
+    """The lists of `fuse_boosted`, of the same pins, pool and totals, with the pins at their places.
 
     kept: bool (n_entries,), entries of `fused` that a list of k does not lose to a pin while it has others.  A pin has
     the position that it asks for as source rank, and source score 0.  A pinned item that no list proposed counts as
     scored 0.  In a list with pins every score is raised to the highest after it.
     """
-    pins = _pins_of(book.pins, audiences, excluded, k)
     if not len(pins.items):
         return fused
     at, pooled = _find(cells_of(pool.users, pool.items), _cells(pins))
     own = np.zeros(len(pins.items))
     own[pooled] = totals[at[pooled]] / UNITS
     return _with_pins(fused, pins, own.astype(np.float32), k, n_columns, kept)
-
-
-def pinned_items(book: RuleBook, audiences: np.ndarray, excluded: Ragged, k: int) -> Ragged:
-    """The items that are pinned for each user."""
-    pins = _pins_of(book.pins, audiences, excluded, k)
-    return Ragged(pins.indptr, pins.items)
 
 
 def _boost_groups(book: RuleBook, audiences: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,19 +110,6 @@ def _with_boosts(book: RuleBook, audiences: np.ndarray, fused: Fused, n_columns:
     order = np.lexsort((boosts.rules[rows], entries))
     entries, rows = entries[order], rows[order]
     return with_reasons(fused, entries, n_columns + boosts.rules[rows], np.ones(len(rows)), boosts.factors[rows])
-
-
-def _pins_of(pins: Pins, audiences: np.ndarray, excluded: Ragged, k: int) -> Pins:
-    """The first k pins of each user that they have not excluded: one row per user."""
-    rows, lengths = spread(pins.indptr, audiences)
-    users = np.repeat(np.arange(len(audiences)), lengths)
-    hidden = _find(cells_of(excluded.rows, excluded.values), cells_of(users, pins.items[rows]))[1]
-    rows, users = rows[~hidden], users[~hidden]
-    indptr = np.searchsorted(users, np.arange(len(audiences) + 1))
-    kept = np.arange(len(rows)) - indptr[users] < k
-    indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(indptr), k))])
-    rows = rows[kept]
-    return Pins(indptr, pins.items[rows], pins.positions[rows], pins.rules[rows])
 
 
 def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int, kept: np.ndarray) -> Fused:

@@ -19,7 +19,7 @@ from recsys_spark.kernels.blend import (
     walk_shared,
 )
 from recsys_spark.kernels.metrics import Ragged, ragged
-from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, place_pins
+from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, pins_of, place_pins
 from recsys_spark.kernels.rules import Effects, RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.rule_set import Rule
 from tests.rule_oracle import IDS, N_ITEMS, RRF_K, Listed, User, World, admissible, compiled, expected, worlds
@@ -38,9 +38,10 @@ def ranked(lists: list[tuple[int, ...]]) -> RankedLists:
 def with_rules(
     book: RuleBook, audiences: np.ndarray, excluded: Ragged, pool: Pool, totals: np.ndarray, *rest: int
 ) -> Fused:
-    boosted = boost_totals(book, audiences, pool, totals)
-    fused = fuse_boosted(book, audiences, excluded, pool, boosted, *rest)
-    return place_pins(book, audiences, excluded, fused, pool, boosted, *rest, np.zeros(len(fused.items), bool))
+    boosted, (k, n_columns) = boost_totals(book, audiences, pool, totals), rest
+    pins = pins_of(book, audiences, excluded, k)
+    fused = fuse_boosted(book, audiences, pins, pool, boosted, k, n_columns)
+    return place_pins(fused, pins, pool, boosted, k, n_columns, np.zeros(len(fused.items), bool))
 
 
 def blended(world: World) -> tuple[Fused, tuple[str, ...]]:
