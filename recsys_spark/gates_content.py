@@ -7,10 +7,11 @@ newest bundle of an earlier date; without one, gates that compare are skipped, a
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import is_explored, shown_items
+from recsys_spark.adapters.blend import shown_items
+from recsys_spark.adapters.explored_lists import EXPLORE
 from recsys_spark.gate import Gate, Measured, verdict
 from recsys_spark.steps.context import Context
 
@@ -148,7 +149,7 @@ def _jumps(inputs: dict[str, DataFrame], n_lists: int) -> DataFrame:
     What is in the lists for everybody, or for a segment, may come into all lists overnight: it is what sells.  At the
     end of lists an item comes and goes with its neighbours there.  What is explored comes and goes by design.
     """
-    first = F.filter(F.slice("items", 1, _FIRST_PLACES), lambda item: ~is_explored(item)).alias("items")
+    first = F.filter(F.slice("items", 1, _FIRST_PLACES), lambda item: ~_is_explored(item)).alias("items")
     now = _n_lists(inputs["candidates"].select(first), "n_first")
     before, n_before = _n_lists(_base(inputs).select(first), "n_before"), _base(inputs).count()
     shared = _n_lists(inputs["fallback_candidates"], "n_shared")
@@ -167,3 +168,7 @@ def _n_lists(candidates: DataFrame, name: str) -> DataFrame:
 def _base(inputs: dict[str, DataFrame]) -> DataFrame:
     """The lists of the newest bundle of an earlier date; none if there is none."""
     return inputs.get("base_candidates", inputs["candidates"].limit(0))
+
+
+def _is_explored(item: Column) -> Column:
+    return F.exists(item["sources"], lambda one: one["source"] == EXPLORE)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from recsys_spark.errors import ConfigError
-from recsys_spark.kernels.blend import ITEM_BITS, cells_of
+from recsys_spark.kernels.list_walks import ITEM_BITS, cells_of
 from recsys_spark.kernels.rules import EVERYBODY, Effects, Rules
 from recsys_spark.kernels.values import shown
 

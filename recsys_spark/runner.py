@@ -6,7 +6,7 @@ the command line and the jobs, which hold the warehouse lock.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
@@ -30,7 +30,7 @@ from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
-from recsys_spark.tables.delta import read_run, stage_run
+from recsys_spark.tables.delta import TaskRows, read_run, stage_run
 from recsys_spark.tables.ledger import steps_of
 
 _log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def _inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
         raise
 
 
-def stage_outputs(context: Context, step: Step, outputs: dict[str, DataFrame]) -> dict[str, RowFigures]:
+def stage_outputs(context: Context, step: Step, outputs: Mapping[str, DataFrame | TaskRows]) -> dict[str, RowFigures]:
     """Stages what a step returned, reads it back and checks every row; what it measured, per table."""
     tables = declared_tables()
     if set(outputs) != set(step.writes):
@@ -202,9 +202,10 @@ def stage_outputs(context: Context, step: Step, outputs: dict[str, DataFrame]) -
         )
     root, measured = context.config.root, {}
     for name in step.writes:
-        frame = outputs[name].select(*[column for column in tables[name].names if column in outputs[name].columns])
-        check_schema(outputs[name], tables[name], without=("run_id",))
-        stage_run(frame, root, tables[name], context.run_id)
+        rows = outputs[name]
+        if isinstance(rows, DataFrame):
+            check_schema(rows, tables[name], without=("run_id",))
+        stage_run(rows, root, tables[name], context.run_id)
         failpoint(f"stage.after_{name}")
         measured[name] = measure_rows(read_run(context.spark, root, tables[name], context.run_id), tables[name])
         check_rows(measured[name], tables[name], f"run_id={context.run_id}")

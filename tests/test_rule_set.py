@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import ConfigError
-from recsys_spark.kernels.blend import cells_of
+from recsys_spark.kernels.list_walks import cells_of
 from recsys_spark.rule_set import Catalogue, Rule, compile_rules, in_force, parse_rules
 
 CUTOFF = datetime(2025, 1, 31, tzinfo=UTC)

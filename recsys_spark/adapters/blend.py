@@ -1,7 +1,7 @@
-"""Who gets a list, what may not be in it, and the lists of all sources joined to one row per user.
+"""Who gets a list, what may not be in it, and what the lists of all sources are.
 
 Owns: the policies (seen, dislikes, availability, activity) as Spark columns and joins.  Called by the step `blend`; the
-fusion itself is `adapters.blend_arrow` and `kernels.blend`.
+lists themselves are made by `adapters.blend_lists`.
 
 What many users share travels by broadcast: the lists for segments and for everybody, and the ids of the items that may
 be shown.  Both are collected on the driver, bounded by MAX_SHARED_BYTES and MAX_ID_BYTES; beyond a bound the step ends
@@ -16,16 +16,12 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend_arrow import blender
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
-from recsys_spark.adapters.explored_lists import EXPLORE
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
 from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.list_settings import MAIN, Candidates
-from recsys_spark.tables.catalog import CANDIDATES
-from recsys_spark.tables.spark import spark_type
 
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.
 MAX_SHARED_BYTES = 256 << 20
@@ -33,8 +29,6 @@ MAX_SHARED_BYTES = 256 << 20
 _PLACES = 1_000_000  # shares of variants are told apart to a millionth
 
 _ENTRY_BYTES = 12  # item_idx, rank and score
-
-_LISTS_SCHEMA = f"user_id string, items {spark_type(CANDIDATES).simpleString()}, n_by_source array<int>"
 
 
 def weight_of(source: str, weights: Mapping[str, float]) -> float:
@@ -124,11 +118,6 @@ def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
             return disliked | (seen & (F.col("last_time") > F.lit(since)))
 
 
-def is_explored(item: Column) -> Column:
-    """Whether the item of a list, as in `candidates`, is there to be explored."""
-    return F.exists(item["sources"], lambda one: one["source"] == EXPLORE)
-
-
 def own_lists(source_candidates: DataFrame) -> DataFrame:
     """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first)."""
     mine = source_candidates.where(F.col("user_idx").isNotNull()).select(
@@ -182,35 +171,3 @@ def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -
         "blend", "lists for segments and everybody", size["n_bytes"] or 0, MAX_SHARED_BYTES, "max_items of a source"
     )
     return shared_lists(lists.toArrow(), settings, shown)
-
-
-def blend_lists(users: DataFrame, shared: Shared) -> DataFrame:
-    """user_id, items (as in `candidates`) and n_by_source (how many of the items each list of the settings proposed).
-
-    users: user_id, segment (null: none), excluded (array<int>, ascending), own (as in `own_lists`, null: none); where
-    lists are calibrated, category_affinities too (null: nothing is known).
-    A user for whom nothing is left has a row without items.
-    """
-    sent = users.sparkSession.sparkContext.broadcast(shared)
-    further = ["category_affinities"] if shared.settings.diversity.calibration_weight else []
-    rows = users.select("user_id", "segment", "excluded", "own", *further)
-    return rows.mapInArrow(blender(sent), _LISTS_SCHEMA)
-
-
-def segments_without_users(shared: Shared, users: DataFrame) -> DataFrame:
-    """One row per segment that has a list, or a rule, and one for everybody: the users of `fallback_candidates`.
-
-    In the form of `blend_lists`, nothing excluded; user_id holds the segment, null for everybody.
-    """
-    ruled = shared.rules.segments if shared.rules is not None else ()
-    named = sorted({segment for segment in (*shared.segments, *ruled) if segment is not None})
-    rows = [(segment, segment) for segment in (None, *named)]
-    frame = users.sparkSession.createDataFrame(rows, "user_id string, segment string")
-    further = [name for name in users.columns if name == "category_affinities"]
-    return frame.select(
-        "user_id",
-        "segment",
-        F.array().cast("array<int>").alias("excluded"),
-        F.lit(None).cast(users.schema["own"].dataType).alias("own"),
-        *[F.lit(None).cast(users.schema[name].dataType).alias(name) for name in further],
-    )

@@ -1,11 +1,8 @@
-"""Arrow in, Arrow out around `kernels.blend`: how a batch of users becomes a batch of lists.
+"""Arrow in, Arrow out around `kernels.blend`: how a block of users becomes a batch of lists.
 
-Owns: the cut of a batch into blocks, and the nested arrays of the result.  Called by `adapters.blend`.  All columns are
+Owns: the size of blocks, and the nested arrays of the result.  Called by `adapters.blend_lists`.  All columns are
 built from flat arrays and offsets; no candidate is ever a Python object.
 """
-
-from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +10,20 @@ import pyarrow.compute as pc
 
 from recsys_spark.adapters.blend_scopes import (
     Scope,
-    Shared,
     Worker,
     audiences_of,
     indptr_of,
     ragged_of,
     said_of,
     walk_scopes,
-    worker_of,
 )
 from recsys_spark.adapters.explored_lists import explored_lists
-from recsys_spark.kernels.blend import UNITS, Fused, Pool, Walked, fuse, pool_lists, pool_rrf
+from recsys_spark.kernels.blend import UNITS, Fused, Pool, fuse, pool_lists, pool_rrf
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
 from recsys_spark.kernels.learned_blend import utilities
+from recsys_spark.kernels.list_walks import Walked
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.tables.arrow import arrow_type
@@ -40,32 +36,21 @@ _BLOCK_BYTES = 1 << 20
 _KEY_BYTES = 8
 
 
-class Sent(Protocol):
-    """A broadcast, as far as a worker is concerned."""
-
-    @property
-    def value(self) -> Shared:
-        """What was sent."""
-
-
-def blender(sent: Sent) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for `mapInArrow`: batches of (user_id, segment, excluded, own) to (user_id, items, n_by_source)."""
-
-    def blend_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        worker = worker_of(sent.value)
-        settings = worker.settings
-        # Three scopes (own, segment, everybody) at most for each source.
-        width = max(1, 3 * len(settings.sources)) * settings.k
-        n_users = max(1, _BLOCK_BYTES // (_KEY_BYTES * width))
-        for batch in batches:
-            for first in range(0, batch.num_rows, n_users):
-                yield blend_block(batch.slice(first, n_users), worker)
-
-    return blend_batches
+def block_users(worker: Worker) -> int:
+    """The users of a block."""
+    # Three scopes (own, segment, everybody) at most for each source.
+    width = max(1, 3 * len(worker.settings.sources)) * worker.settings.k
+    return max(1, _BLOCK_BYTES // (_KEY_BYTES * width))
 
 
 def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
-    """The lists of one block of users."""
+    """The lists of one block of users: user_id, items (as in `candidates`), n_by_source (how many of the items each
+    list of the settings proposed) and n_explored.
+
+    block: user_id, segment (null: none), excluded (array<int>, ascending), own (as in `user_blocks`, null: none); where
+    lists are calibrated, category_affinities too (null: nothing is known).  A user for whom nothing is left has a row
+    without items.
+    """
     k = worker.settings.k
     scopes = walk_scopes(block, worker, k)
     pool, totals = _scored(scopes, block.num_rows, worker)
@@ -165,15 +150,17 @@ def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker:
     n_users = len(user_id)
     user_of = np.repeat(np.arange(n_users), np.diff(fused.source_indptr[fused.indptr]))
     proposed = sources < n_sources  # rules and exploration are no source
-    user_of, sources = user_of[proposed], sources[proposed]
-    n_by_source = np.bincount(user_of * n_sources + sources, minlength=n_users * n_sources).astype(np.int32)
+    of_source = user_of[proposed] * n_sources + sources[proposed]
+    n_by_source = np.bincount(of_source, minlength=n_users * n_sources).astype(np.int32)
+    n_explored = np.bincount(user_of[sources == len(worker.names) - 1], minlength=n_users).astype(np.int32)
     return pa.RecordBatch.from_arrays(
         [
             user_id,
             pa.ListArray.from_arrays(_offsets(fused.indptr), items, type=arrow_type(CANDIDATES)),
             pa.ListArray.from_arrays(_offsets(np.arange(n_users + 1) * n_sources), pa.array(n_by_source)),
+            pa.array(n_explored),
         ],
-        names=["user_id", "items", "n_by_source"],
+        names=["user_id", "items", "n_by_source", "n_explored"],
     )
 
 

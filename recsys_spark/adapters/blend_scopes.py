@@ -14,20 +14,20 @@ import pyarrow.compute as pc
 
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration, Exploring, open_exploration
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import (
-    Pool,
+from recsys_spark.kernels.blend import Pool, pool_lists
+from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
+from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
+from recsys_spark.kernels.list_walks import (
     RankedLists,
     SharedLists,
     Walked,
     admit,
     index_shared,
     keep_values,
-    pool_lists,
+    rows_of,
     walk_own,
     walk_shared,
 )
-from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
-from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open_rules, split_lists
 
@@ -103,7 +103,7 @@ class Worker:
     """What a task makes of `Shared` once.
 
     names: of all lists, then of all rules, then of exploration, as provenance names them.
-    places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.
+    places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.  admissible: bool (n_items,).
     by_segment, for_all: per source the segments that have a list with its position in `shared`; the list for everybody.
     """
 
@@ -111,6 +111,7 @@ class Worker:
     names: pa.Array
     item_id: pa.Array
     places: np.ndarray
+    admissible: np.ndarray
     shared: SharedLists
     by_segment: dict[str, tuple[pa.Array, np.ndarray]]
     for_all: dict[str, int]
@@ -207,7 +208,7 @@ def worker_of(shared: Shared) -> Worker:
         book, n_segments = (ruled.book, len(ruled.segments)) if ruled is not None else (None, 0)
         exploring = open_exploration(shared.exploration, book, n_segments + 1)
     shown_id = shared.shown.item_id
-    sent = index_shared(lists), by_segment, for_all, ruled, shared.traits, shared.categories, exploring
+    sent = places >= 0, index_shared(lists), by_segment, for_all, ruled, shared.traits, shared.categories, exploring
     return Worker(shared.settings, names, shown_id, places, *sent)
 
 
@@ -242,19 +243,16 @@ def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker:
     names = pa.array(worker.settings.sources, pa.string())
     source_of = pc.index_in(pc.struct_field(rows, "source"), value_set=names).to_numpy(zero_copy_only=False)
     items, scores = pc.struct_field(rows, "item_idx"), pc.struct_field(rows, "score")
+    lists = admit(RankedLists(indptr_of(items), _flat(items), _flat(scores)), worker.admissible)
+    if worker.ruled is not None and worker.ruled.book.barred is not None:
+        walkers = np.repeat(audiences[users], np.diff(lists.indptr))
+        lists = keep_values(lists, may_see(worker.ruled.book.barred, walkers, lists.items))
+    walked = walk_own(lists, users, excluded, k)
     for source in np.unique(source_of).tolist():
         chosen = np.flatnonzero(source_of == source)
         if (np.diff(users[chosen]) == 0).any():
             raise KernelError(_DOUBLED)
-        at = pa.array(chosen)
-        lengths = np.zeros(len(own), np.int64)
-        lengths[users[chosen]] = _lengths(items.take(at))
-        lists = RankedLists(_indptr(lengths), _flat(items.take(at)), _flat(scores.take(at)))
-        admitted = admit(lists, worker.places >= 0)
-        if worker.ruled is not None and worker.ruled.book.barred is not None:
-            walkers = np.repeat(audiences, np.diff(admitted.indptr))
-            admitted = keep_values(admitted, may_see(worker.ruled.book.barred, walkers, admitted.items))
-        yield Scope(int(source), walk_own(admitted, excluded, k))
+        yield Scope(int(source), rows_of(walked, users[chosen], chosen, len(own)))
 
 
 def _segment_columns(

@@ -1,9 +1,7 @@
-"""Fusion of several ranked lists into one top-K per user, with the user's exclusions applied inside.
+"""Fusion of several walked lists into one top-K per user.
 
-Owns: the walk of a list past what a user may not see, reciprocal-rank fusion, provenance.  Called by `adapters.blend`.
-A list is walked until k admissible items are found, so no list has to be fetched longer "to be safe", and the rank of
-an item is its place among what this user may see.  Everything is done on whole blocks of users; nothing is a Python
-object per candidate.
+Owns: reciprocal-rank fusion, the choice of the best, provenance.  Called by `adapters.blend_arrow`, with what
+`list_walks` found.  Everything is done on whole blocks of users; nothing is a Python object per candidate.
 
 Letters: u user of the block, c column (one list per user), k list length, n_* counts.
 Source: Cormack, Clarke, Buettcher 2009, "Reciprocal rank fusion outperforms Condorcet".
@@ -15,50 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.kernels.list_walks import REPEATED_ITEM, Walked
 
 # Fused scores are summed as integers of 2**-40: the sum does not depend on the order of the columns, so equal scores
 # are equal bits and ties really break by the smaller index.  Neighbours at rank 1000 still differ by 2**20 units.
 UNITS = float(2**40)
 
-_NO_ITEM = -1
 _PADDING = np.iinfo(np.int64).max
-ITEM_BITS = 31
-
-
-@dataclass(frozen=True)
-class RankedLists:
-    """Lists of items, best first: list i is `items[indptr[i]:indptr[i + 1]]`.
-
-    indptr: int64 (n_lists + 1,).  items: int32 (n_values,), dense indices.  scores: float32 (n_values,).
-    """
-
-    indptr: np.ndarray
-    items: np.ndarray
-    scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class SharedLists:
-    """Lists that many users walk, with the place of every item: made once, by `index_shared`.
-
-    cells: int64 (n_values,), list and item in one integer, ascending.  places: int64 (n_values,), from 0 in its list.
-    """
-
-    lists: RankedLists
-    cells: np.ndarray
-    places: np.ndarray
-
-
-@dataclass(frozen=True)
-class Walked:
-    """The first k admissible items of one list per user; -1 where the list has ended.
-
-    items: int32 (n_users, k).  scores: float32 (n_users, k), the source's own.
-    """
-
-    items: np.ndarray
-    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,72 +57,6 @@ class Fused:
     columns: np.ndarray
     source_ranks: np.ndarray
     source_scores: np.ndarray
-
-
-def admit(lists: RankedLists, admissible: np.ndarray) -> RankedLists:
-    """`lists` without the items that are not admissible; order is kept.
-
-    admissible: bool (n,), True at the index of an admissible item; an index from n on is not admissible.
-    """
-    last = len(admissible)
-    return keep_values(lists, np.append(admissible, False)[np.minimum(lists.items, last)])
-
-
-def keep_values(lists: RankedLists, kept: np.ndarray) -> RankedLists:
-    """`lists` with the values where `kept`, bool (n_values,), is True."""
-    indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr]
-    return RankedLists(indptr, lists.items[kept], lists.scores[kept])
-
-
-def index_shared(lists: RankedLists) -> SharedLists:
-    """`lists` made ready for `walk_shared`; raises KernelError if a list proposes an item twice."""
-    lengths = np.diff(lists.indptr)
-    cells = cells_of(np.repeat(np.arange(len(lengths)), lengths), lists.items)
-    places = np.arange(len(cells)) - np.repeat(lists.indptr[:-1], lengths)
-    order = np.argsort(cells)
-    cells = cells[order]
-    if (cells[1:] == cells[:-1]).any():
-        raise KernelError(_REPEATED)
-    return SharedLists(lists, cells, places[order])
-
-
-def walk_shared(shared: SharedLists, list_of: np.ndarray, excluded: Ragged, k: int) -> Walked:
-    """The first k items of a shared list that each user may see.
-
-    list_of: int64 (n_users,), the user's list, -1 for none.  excluded: the user's items, each once.
-    With the places p_0 < p_1 < ... of the user's excluded items in the list, the item that is j-th (from 0) among the
-    admissible ones stands at place j + #{i : p_i - i <= j}: a count and a running sum instead of a walk.
-    """
-    n_users, lists = len(list_of), shared.lists
-    users, places = _excluded_places(shared, list_of, excluded)
-    order = np.argsort(users * (1 << ITEM_BITS) + places)
-    users, places = users[order], places[order]
-    firsts = np.searchsorted(users, np.arange(n_users))  # (n_users,)
-    shifts = places - (np.arange(len(places)) - firsts[users])  # p_i - i
-    near = shifts < k
-    passed = np.bincount(users[near] * k + shifts[near], minlength=n_users * k).reshape(n_users, k)
-    places = np.arange(k) + np.cumsum(passed, axis=1)  # (n_users, k)
-    lengths = np.append(np.diff(lists.indptr), 0)[list_of]  # no list, -1, reads the 0 at the end
-    reached = places < lengths[:, None]
-    flat = np.where(reached, lists.indptr[list_of][:, None] + places, 0)
-    return _gather(lists, flat, reached)
-
-
-def walk_own(own: RankedLists, excluded: Ragged, k: int) -> Walked:
-    """The first k items of each user's own list that the user may see; list u is user u's, empty if there is none.
-
-    excluded: the user's items in ascending order, each once.
-    """
-    lengths = np.diff(own.indptr)
-    cells = cells_of(np.repeat(np.arange(len(lengths)), lengths), own.items)
-    forbidden = cells_of(excluded.rows, excluded.values)
-    nearest = np.searchsorted(forbidden, cells)
-    seen = np.append(forbidden, -1)[nearest] == cells
-    kept = keep_values(own, ~seen)
-    places = np.arange(k)
-    reached = places < np.diff(kept.indptr)[:, None]  # (n_users, k)
-    flat = np.where(reached, kept.indptr[:-1, None] + places, 0)
-    return _gather(kept, flat, reached)
 
 
 def pool_lists(walked: Sequence[Walked], wanted: Sequence[bool]) -> Pool:
@@ -223,34 +118,6 @@ def fuse(pool: Pool, totals: np.ndarray, k: int) -> Fused:
     )
 
 
-_REPEATED = (
-    "blend: expected every list to propose an item once, got one twice; correct the source that made the list "
-    "(see its rows in source_candidates)"
-)
-
-
-def cells_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Row and item in one integer, int64, ordered by row, then item."""
-    cells: np.ndarray = (rows.astype(np.int64) << ITEM_BITS) | items
-    return cells
-
-
-def _gather(lists: RankedLists, flat: np.ndarray, reached: np.ndarray) -> Walked:
-    """The values of `lists` at `flat`, (n_users, k), nothing where `reached` is False."""
-    if not len(lists.items):
-        return Walked(np.full(flat.shape, _NO_ITEM, np.int32), np.zeros(flat.shape, np.float32))
-    return Walked(np.where(reached, lists.items[flat], np.int32(_NO_ITEM)), lists.scores[flat])
-
-
-def _excluded_places(shared: SharedLists, list_of: np.ndarray, excluded: Ragged) -> tuple[np.ndarray, np.ndarray]:
-    """(user, place in the user's list) of every excluded item that the user's list holds; both int64."""
-    users = excluded.rows
-    wanted = cells_of(list_of[users], excluded.values)  # negative for a user without a list: never found
-    found = np.searchsorted(shared.cells, wanted)
-    inside = np.append(shared.cells, -1)[found] == wanted
-    return users[inside], shared.places[found[inside]]
-
-
 def _points(weights: Sequence[float], rrf_k: int, width: int) -> np.ndarray:
     """What a proposal of each column at each rank is worth, int64 (n_columns, width), in units of 2**-40."""
     per_rank = 1.0 / (rrf_k + np.arange(1, width + 1))
@@ -274,7 +141,7 @@ def _group_starts(users: np.ndarray, flat: np.ndarray, slot_bits: int, width: in
     slot = flat & ((1 << slot_bits) - 1)
     same = (items[1:] == items[:-1]) & (users[1:] == users[:-1])
     if (same & (slot[1:] // width == slot[:-1] // width)).any():
-        raise KernelError(_REPEATED)
+        raise KernelError(REPEATED_ITEM)
     starts: np.ndarray = np.concatenate([[0], np.flatnonzero(~same) + 1])
     return starts
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from recsys_spark.kernels.blend import UNITS, Pool, RankedLists, best_of_users
+from recsys_spark.kernels.blend import UNITS, Pool, best_of_users
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diversify import NOTHING, Diversity, ItemTraits, diversify
+from recsys_spark.kernels.list_walks import RankedLists
 
 POOL_LISTS = 2  # a list of k is chosen from as many times k candidates, those with the highest totals
 

@@ -24,9 +24,9 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import RankedLists
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.greedy_list import Pools, Rule, choose
+from recsys_spark.kernels.list_walks import RankedLists
 from recsys_spark.kernels.metrics import Ragged
 
 _NO_CODE = -1

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import Pool, SharedLists, Walked, cells_of
+from recsys_spark.kernels.blend import Pool
+from recsys_spark.kernels.list_walks import SharedLists, Walked, cells_of
 
 N_SAID = 2  # numbers that a list says of an item: by its rank, and by its score
 

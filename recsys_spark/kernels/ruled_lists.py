@@ -8,8 +8,9 @@ Letters: u user of the block, m pins of a user, k list length, n_* counts.
 
 import numpy as np
 
-from recsys_spark.kernels.blend import UNITS, Fused, Pool, cells_of, fuse
+from recsys_spark.kernels.blend import UNITS, Fused, Pool, fuse
 from recsys_spark.kernels.fused_lists import raised, relist, spread, with_reasons
+from recsys_spark.kernels.list_walks import cells_of
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, Pins, RuleBook
 

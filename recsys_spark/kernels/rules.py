@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import ITEM_BITS, RankedLists, cells_of, keep_values
+from recsys_spark.kernels.list_walks import ITEM_BITS, RankedLists, cells_of, keep_values
 
 EVERYBODY = 0  # the audience of rules without a segment, and of users whose segment no rule names
 

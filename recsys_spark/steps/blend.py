@@ -4,47 +4,44 @@ Owns: the assembly of the two tables and their figures.  Called by the runner.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from pyspark import StorageLevel
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import (
     active_users,
-    blend_lists,
     fit_settings,
     fit_shared,
     fit_shown,
-    is_explored,
     newcomers,
-    own_lists,
-    segments_without_users,
     variant_of,
 )
+from recsys_spark.adapters.blend_lists import RUNGS, list_maker, segment_lists
 from recsys_spark.adapters.blend_scopes import Settings, Shared
 from recsys_spark.adapters.explored_lists import Exploration
 from recsys_spark.adapters.fresh_items import fit_samples
 from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
+from recsys_spark.adapters.user_blocks import user_rows
 from recsys_spark.kernels.diversify import NOTHING, widest
 from recsys_spark.list_settings import MAIN
 from recsys_spark.plan import step
 from recsys_spark.rule_set import compile_rules
 from recsys_spark.steps.context import Context, midnight
-from recsys_spark.tables.catalog import BLEND_FITS
+from recsys_spark.tables.catalog import BLEND_FITS, FALLBACK_CANDIDATES
+from recsys_spark.tables.delta import TaskRows
 from recsys_spark.tables.spark import spark_schema
 
 _log = logging.getLogger(__name__)
 
-_RUNGS = ("history", "features", "segment", "everybody", "none")
 
-
-def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
+def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame | TaskRows]:
     """`candidates`, `fallback_candidates` and `blend_fits`.
 
     Every active user has a row: one who has seen all that there is has an empty list, not somebody else's.  A newcomer
@@ -62,25 +59,18 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """
     candidates, cutoff = context.config.candidates, context.cutoff
     blends = _fit_variants(inputs, context)
-    settings, _ = blends[MAIN]
     shared = _fit_sent(inputs, blends, context)
-    own, new = own_lists(inputs["source_candidates"]), newcomers(inputs, candidates, cutoff).persist()
-    either = active_users(inputs, candidates, cutoff).withColumn("is_new", F.lit(False))
-    either = either.unionByName(new.withColumn("is_new", F.lit(True)))
-    users = either.join(own, on="user_idx", how="left").where(~F.col("is_new") | F.col("own").isNotNull())
-    # Kept until the runner clears the cache: the figures and the sorted write would each compute the lists again.  On
-    # disk, because 138,000 lists of 200 in the heap ended a driver of 4 GiB.
-    lists = _lists(users.withColumn("variant", variant_of(candidates)), shared, blends).persist(StorageLevel.DISK_ONLY)
-    marked = new.select("user_id", F.lit(True).alias("is_new"))
-    personal = [name for name in settings.sources if name not in set(shared.sources)]
-    of_segments = [name for name in settings.sources if name in _segment_sources(shared)]
-    fit_figures(lists.join(marked, on="user_id", how="left"), settings, personal, of_segments, context)
-    fallback = blend_lists(segments_without_users(shared, users), replace(shared, exploration=None))
-    made = F.current_timestamp().alias("generated_at")
+    users = active_users(inputs, candidates, cutoff).withColumn("is_new", F.lit(False))
+    users = users.unionByName(newcomers(inputs, candidates, cutoff).withColumn("is_new", F.lit(True)))
+    users = users.withColumn("variant", variant_of(candidates))
+    rows = user_rows(users, inputs["source_candidates"], inputs["user_index"].count())
+    by_variant = {name: replace(shared, settings=of_variant) for name, (of_variant, _) in blends.items()}
+    made_at = datetime.now(UTC)
+    make = list_maker(context.spark.sparkContext.broadcast(by_variant), made_at)
     fits = [_fit_row(name, fit, of_variant) for name, (of_variant, fit) in blends.items()]
     return {
-        "candidates": lists.select("user_id", "variant", "items", made),
-        "fallback_candidates": fallback.select(F.col("user_id").alias("segment"), "items", made),
+        "candidates": TaskRows(rows, make, lambda counts: fit_figures(counts, shared, context)),
+        "fallback_candidates": _fallback(shared, made_at, context),
         "blend_fits": context.spark.createDataFrame(fits, spark_schema(BLEND_FITS, ("run_id",))),
     }
 
@@ -127,13 +117,12 @@ def _with_exploration(
     return replace(shared, exploration=Exploration(samples, context.seed))
 
 
-def _lists(users: DataFrame, shared: Shared, blends: Mapping[str, tuple[Settings, Fit]]) -> DataFrame:
-    """The lists of all users, each by the settings of their variant."""
-    parts = []
-    for name, (settings, _) in blends.items():
-        mine = users if len(blends) == 1 else users.where(F.col("variant") == name)
-        parts.append(blend_lists(mine, replace(shared, settings=settings)).withColumn("variant", F.lit(name)))
-    return reduce(DataFrame.unionByName, parts)
+def _fallback(shared: Shared, made_at: datetime, context: Context) -> DataFrame:
+    """`fallback_candidates`."""
+    schema = spark_schema(FALLBACK_CANDIDATES, ("run_id",))
+    table = segment_lists(shared)
+    table = table.append_column("generated_at", pa.repeat(pa.scalar(made_at, pa.timestamp("us", tz="UTC")), len(table)))
+    return context.spark.createDataFrame(table, schema)
 
 
 def with_rules(shared: Shared, inputs: dict[str, DataFrame], context: Context) -> Shared:
@@ -183,49 +172,28 @@ def _fit_row(variant: str, fit: Fit, settings: Settings) -> dict[str, Any]:
     return row | {"from_run_ids": list(fit.run_ids)}
 
 
-def _segment_sources(shared: Shared) -> set[str]:
-    """The lists that some segment has one of its own of."""
-    return {name for name, segment in zip(shared.sources, shared.segments, strict=True) if segment is not None}
-
-
-def fit_figures(
-    lists: DataFrame, settings: Settings, personal: Sequence[str], of_segments: Sequence[str], context: Context
-) -> None:
-    """Puts what the lists look like into the figures, in one aggregate.
-
-    lists: items, n_by_source and is_new (null: no newcomer).  personal: lists that are made for one user.  of_segments:
-    those that are made for segments.
-    """
-    n_items, n_of = F.size("items"), {name: F.col("n_by_source")[at] for at, name in enumerate(settings.sources)}
-    n_own, n_segment = (sum((n_of[name] for name in names), F.lit(0)) for names in (personal, of_segments))
-    rung = (
-        F.when(n_items == 0, "none")
-        .when(n_own > 0, F.when(F.col("is_new").isNull(), "history").otherwise("features"))
-        .when(n_segment > 0, "segment")
-        .otherwise("everybody")
-    )
-    row: Any = lists.agg(
-        F.count(F.lit(1)).alias("n_users"),
-        F.sum(n_items).alias("n_candidates"),
-        F.count_if(n_items < settings.k).alias("n_short"),
-        F.sum(F.size(F.filter("items", is_explored))).alias("n_explored"),
-        *[F.count_if(rung == name).alias(f"rung:{name}") for name in _RUNGS],
-        *[F.sum(n_of[name]).alias(f"n:{name}") for name in settings.sources],
-    ).first()
-    n_users, n_candidates = row["n_users"], row["n_candidates"] or 0
+def fit_figures(counts: Mapping[str, int], shared: Shared, context: Context) -> None:
+    """Puts what the lists look like into the figures.  counts: as in `blend_lists.list_maker`."""
+    settings = shared.settings
+    n_users, n_candidates = counts.get("n_users", 0), counts.get("n_candidates", 0)
+    rungs = {f"rung:{name}": float(counts.get(f"rung:{name}", 0)) for name in RUNGS}
     context.figures.update(
         n_users=float(n_users),
         n_candidates=float(n_candidates),
-        share_short=row["n_short"] / max(1, n_users),
-        share_empty=row["rung:none"] / max(1, n_users),
+        share_short=counts.get("n_short", 0) / max(1, n_users),
+        share_empty=rungs["rung:none"] / max(1, n_users),
+        **rungs,
     )
-    context.figures.update({f"rung:{name}": float(row[f"rung:{name}"]) for name in _RUNGS})
-    if personal:
-        context.figures["share_fallback"] = (row["rung:segment"] + row["rung:everybody"]) / max(1, n_users)
-    if row["n_explored"]:
-        context.figures["share_explored"] = row["n_explored"] / n_candidates
-    context.figures.update({f"share:{name}": (row[f"n:{name}"] or 0) / max(1, n_candidates) for name in n_of})
-    rungs = " ".join(f"{name}={row[f'rung:{name}']}" for name in _RUNGS)
+    if set(settings.sources) - set(shared.sources):  # some list is made for one user
+        context.figures["share_fallback"] = (rungs["rung:segment"] + rungs["rung:everybody"]) / max(1, n_users)
+    if counts.get("n_explored"):
+        context.figures["share_explored"] = counts["n_explored"] / n_candidates
+    shares = {f"share:{name}": counts.get(f"n:{name}", 0) / max(1, n_candidates) for name in settings.sources}
+    context.figures.update(shares)
     _log.info(
-        "step=blend phase=lists n_users=%d n_candidates=%d n_short=%d %s", n_users, n_candidates, row["n_short"], rungs
+        "step=blend phase=lists n_users=%d n_candidates=%d n_short=%d %s",
+        n_users,
+        n_candidates,
+        counts.get("n_short", 0),
+        " ".join(f"{name}={rungs[f'rung:{name}']:.0f}" for name in RUNGS),
     )

@@ -46,6 +46,18 @@ def arrow_schema(table: Table) -> pa.Schema:
     return pa.schema([_field(column) for column in table.columns])
 
 
+def form_of(declared: pa.DataType) -> str:
+    """A type without what writers differ in: nullability, names of list elements, the unit of times in UTC."""
+    if pa.types.is_list(declared):
+        return f"list<{form_of(declared.value_type)}>"
+    if pa.types.is_map(declared):
+        return f"map<{form_of(declared.key_type)}, {form_of(declared.item_type)}>"
+    if pa.types.is_struct(declared):
+        return f"struct<{', '.join(f'{field.name}: {form_of(field.type)}' for field in declared)}>"
+    in_utc = pa.types.is_timestamp(declared) and declared.tz in (None, "UTC")
+    return "timestamp" if in_utc else str(declared)
+
+
 def schema_hash(table: Table) -> str:
     """Hash of the declared names and types, in order."""
     text = ",".join(f"{field.name}:{field.type}" for field in arrow_schema(table))

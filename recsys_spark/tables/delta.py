@@ -5,8 +5,9 @@ read.  Called by ingest and the runner; steps themselves only see frames.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +18,7 @@ from recsys_spark.tables.contract import Table
 from recsys_spark.tables.ledger import table_path
 from recsys_spark.tables.run_files import RunFiles, list_run, list_version
 from recsys_spark.tables.run_id import check_run_id
+from recsys_spark.tables.run_writer import WRITTEN_SCHEMA, Maker, commit_files, write_rows
 from recsys_spark.tables.spark import spark_schema
 
 _GLOB = re.compile(r"[{}\[\]*?\\]")  # what Spark takes for a pattern in a path of files
@@ -71,37 +73,35 @@ def append_once(frame: DataFrame, root: Path | str, table: Table, batch_seq: int
     )
 
 
-def stage_run(frame: DataFrame, root: Path | str, table: Table, run_id: str) -> None:
+@dataclass(frozen=True)
+class TaskRows:
+    """Rows that tasks make while they write them, so that they never go through the JVM.
+
+    frame: what they are made of; its partitions, and the rows in them, in the order of the table's `sort_by`.  make:
+    Arrow batches of `frame`, and counts that it may raise, to batches in the table's columns without `run_id`.  told:
+    called with the counts of all tasks when the rows are written.
+    """
+
+    frame: DataFrame
+    make: Maker
+    told: Callable[[Mapping[str, int]], None]
+
+
+def stage_run(rows: DataFrame | TaskRows, root: Path | str, table: Table, run_id: str) -> None:
     """Writes the rows of a run in place of any that the run wrote before; invisible until the run is published."""
     check_run_id(run_id)
-    laid_out = frame.withColumn("run_id", F.lit(run_id)).select(*table.names)
+    if isinstance(rows, DataFrame):
+        rows = TaskRows(_laid_out(rows, table), lambda batches, _: batches, lambda _: None)
+    folder = table_path(root, table.name)
+    answer = rows.frame.mapInArrow(write_rows(folder, table, run_id, rows.make), WRITTEN_SCHEMA).toArrow()
+    written = answer.to_pylist(maps_as_pydicts="strict")
+    commit_files(Path(folder), table, run_id, written)
+    rows.told(sum((Counter(row["counts"]) for row in written), Counter()))
+
+
+def _laid_out(frame: DataFrame, table: Table) -> DataFrame:
+    """The columns of `table` but `run_id`, in order, and rows in order of `sort_by`."""
+    frame = frame.select(*[name for name in table.names if name != "run_id"])
     if table.sort_by:
-        laid_out = laid_out.repartitionByRange(*table.sort_by).sortWithinPartitions(*table.sort_by)
-    path = table_path(root, table.name)
-    writer = laid_out.write.format("delta").mode("append")
-    # Most stages are the first of their run and table, and an append has not to ask Delta for what it replaces.  The
-    # caller holds the lock of the warehouse, so that what a killed stage committed is listed here.
-    if list_run(Path(path), table.name, run_id, None).files:
-        writer = writer.mode("overwrite").option("replaceWhere", f"run_id = '{run_id}'")
-    with _layout(frame.sparkSession, table.row_group_bytes):
-        writer.save(path)
-
-
-@contextmanager
-def _layout(spark: SparkSession, row_group_bytes: int) -> Iterator[None]:
-    """Writes inside the block keep the order of rows, in Parquet row groups of about `row_group_bytes` if not 0.
-
-    Delta passes no option of a writer through, but the session's settings reach its writers.
-    """
-    # A partitioned write is sorted again by run_id, and a sort that spills loses the order of the lookup column; with
-    # concurrent writers there is no such sort, and a run writes one partition.
-    settings = {"spark.sql.maxConcurrentOutputFileWriters": 2}
-    if row_group_bytes:
-        settings["parquet.block.size"] = row_group_bytes
-    for name, value in settings.items():
-        spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        for name in settings:
-            spark.conf.unset(name)
+        frame = frame.repartitionByRange(*table.sort_by).sortWithinPartitions(*table.sort_by)
+    return frame

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from recsys_spark.errors import BundleExpired, DamagedError, RecsysError
+from recsys_spark.tables.arrow import form_of
 from recsys_spark.tables.head import inside
 
 _ROLL_BACK = "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
@@ -88,7 +89,7 @@ class RunFiles:
             if field.name == "run_id":  # Spark repeats the partition column in its files
                 continue
             declared = self.schema.field(field.name).type if field.name in self.schema.names else None
-            if declared is None or _form(field.type) != _form(declared):
+            if declared is None or form_of(field.type) != form_of(declared):
                 raise self.damaged(file, f"expected column {field.name} as {declared}, got {field.type}")
 
     def damaged(self, file: DataFile, fault: str) -> DamagedError:
@@ -167,18 +168,6 @@ def _list_files(
             strict=True,
         )
     )
-
-
-def _form(declared: pa.DataType) -> str:
-    """A type without what writers differ in: nullability, names of list elements, the unit of times in UTC."""
-    if pa.types.is_list(declared):
-        return f"list<{_form(declared.value_type)}>"
-    if pa.types.is_map(declared):
-        return f"map<{_form(declared.key_type)}, {_form(declared.item_type)}>"
-    if pa.types.is_struct(declared):
-        return f"struct<{', '.join(f'{field.name}: {_form(field.type)}' for field in declared)}>"
-    in_utc = pa.types.is_timestamp(declared) and declared.tz in (None, "UTC")
-    return "timestamp" if in_utc else str(declared)
 
 
 def _values(actions: pa.Table, column: str) -> Sequence[Any]:

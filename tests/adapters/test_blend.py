@@ -8,13 +8,10 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from recsys_spark.adapters import blend
 from recsys_spark.adapters.blend import (
     active_users,
-    blend_lists,
     fit_settings,
     fit_shared,
     fit_shown,
     is_hidden,
-    own_lists,
-    segments_without_users,
     weight_of,
 )
 from recsys_spark.config import Candidates
@@ -152,34 +149,3 @@ def test_fit_shared_refuses_more_bytes_than_it_may_collect(
     monkeypatch.setattr(blend, "MAX_SHARED_BYTES", 4 * 12 - 1)
     with pytest.raises(KernelError, match=r"expected at most 47 bytes of lists .*, got 48; lower max_items"):
         _fit(spark, make_inputs(spark, source_candidates=SOURCE_ROWS), make_config().candidates)
-
-
-def test_blend_lists_joins_own_segment_and_common_lists(spark: SparkSession, make_config) -> None:
-    inputs = make_inputs(
-        spark,
-        source_candidates=SOURCE_ROWS,
-        interactions=[interaction(0, 0, before(days=1)), interaction(1, 1, before(days=1))],
-    )
-    candidates = make_config("candidates.k=3", "candidates.source_weights={top=0.5}").candidates
-    users = active_users(inputs, candidates, CUTOFF).join(own_lists(inputs["source_candidates"]), "user_idx", "left")
-    lists = blend_lists(users, _fit(spark, inputs, candidates)).collect()
-    found = {
-        row["user_id"]: [(item["item_id"], [one["source"] for one in item["sources"]]) for item in row["items"]]
-        for row in lists
-    }
-    assert found == {
-        "u0": [("i3", ["near"]), ("i1", ["top"]), ("i2", ["top"])],
-        # 1/62 + 0.5/61 for i0, 1/61 for i4
-        "u1": [("i0", ["als", "top"]), ("i4", ["als"]), ("i2", ["top"])],
-    }
-    assert {row["user_id"]: row["n_by_source"] for row in lists} == {"u0": [0, 1, 2], "u1": [2, 0, 2]}
-
-
-def test_segments_without_users_have_a_row_each_and_one_for_everybody(spark: SparkSession, make_config) -> None:
-    inputs = make_inputs(spark, source_candidates=SOURCE_ROWS)
-    candidates = make_config("candidates.k=2").candidates
-    users = active_users(inputs, candidates, CUTOFF).join(own_lists(inputs["source_candidates"]), "user_idx", "left")
-    shared = _fit(spark, inputs, candidates)
-    lists = blend_lists(segments_without_users(shared, users), shared).collect()
-    found = {row["user_id"]: [item["item_id"] for item in row["items"]] for row in lists}
-    assert found == {None: ["i0", "i1"], "FR": ["i0", "i3"]}

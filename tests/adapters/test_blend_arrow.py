@@ -1,15 +1,14 @@
 """The worker's side of blend, without a JVM: Arrow batches in, Arrow batches in the form of the table out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from recsys_spark.adapters import blend_arrow
-from recsys_spark.adapters.blend_arrow import blender
-from recsys_spark.adapters.blend_scopes import Shared, Shown
+from recsys_spark.adapters.blend_arrow import blend_block, block_users
+from recsys_spark.adapters.blend_scopes import Shared, Shown, worker_of
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.rule_set import Rule
@@ -19,13 +18,8 @@ from tests.blend_batches import make_shared, make_users, ranked
 from tests.rule_oracle import IDS, World, admissible, compiled, expected, worlds
 
 
-@dataclass(frozen=True)
-class Sent:
-    value: Shared
-
-
 def blend(shared: Shared, *batches: pa.RecordBatch) -> list[dict]:
-    return pa.Table.from_batches(list(blender(Sent(shared))(iter(batches)))).to_pylist()
+    return [row for batch in batches for row in blend_block(batch, worker_of(shared)).to_pylist()]
 
 
 def items_of(rows: list[dict]) -> list[list[str]]:
@@ -35,7 +29,7 @@ def items_of(rows: list[dict]) -> list[list[str]]:
 SHARED_ROWS = [("top", None, ranked(1, 2, 3, 4)), ("near", "FR", ranked(5, 1)), ("near", "IS", ranked(6))]
 
 
-def test_blender_gives_ids_ranks_scores_and_reasons() -> None:
+def test_blend_block_gives_ids_ranks_scores_and_reasons() -> None:
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"), weights=(2.0, 1.0, 1.0))
     (row,) = blend(shared, make_users(("u1", "FR", [1], [("als", ranked(7, 1))])))
     assert row["user_id"] == "u1"
@@ -49,19 +43,19 @@ def test_blender_gives_ids_ranks_scores_and_reasons() -> None:
     assert row["n_by_source"] == [1, 1, 1]
 
 
-def test_blender_names_the_reasons_in_the_order_of_the_sources() -> None:
+def test_blend_block_names_the_reasons_in_the_order_of_the_sources() -> None:
     shared = make_shared([("near", "FR", ranked(1)), ("all", None, ranked(1))], ("all", "als", "near"))
     (row,) = blend(shared, make_users(("u1", "FR", [], [("als", ranked(1))])))
     assert [one["source"] for one in row["items"][0]["sources"]] == ["all", "als", "near"]
 
 
-def test_blender_writes_the_declared_type() -> None:
-    (batch,) = blender(Sent(make_shared(SHARED_ROWS, ("near", "top"))))(iter([make_users(("u1", None, [], None))]))
+def test_blend_block_writes_the_declared_type() -> None:
+    (batch,) = [blend_block(make_users(("u1", None, [], None)), worker_of(make_shared(SHARED_ROWS, ("near", "top"))))]
     assert batch.schema.field("items").type == arrow_type(CANDIDATES)
     batch.validate(full=True)
 
 
-def test_blender_serves_each_segment_its_list() -> None:
+def test_blend_block_serves_each_segment_its_list() -> None:
     shared = make_shared(SHARED_ROWS, ("near", "top"), weights=(2.0, 1.0), k=2)
     users = make_users(("u1", "FR", [], None), ("u2", "IS", [], None), ("u3", "DE", [], None), ("u4", None, [], None))
     assert items_of(blend(shared, users)) == [
@@ -72,7 +66,7 @@ def test_blender_serves_each_segment_its_list() -> None:
     ]
 
 
-def test_blender_leaves_out_what_may_not_be_shown_and_refills() -> None:
+def test_blend_block_leaves_out_what_may_not_be_shown_and_refills() -> None:
     shown = Shown(np.array([2, 4, 7], np.int32), pa.array(["two", "four", "seven"]))
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"), shown=shown)
     users = make_users(("u1", "FR", [], [("als", ranked(9, 7, 1))]), ("u2", None, [2], None))
@@ -81,7 +75,7 @@ def test_blender_leaves_out_what_may_not_be_shown_and_refills() -> None:
     assert rows[0]["items"][1]["sources"] == [{"source": "als", "rank": 1, "score": 9.0}]
 
 
-def test_blender_gives_an_empty_list_to_who_has_seen_everything() -> None:
+def test_blend_block_gives_an_empty_list_to_who_has_seen_everything() -> None:
     shared = make_shared(SHARED_ROWS, ("near", "top"))
     assert items_of(blend(shared, make_users(("u1", "IS", [1, 2, 3, 4, 6], None), ("u2", None, [], None)))) == [
         [],
@@ -89,27 +83,27 @@ def test_blender_gives_an_empty_list_to_who_has_seen_everything() -> None:
     ]
 
 
-def test_blender_gives_empty_lists_when_there_is_no_list_at_all() -> None:
+def test_blend_block_gives_empty_lists_when_there_is_no_list_at_all() -> None:
     for sources in ((), ("als",)):
         rows = blend(make_shared([], sources), make_users(("u1", "FR", [3], None), ("u2", None, [], [])))
         assert items_of(rows) == [[], []]
         assert [row["n_by_source"] for row in rows] == [[0] * len(sources)] * 2
 
 
-def test_blender_gives_empty_lists_when_nothing_may_be_shown() -> None:
+def test_blend_block_gives_empty_lists_when_nothing_may_be_shown() -> None:
     nothing = Shown(np.zeros(0, np.int32), pa.array([], pa.string()))
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"), shown=nothing)
     assert items_of(blend(shared, make_users(("u1", "FR", [], [("als", ranked(1))])))) == [[]]
 
 
-def test_blender_leaves_a_list_of_weight_zero_out() -> None:
+def test_blend_block_leaves_a_list_of_weight_zero_out() -> None:
     rows = blend(make_shared(SHARED_ROWS, ("near", "top"), weights=(1.0, 0.0)), make_users(("u1", "FR", [], None)))
     assert items_of(rows) == [["item 5", "item 1"]]
     assert [len(item["sources"]) for item in rows[0]["items"]] == [1, 1]
 
 
 @pytest.mark.parametrize("n_users", [1, 2, 5])
-def test_blender_gives_the_same_lists_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch, n_users: int) -> None:
+def test_blend_block_gives_the_same_lists_in_blocks_of_any_size(n_users: int) -> None:
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"))
     rng = np.random.default_rng(1)
     rows = [
@@ -122,12 +116,11 @@ def test_blender_gives_the_same_lists_in_blocks_of_any_size(monkeypatch: pytest.
         for number in range(9)
     ]
     whole = blend(shared, make_users(*rows))
-    monkeypatch.setattr(blend_arrow, "_BLOCK_BYTES", n_users * 8 * 3 * 3 * 3)
-    assert blend(shared, make_users(*rows[:4]), make_users(*rows[4:]).slice(0, 5)) == whole
-    assert blend(shared, make_users(*rows).slice(3)) == whole[3:]
+    blocks = [make_users(*rows).slice(first, n_users) for first in range(0, len(rows), n_users)]
+    assert blend(shared, *blocks) == whole
 
 
-def test_blender_refuses_two_lists_of_one_source_for_one_user() -> None:
+def test_blend_block_refuses_two_lists_of_one_source_for_one_user() -> None:
     users = make_users(("u1", None, [], [("als", ranked(1)), ("als", ranked(2))]))
     with pytest.raises(KernelError, match="expected one list per source and user, segment or everybody, got two"):
         blend(make_shared([], ("als",)), users)
@@ -156,7 +149,7 @@ def users_of(world: World) -> pa.RecordBatch:
 
 @given(worlds())
 @settings(max_examples=200, deadline=None)
-def test_blender_with_rules_matches_a_plain_loop(world: World) -> None:
+def test_blend_block_with_rules_matches_a_plain_loop(world: World) -> None:
     for user, row in zip(world.users, blend(shared_of(world), users_of(world)), strict=True):
         oracle = expected(world, user)
         assert [item["item_id"] for item in row["items"]] == [IDS[item] for item, _, _ in oracle]
@@ -171,7 +164,7 @@ def test_blender_with_rules_matches_a_plain_loop(world: World) -> None:
 
 @given(worlds())
 @settings(max_examples=100, deadline=None)
-def test_blender_with_learned_weights_keeps_rules(world: World) -> None:
+def test_blend_block_with_learned_weights_keeps_rules(world: World) -> None:
     shared = shared_of(world)
     learned = np.array([[1.0, 0.5], [0.0, 2.0], [0.0, 0.0]])
     shared = replace(shared, settings=replace(shared.settings, learned=learned))
@@ -185,14 +178,14 @@ def test_blender_with_learned_weights_keeps_rules(world: World) -> None:
         assert scores == sorted(scores, reverse=True)
 
 
-def test_blender_keeps_rules_that_acted_after_the_sources() -> None:
+def test_blend_block_keeps_rules_that_acted_after_the_sources() -> None:
     rules = (
         Rule("b", "boost", item_id="item 2", factor=1.5),
         Rule("c", "pin", item_id="item 8", position=2, segment="FR"),
         Rule("d", "pin", item_id="item 9", position=1, segment="IS"),
     )
     shared = with_rules(make_shared(SHARED_ROWS, ("near", "top")), *rules)
-    (batch,) = blender(Sent(shared))(iter([make_users(("u1", "FR", [], None))]))
+    (batch,) = [blend_block(make_users(("u1", "FR", [], None)), worker_of(shared))]
     assert batch.schema.field("items").type == arrow_type(CANDIDATES)
     batch.validate(full=True)
     (row,) = batch.to_pylist()
@@ -205,7 +198,7 @@ def test_blender_keeps_rules_that_acted_after_the_sources() -> None:
     assert row["n_by_source"] == [1, 2]
 
 
-def test_blender_pins_items_where_there_is_no_list_at_all() -> None:
+def test_blend_block_pins_items_where_there_is_no_list_at_all() -> None:
     for sources in ((), ("als",)):
         shared = with_rules(make_shared([], sources), Rule("a", "pin", item_id="item 3", position=9))
         rows = blend(shared, make_users(("u1", "FR", [3], None), ("u2", None, [], [])))
@@ -214,7 +207,7 @@ def test_blender_pins_items_where_there_is_no_list_at_all() -> None:
         assert [row["n_by_source"] for row in rows] == [[0] * len(sources)] * 2
 
 
-def test_blender_fills_the_list_of_a_segment_from_deeper_in_the_lists() -> None:
+def test_blend_block_fills_the_list_of_a_segment_from_deeper_in_the_lists() -> None:
     top = [("top", None, ranked(*range(10)))]
     shared = with_rules(
         make_shared(top, ("top",)), *(Rule(f"{at}", "block", item_id=IDS[at], segment="FR") for at in range(5))
@@ -225,14 +218,14 @@ def test_blender_fills_the_list_of_a_segment_from_deeper_in_the_lists() -> None:
     ]
 
 
-def test_blender_with_rules_that_do_nothing_gives_the_same_bits() -> None:
+def test_blend_block_with_rules_that_do_nothing_gives_the_same_bits() -> None:
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"))
     users = make_users(("u1", "FR", [1], [("als", ranked(7, 1))]), ("u2", None, [], None))
     idle = with_rules(shared, Rule("a", "block", item_id="item 9"), Rule("b", "allow", item_id="item 1", segment="DE"))
-    assert list(blender(Sent(idle))(iter([users]))) == list(blender(Sent(shared))(iter([users])))
+    assert blend_block(users, worker_of(idle)) == blend_block(users, worker_of(shared))
 
 
-def test_blender_pins_what_a_cap_would_leave_out_and_keeps_its_reasons() -> None:
+def test_blend_block_pins_what_a_cap_would_leave_out_and_keeps_its_reasons() -> None:
     shared = with_rules(
         make_shared([("top", None, ranked(1, 2, 3))], ("top",)), Rule("a", "pin", item_id="item 2", position=1)
     )
@@ -242,3 +235,8 @@ def test_blender_pins_what_a_cap_would_leave_out_and_keeps_its_reasons() -> None
     assert items_of([row]) == [["item 2", "item 1", "item 3"]]
     assert [one["source"] for one in row["items"][0]["sources"]] == ["top", "rule/a"]
     assert row["items"][0]["score"] >= row["items"][1]["score"] > 0
+
+
+def test_block_users_fills_a_cores_cache() -> None:
+    assert block_users(worker_of(make_shared(SHARED_ROWS, ("als", "near", "top"), k=200))) == 72
+    assert block_users(worker_of(make_shared([], (), k=10**7))) == 1

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from recsys_spark.adapters.blend_arrow import blender
-from recsys_spark.adapters.blend_scopes import Shared, Shown
+from recsys_spark.adapters.blend_arrow import blend_block
+from recsys_spark.adapters.blend_scopes import Shared, Shown, worker_of
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration
 from recsys_spark.kernels.explore import Samples
 from recsys_spark.rule_set import Rule
-from tests.adapters.test_blend_arrow import SHARED_ROWS, Sent, blend, items_of
+from tests.adapters.test_blend_arrow import SHARED_ROWS, blend, items_of
 from tests.blend_batches import make_shared, make_users
 from tests.rule_oracle import IDS, World, admissible, compiled, worlds
 
@@ -28,7 +28,7 @@ def exploring(items: list[int], share: float, k: int = 4, n_samples: int = 8) ->
     return replace(shared, settings=replace(shared.settings, explore_share=share), exploration=exploration)
 
 
-def test_blender_explores_at_every_second_place_and_says_with_what_propensity() -> None:
+def test_blend_block_explores_at_every_second_place_and_says_with_what_propensity() -> None:
     (row,) = blend(exploring([8, 9], share=0.5), make_users(("u1", None, [], None)))
     first, second, third, fourth = row["items"]
     assert [first["item_id"], third["item_id"]] == ["item 1", "item 2"]
@@ -77,7 +77,7 @@ def test_a_pinned_item_is_not_explored() -> None:
 def test_nothing_is_explored_at_share_0_and_the_bits_are_those_of_no_exploration() -> None:
     users = make_users(("u1", "FR", [2], None))
     plain = make_shared(SHARED_ROWS, SOURCES, k=4)
-    batches = [list(blender(Sent(one))(iter([users]))) for one in (exploring([8, 9], share=0.0), plain)]
+    batches = [blend_block(users, worker_of(one)) for one in (exploring([8, 9], share=0.0), plain)]
     assert batches[0] == batches[1]
 
 

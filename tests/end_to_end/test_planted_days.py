@@ -21,6 +21,7 @@ from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.ledger import read_rows
 from tests.small_shop import FIRST_DAY, land_days, make_shop
+from tests.staged import staged
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +69,7 @@ def test_a_planted_day_is_refused_and_the_last_good_bundle_stays(
     before, sound, planted = open_current(config.root), blend.run, []
 
     def spoiled(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-        outputs = sound(inputs, context)
+        outputs = staged(sound(inputs, context), context)
         listed, shared = (
             [item["item_id"] for row in outputs[table].select("items").collect() for item in row["items"]]
             for table in ("candidates", "fallback_candidates")

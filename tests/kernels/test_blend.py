@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import (
-    Fused,
-    RankedLists,
-    Walked,
-    admit,
-    fuse_rrf,
-    index_shared,
-    walk_own,
-    walk_shared,
-)
+from recsys_spark.kernels.blend import Fused, fuse_rrf
+from recsys_spark.kernels.list_walks import Walked, index_shared, walk_own, walk_shared
 from recsys_spark.kernels.metrics import ragged
+from tests.ranked_lists import ranked
 
 N_ITEMS = 12
 
@@ -53,19 +46,12 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-def ranked(lists: list[list[int]]) -> RankedLists:
-    """The lists, scored so that list i's item at place j has 100 - j + i / 8."""
-    rows = ragged(lists)
-    places = np.concatenate([np.arange(len(one)) for one in lists] or [[]])
-    return RankedLists(rows.indptr, rows.values.astype(np.int32), (100 - places + rows.rows / 8).astype(np.float32))
-
-
 def blend(case: Case, rrf_k: int = 60) -> Fused:
     """Three columns: the own list, the chosen shared list, and the first shared list for everybody."""
     excluded = ragged(case.excluded)
     shared = index_shared(ranked(case.shared))
     columns = [
-        walk_own(ranked(case.own), excluded, case.k),
+        walk_own(ranked(case.own), np.arange(len(case.own)), excluded, case.k),
         walk_shared(shared, np.array(case.list_of), excluded, case.k),
         walk_shared(shared, np.zeros(len(case.own), np.int64), excluded, case.k),
     ]
@@ -179,45 +165,8 @@ def test_fuse_rrf_breaks_ties_by_smaller_item_whatever_the_order_of_columns() ->
         assert fused.items.tolist() == [4, 6, 9]
 
 
-def test_walk_shared_passes_excluded_items_beyond_the_first_k() -> None:
-    # The first 997 of 1000 items are excluded: a list fetched to k + some margin would have come back empty.
-    shared = index_shared(ranked([list(range(1000))]))
-    walked = walk_shared(shared, np.zeros(1, np.int64), ragged([list(range(997))]), 5)
-    assert walked.items.tolist() == [[997, 998, 999, -1, -1]]
-
-
-def test_walk_shared_gives_nothing_to_a_user_without_a_list() -> None:
-    walked = walk_shared(index_shared(ranked([[1, 2]])), np.array([-1, 0]), ragged([[1], [1]]), 2)
-    assert walked.items.tolist() == [[-1, -1], [2, -1]]
-
-
-def test_walks_give_nothing_when_all_lists_are_empty() -> None:
-    excluded = ragged([[1], []])
-    assert walk_own(ranked([[], []]), excluded, 2).items.tolist() == [[-1, -1], [-1, -1]]
-    shared = index_shared(ranked([[]]))
-    walked = walk_shared(shared, np.zeros(2, np.int64), excluded, 2)
-    assert walked.items.tolist() == [[-1, -1], [-1, -1]]
-    fused = fuse_rrf([walked], [1.0], 60, 2)
-    assert fused.indptr.tolist() == [0, 0, 0]
-    assert len(fused.items) == len(fused.columns) == 0
-    assert walk_shared(index_shared(ranked([])), np.array([-1]), ragged([[3]]), 1).items.tolist() == [[-1]]
-
-
-def test_admit_drops_what_is_not_available_and_keeps_the_order() -> None:
-    # Item 9 is beyond the end of the flags.
-    admitted = admit(ranked([[3, 1, 2], [], [2, 9, 0]]), np.array([False, True, False, True]))
-    assert admitted.items.tolist() == [3, 1]
-    assert admitted.indptr.tolist() == [0, 2, 2, 2]
-    assert admitted.scores.tolist() == [100.0, 99.0]
-
-
-def test_index_shared_refuses_a_list_with_a_repeated_item() -> None:
-    with pytest.raises(KernelError, match="expected every list to propose an item once"):
-        index_shared(ranked([[1, 2], [3, 3]]))
-
-
 def test_fuse_rrf_refuses_an_own_list_with_a_repeated_item() -> None:
-    walked = walk_own(ranked([[1, 2, 1]]), ragged([[]]), 3)
+    walked = walk_own(ranked([[1, 2, 1]]), np.zeros(1, np.int64), ragged([[]]), 3)
     with pytest.raises(KernelError, match="expected every list to propose an item once"):
         fuse_rrf([walked], [1.0], 60, 3)
 

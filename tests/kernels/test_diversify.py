@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import RankedLists
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diversify import Diversity, ItemTraits, diversify
+from recsys_spark.kernels.list_walks import RankedLists
 from recsys_spark.kernels.metrics import Ragged
 
 N_ITEMS = 120

@@ -6,18 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from recsys_spark.kernels.blend import (
-    Fused,
-    Pool,
-    RankedLists,
-    admit,
-    fuse,
-    index_shared,
-    keep_values,
-    pool_rrf,
-    walk_own,
-    walk_shared,
-)
+from recsys_spark.kernels.blend import Fused, Pool, fuse, pool_rrf
+from recsys_spark.kernels.list_walks import RankedLists, admit, index_shared, keep_values, walk_own, walk_shared
 from recsys_spark.kernels.metrics import Ragged, ragged
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, pins_of, place_pins
 from recsys_spark.kernels.rules import Effects, RuleBook, Rules, may_see, open_rules, split_lists
@@ -60,7 +50,7 @@ def blended(world: World) -> tuple[Fused, tuple[str, ...]]:
     own = keep_values(own, may_see(book.barred, np.repeat(audiences, np.diff(own.indptr)), own.items))
     walked = [
         walk_shared(shared, np.where(at < 0, -1, variants[audiences, at]), excluded, world.k),
-        walk_own(own, excluded, world.k),
+        walk_own(own, np.arange(len(world.users)), excluded, world.k),
         walk_shared(shared, variants[audiences, 0], excluded, world.k),
     ]
     pool, totals = pool_rrf(walked, [1.0] * 3, RRF_K)
@@ -289,7 +279,7 @@ def test_pins_beyond_the_length_of_a_list_are_left_out() -> None:
 def test_ruled_lists_without_rules_are_those_of_fuse(world: World) -> None:
     book: RuleBook = open_rules(NO_RULES, np.ones(N_ITEMS, bool))
     excluded = ragged([user.excluded for user in world.users])
-    walked = [walk_own(ranked([user.own for user in world.users]), excluded, world.k)]
+    walked = [walk_own(ranked([user.own for user in world.users]), np.arange(len(world.users)), excluded, world.k)]
     pool, totals = pool_rrf(walked, [1.0], RRF_K)
     ruled = with_rules(book, np.zeros(len(world.users), np.int64), excluded, pool, totals, world.k, 1)
     plain = fuse(pool, totals, world.k)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels import rules as rules_module
-from recsys_spark.kernels.blend import RankedLists, admit
+from recsys_spark.kernels.list_walks import RankedLists, admit
 from recsys_spark.kernels.metrics import ragged
 from recsys_spark.kernels.rules import RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.rule_set import Rule

@@ -30,6 +30,7 @@ from tests.engagement import (
     run_steps,
     settings,
 )
+from tests.staged import staged
 
 N_USERS, N_ITEMS = 25, 30
 SEGMENTS = ["FR", "IS", None]
@@ -111,7 +112,7 @@ def rung_of(sources: set[str]) -> str:
 
 def run(spark: SparkSession, config: Config, inputs: dict[str, DataFrame]) -> tuple[dict[str, DataFrame], Context]:
     context = make_context(spark, config)
-    return blend.run(inputs, context), context
+    return staged(blend.run(inputs, context), context), context
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     tables = run_steps({"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}, context)
     for module in (item_cf, als, retrieve):
         tables |= module.run(tables, context)
-    outputs = blend.run(tables, context)
+    outputs = staged(blend.run(tables, context), context)
     # The only user has bought the only item; whoever comes next is shown it.
     assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u1", [])]
     (row,) = outputs["fallback_candidates"].collect()
@@ -190,7 +191,8 @@ def test_blend_says_in_blend_fits_that_there_was_too_little_to_learn_from(spark:
     row = PublishRow(1, "publish", "20250222-001-0123abcd", date(2025, 2, 22), 0, (), "", "", 48, before(days=6), "")
     inputs = make_inputs(spark, random_day(random.Random(15)))
     past = {f"past0_{name}": inputs[name] for name in step("blend").past_reads}
-    outputs = blend.run(inputs | past, replace(make_context(spark, config), past=(row,)))
+    context = replace(make_context(spark, config), past=(row,))
+    outputs = staged(blend.run(inputs | past, context), context)
     (fit,) = outputs["blend_fits"].collect()
     assert (fit["method"], fit["from_run_ids"]) == ("rrf", [])
     # All that was sold since had no user.
@@ -211,7 +213,7 @@ def test_blend_keeps_the_rules_of_the_date_in_every_list_and_says_which(spark: S
         {"rule_id": "nothing", "kind": "block", "item_id": "nobody has it"},
     ]
     context = replace(make_context(spark, config), rules=parse_rules(rows, "test"))
-    outputs = blend.run(inputs, context)
+    outputs = staged(blend.run(inputs, context), context)
     lists = [row["items"] for table in ("candidates", "fallback_candidates") for row in outputs[table].collect()]
     plain = [row["items"] for row in run(spark, config, inputs)[0]["candidates"].collect()]
     assert any(item["item_id"] == blocked for items in plain for item in items)

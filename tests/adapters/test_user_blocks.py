@@ -1,0 +1,86 @@
+"""Rows of users and of lists become blocks of users again, however tasks and batches cut them."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from recsys_spark.adapters.user_blocks import user_blocks, user_rows
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.spark import spark_schema
+
+SCHEMA = pa.schema(
+    [
+        ("user_idx", pa.int32()),
+        ("user_id", pa.string()),
+        ("source", pa.string()),
+        ("item_idx", pa.list_(pa.int32())),
+        ("score", pa.list_(pa.float32())),
+    ]
+)
+
+
+def rows_of(users: dict[int, int | None]) -> list[dict]:
+    """The rows of users with so many lists; None: the lists of user_idx have no user."""
+    rows: list[dict] = []
+    for user, n_lists in users.items():
+        if n_lists is not None:
+            rows.append({"user_idx": user, "user_id": f"u{user}"})
+        for number in range(3 if n_lists is None else n_lists):
+            rows.append({"user_idx": user, "source": f"list{number}", "item_idx": [user, number], "score": [2.0, 1.0]})
+    return rows
+
+
+@given(
+    st.dictionaries(st.integers(0, 30), st.one_of(st.none(), st.integers(0, 4)), max_size=12),
+    st.lists(st.integers(1, 9), min_size=1),
+    st.integers(1, 5),
+)
+@settings(max_examples=200, deadline=None)
+def test_user_blocks_gives_every_user_their_lists_however_batches_are_cut(
+    users: dict[int, int | None], cuts: list[int], n_users: int
+) -> None:
+    users = dict(sorted(users.items()))
+    table, first, batches = pa.RecordBatch.from_pylist(rows_of(users), SCHEMA), 0, []
+    while first < table.num_rows:
+        batches.append(table.slice(first, cuts[len(batches) % len(cuts)]))
+        first += cuts[(len(batches) - 1) % len(cuts)]
+    blocks = list(user_blocks(iter(batches), n_users))
+    assert all(0 < block.num_rows <= n_users for block in blocks)
+    found = [row for block in blocks for row in block.to_pylist()]
+    assert found == [
+        {
+            "user_idx": user,
+            "user_id": f"u{user}",
+            "own": [
+                {"source": f"list{number}", "item_idx": [user, number], "score": [2.0, 1.0]}
+                for number in range(n_lists)
+            ],
+        }
+        for user, n_lists in users.items()
+        if n_lists is not None
+    ]
+
+
+@pytest.mark.parametrize("n_indexed", [20, 20_000])
+def test_user_rows_are_in_order_of_users_in_tasks_and_across_them(spark: SparkSession, n_indexed: int) -> None:
+    step = n_indexed // 20
+    users = spark.createDataFrame(
+        [(user * step, f"u{user}", True) for user in range(20)], "user_idx int, user_id string, is_new boolean"
+    )
+    lists = [(f"list{number}", user * step, None, [(3, 1, 1.0)]) for user in range(0, 20, 2) for number in range(3)]
+    lists.append(("top", None, None, [(1, 1, 1.0)]))
+    listed = spark.createDataFrame(lists, spark_schema(TABLES["source_candidates"], ("run_id",)))
+    frame = user_rows(users.repartition(3), listed.repartition(5), n_indexed)
+    parts = frame.rdd.glom().collect()
+    assert len([part for part in parts if part]) == (1 if n_indexed == 20 else 2)
+    rows = [(row["user_idx"], row["user_id"], row["source"], row["item_idx"]) for part in parts for row in part]
+    assert rows == [
+        row
+        for user in range(20)
+        for row in [
+            (user * step, f"u{user}", None, None),
+            *((user * step, None, f"list{number}", [3]) for number in range(3) if user % 2 == 0),
+        ]
+    ]

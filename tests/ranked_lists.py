@@ -1,0 +1,13 @@
+"""Ranked lists of a few items, for tests of kernels."""
+
+import numpy as np
+
+from recsys_spark.kernels.list_walks import RankedLists
+from recsys_spark.kernels.metrics import ragged
+
+
+def ranked(lists: list[list[int]]) -> RankedLists:
+    """The lists, scored so that list i's item at place j has 100 - j + i / 8."""
+    rows = ragged(lists)
+    places = np.concatenate([np.arange(len(one)) for one in lists] or [[]])
+    return RankedLists(rows.indptr, rows.values.astype(np.int32), (100 - places + rows.rows / 8).astype(np.float32))

@@ -1,0 +1,23 @@
+"""What a step returned, as the runner stages it and the next step reads it."""
+
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.features import declared_tables
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.delta import TaskRows, read_run, stage_run
+from recsys_spark.tables.ledger import create_tables
+
+
+def staged(outputs: Mapping[str, DataFrame | TaskRows], context: Context) -> dict[str, DataFrame]:
+    """`outputs` with rows that tasks make made: written to the context's warehouse, and read back."""
+    root, tables, found = context.config.root, declared_tables(), {}
+    for name, rows in outputs.items():
+        if isinstance(rows, DataFrame):
+            found[name] = rows
+            continue
+        create_tables(root, [tables[name]])
+        stage_run(rows, root, tables[name], context.run_id)
+        found[name] = read_run(context.spark, root, tables[name], context.run_id)
+    return found
