@@ -12,10 +12,11 @@ from rich.table import Table
 from recsys_spark.adapters.evaluation import PUBLISHED
 from recsys_spark.backtest import Folds
 from recsys_spark.console import Console
-from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.kernels.evaluation import ALL, RATE, Figure
 from recsys_spark.kernels.intervals import Interval, Tally, difference, mean_interval
+from recsys_spark.kernels.promises import promise_error, promise_loss, promised
 
-_COLUMNS = ("recall", "ndcg", "map", "hit", "coverage", "novelty", "diversity", "serendipity")
+_COLUMNS = ("recall", "ndcg", "map", "hit", "auc", "coverage", "novelty", "diversity", "serendipity", "miscalibration")
 _FEW_USERS = 30  # fewer of a segment say little of a gap between segments
 
 
@@ -30,6 +31,8 @@ def show_backtest(folds: Folds, console: Console, against: Folds | None = None) 
     console.rich.print(lists_table(folds))
     console.rich.print(differences_table(folds, folds, "Published lists less each other, the same users"))
     console.rich.print(groups_table(folds))
+    if len(folds) > 1:
+        console.rich.print(promises_table(folds))
     gap = segment_gap(folds)
     if gap:
         console.say(gap)
@@ -39,7 +42,7 @@ def show_backtest(folds: Folds, console: Console, against: Folds | None = None) 
 
 def places_of(folds: Folds) -> int:
     """The shortest length of lists that was judged: 20, or k where lists are shorter."""
-    return min(figure.k for figures in folds.values() for figure in figures)
+    return min(figure.k for figures in folds.values() for figure in figures if figure.metric == "recall")
 
 
 def lists_table(folds: Folds) -> Table:
@@ -79,6 +82,23 @@ def groups_table(folds: Folds) -> Table:
         counted = [one.n[0] for one in tallies(folds, Figure(PUBLISHED, group, "recall", k))]
         cells = [_mean(folds, Figure(name, group, "recall", k)) for name in names]
         table.add_row(escape(group), str(int(sum(counted))), *cells)
+    return table
+
+
+def promises_table(folds: Folds) -> Table:
+    """How well the places of every list kept what they promised on earlier dates, from the second date on."""
+    days, n_places = sorted(folds), places_of(folds)
+    title = f"Rates of the first {n_places} places: promised by earlier dates, kept on {len(days) - 1}"
+    table = Table("list", "log loss", "calibration error", title=title)
+    for name in list_names(folds):
+        places = [Figure(name, ALL, RATE, place) for place in range(1, n_places + 1)]
+        rates = [[folds[day][place] for place in places if place in folds[day]] for day in days]
+        if {len(of_day) for of_day in rates} != {n_places}:
+            continue  # a list of another length
+        pairs = [(promised(rates[:at]), rates[at]) for at in range(1, len(days))]
+        loss = mean_interval([promise_loss(*pair) for pair in pairs])
+        error = mean_interval([promise_error(*pair) for pair in pairs])
+        table.add_row(escape(name), interval_text(loss), f"{error.estimate:.4f}")
     return table
 
 

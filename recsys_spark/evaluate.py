@@ -14,8 +14,8 @@ from recsys_spark.adapters.blend import fit_settings
 from recsys_spark.adapters.blend_scopes import Settings
 from recsys_spark.adapters.evaluation import Exam, evaluate_lists
 from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_published
-from recsys_spark.adapters.holdout import judged_users, later_events
-from recsys_spark.adapters.item_traits import fit_traits, has_room_for_vectors
+from recsys_spark.adapters.holdout import judged_users, later_events, with_history
+from recsys_spark.adapters.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
 from recsys_spark.kernels.diversify import Diversity, widest
@@ -53,7 +53,8 @@ def evaluate_run(
     context = Context(learned, run.data_date, run_id, seed, spark, past=past_runs(learned, run.data_date))
     inputs = read_inputs(context, run, step("blend"))
     later = later_events(read_table(spark, config.root, TABLES["events"]), context.cutoff, window_days)
-    judged = judged_users(inputs, later, config, context.cutoff).persist()
+    judged = judged_users(inputs, later, config, context.cutoff)
+    judged = with_history(judged, inputs, config, context.cutoff).persist()
     settings = fit_settings(inputs["source_candidates"], config.candidates)
     exam = _with_traits(fit_exam(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
     exam = with_blend(exam, "blend/rrf", settings)
@@ -72,9 +73,11 @@ def evaluate_run(
 def _with_traits(
     exam: Exam, inputs: dict[str, DataFrame], settings: Settings, diversities: Mapping[str, Diversity]
 ) -> Exam:
-    """The exam with what the blends need to know of items, and vectors to measure diversity by if there is room."""
+    """The exam with what the blends need to know of items, and what to measure by, if there is room."""
     wanted = [settings.diversity, *diversities.values()]
     if has_room_for_vectors(inputs):
         wanted.append(Diversity(mmr_weight=0.5))
+    if has_room_for_categories(inputs):
+        wanted.append(Diversity(category_cap=1))
     traits, categories = fit_traits(inputs, widest(wanted))
     return replace(exam, shared=replace(exam.shared, traits=traits, categories=categories))

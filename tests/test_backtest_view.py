@@ -13,12 +13,13 @@ from recsys_spark.backtest_view import (
     groups_table,
     list_names,
     lists_table,
+    promises_table,
     segment_gap,
     show_backtest,
     tallies,
 )
 from recsys_spark.console import Console
-from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.kernels.evaluation import ALL, RATE, Figure
 from recsys_spark.kernels.intervals import Tally, draw, tally, user_keys
 
 DRAWS = draw(user_keys([f"user-{at}" for at in range(40)]), 1)
@@ -36,6 +37,8 @@ def folds(published: float = 0.5) -> Folds:
                 for metric in ("recall", "ndcg"):
                     of_day[Figure(name, group, metric, 20)] = tally(values, DRAWS)
             of_day[Figure(name, ALL, "coverage", 20)] = Tally(np.ones(1), np.array([0.125]))
+            for place in range(1, 21):
+                of_day[Figure(name, ALL, RATE, place)] = tally(np.arange(40) < 80 / (3 + place), DRAWS)
     return found
 
 
@@ -52,6 +55,15 @@ def test_lists_have_an_interval_and_what_has_none_says_so() -> None:
     assert "0.5000 (0.5000 to 0.5000)" in shown
     assert "0.1250 " in shown
     assert "none" in shown, "no figure was given for hit"
+
+
+def test_places_that_keep_what_they_promised_have_a_small_calibration_error() -> None:
+    shown = text(promises_table(folds()))
+    assert "Rates of the first 20 places: promised by earlier dates, kept on 1" in shown
+    row = next(line for line in shown.splitlines() if "published" in line)
+    loss, error = (cell.strip() for cell in row.strip("│").split("│")[1:])
+    assert float(error) == pytest.approx(0.5 / 41, abs=0.012)  # half a user is added to both outcomes
+    assert 0.3 < float(loss.split(" ")[0]) < 0.6
 
 
 def test_differences_are_of_the_published_lists_or_of_the_same_list() -> None:

@@ -64,7 +64,7 @@ class Sent(Protocol):
 
 def evaluate_lists(judged: DataFrame, exam: Exam) -> dict[Figure, Tally]:
     """Every figure.  judged: as `holdout.judged_users`, and `published`, `variant` as
-    `exam.with_published` adds them."""
+    `exam.with_published` adds them; with history (`holdout.with_history`) the mix of categories is measured too."""
     sent = judged.sparkSession.sparkContext.broadcast(exam)
     parts = judged.mapInArrow(_examiner(sent), _SUMS)
     total = parts.groupBy("list", "metric_group", "metric", "k").applyInArrow(
@@ -109,6 +109,8 @@ def _judge_block(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[Figu
         item_users=exam.item_users,
         n_users=max(1, exam.n_users),
         vectors=exam.shared.traits.vectors,
+        histories=ragged_of(block["history"]) if "history" in block.schema.names else None,
+        categories=_one_each(exam.shared.traits.categories),
     )
     draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), exam.seed, RESAMPLES)
     found = judge(judged, lists, exam.lengths, draws)
@@ -145,6 +147,13 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
         fused = fuse_scopes(mine, block, replace(worker, settings=alone))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     return lists
+
+
+def _one_each(codes: np.ndarray | None) -> Ragged | None:
+    """The category of every item as a row, empty for -1."""
+    if codes is None:
+        return None
+    return Ragged(np.concatenate([[0], np.cumsum(codes >= 0)]), codes[codes >= 0].astype(np.int64))
 
 
 def _targets(targets: pa.Array) -> tuple[Ragged, np.ndarray]:

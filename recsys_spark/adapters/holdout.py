@@ -82,6 +82,18 @@ def judged_users(inputs: Mapping[str, DataFrame], later: DataFrame, config: Conf
     )
 
 
+def with_history(judged: DataFrame, inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
+    """`judged` with history: item_idx of all that each user had engaged with before, array<int> in no order."""
+    before = engagements(known_events(inputs["events"], cutoff), config)
+    histories = (
+        before.join(judged.select("user_id"), on="user_id", how="left_semi")
+        .join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
+        .groupBy("user_id")
+        .agg(F.collect_list("item_idx").alias("history"))
+    )
+    return judged.join(histories, on="user_id", how="left")
+
+
 def _seen_by(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
     """user_id and excluded of everybody with an interaction, however long ago."""
     always = config.candidates.model_copy(update={"active_within_days": 0})

@@ -56,6 +56,13 @@ def has_room_for_vectors(inputs: Mapping[str, DataFrame]) -> bool:
     return 0 < _n_items(inputs) * width * 4 <= MAX_VECTOR_BYTES
 
 
+def has_room_for_categories(inputs: Mapping[str, DataFrame]) -> bool:
+    """Whether any item has a category, and ids of items are few enough for the driver."""
+    indexed = inputs["items"].join(inputs["item_index"].select("item_id"), on="item_id", how="left_semi")
+    row: Any = indexed.agg(F.count("category").alias("n"), F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
+    return bool(row["n"]) and row["n_bytes"] <= MAX_ID_BYTES
+
+
 def _n_items(inputs: Mapping[str, DataFrame]) -> int:
     last: Any = inputs["item_index"].agg(F.max("item_idx").alias("last")).first()
     return 0 if last["last"] is None else int(last["last"]) + 1

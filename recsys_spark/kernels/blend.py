@@ -81,17 +81,11 @@ def pool_lists(walked: Sequence[Walked], wanted: Sequence[bool]) -> Pool:
     return Pool(len(keys), users[starts], items, starts, lengths, slot // width, slot % width + 1, scores)
 
 
-def fuse_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int, k: int) -> Fused:
-    """The k best items of each user by the sum of weight / (rrf_k + rank) over the columns that propose them.
-
-    A column of weight 0 is left out.  Ties break by the smaller item index.  Raises KernelError if a column proposes an
-    item twice, or the weights are out of range.
-    """
-    return fuse(*pool_rrf(walked, weights, rrf_k), k)
-
-
 def pool_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int) -> tuple[Pool, np.ndarray]:
-    """What `fuse_rrf` makes lists of: the pool and the total of every pooled item; errors as there."""
+    """The pool, and of every pooled item the sum of weight / (rrf_k + rank) over the columns that propose it.
+
+    A column of weight 0 is left out.  Raises KernelError as `pool_lists`, or if the weights are out of range.
+    """
     points = _points(weights, rrf_k, walked[0].items.shape[1])  # (n_columns, width)
     pool = pool_lists(walked, [weight > 0 for weight in weights])
     return pool, np.add.reduceat(points[pool.columns, pool.ranks - 1], pool.starts)

@@ -16,13 +16,19 @@ import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.intervals import Tally, tally
-from recsys_spark.kernels.list_metrics import intra_list_diversity_at_k, novelty_at_k, serendipity_at_k
+from recsys_spark.kernels.list_metrics import (
+    calibration_error_at_k,
+    intra_list_diversity_at_k,
+    novelty_at_k,
+    serendipity_at_k,
+)
 from recsys_spark.kernels.metrics import Match, Ragged, match
 
 ALL = "all"
 NEW_USERS = "users/new"
 NEW_ITEMS = "items/new"
 MAIN = ("recall", "ndcg")  # the figures of every group; the others are of all users
+RATE = "rate"  # the share of users who engaged with what stood at place k, of those whose list has one
 
 
 class Figure(NamedTuple):
@@ -45,6 +51,8 @@ class Block:
     popular: the list of what most users had engaged with lately, without what the user may not see.
     item_users: int64 (n_items,), users who had engaged with each item; n_users: users who had engaged with any.
     vectors: float32 (n_items, f), by which items of a list are alike; None: diversity is not measured.
+    histories: what each user had engaged with before, and categories: of every item the categories; None: how far a
+    list's mix of categories is from the history's is not measured.
     """
 
     targets: Ragged
@@ -56,6 +64,8 @@ class Block:
     item_users: np.ndarray
     n_users: int
     vectors: np.ndarray | None = None
+    histories: Ragged | None = None
+    categories: Ragged | None = None
 
 
 def judge(block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], draws: np.ndarray) -> dict[Figure, Tally]:
@@ -98,6 +108,8 @@ def _values(block: Block, ranked: Ragged, lengths: Sequence[int]) -> Iterator[tu
             yield ALL, metric, k, np.where(known, values, np.nan)
         for metric, values in _beyond_accuracy(block, ranked, k):
             yield ALL, metric, k, np.where(known & matched.has_targets, values, np.nan)
+    for place, values in matched.rates(min(lengths)):
+        yield ALL, RATE, place, np.where(known, values, np.nan)
     groups = {NEW_USERS: block.is_new, **{name: members & known for name, members in block.user_groups.items()}}
     for group, members in groups.items():
         for metric, k, values in matched.main(lengths):
@@ -115,7 +127,9 @@ class _Judged:
         self.users = np.flatnonzero(targets.lengths)
         self.n_users = targets.n_rows
         self.has_targets = targets.lengths > 0
-        self.match: Match = match(rows_of(ranked, self.users), rows_of(targets, self.users))
+        self.lists = rows_of(ranked, self.users)
+        self.match: Match = match(self.lists, rows_of(targets, self.users))
+        self.n_items = len(block.item_users)
 
     def accuracy(self, k: int) -> Iterator[tuple[str, np.ndarray]]:
         hits = self.match
@@ -125,6 +139,17 @@ class _Judged:
         yield "hit", self._spread(hits.hit_at_k(k))
         yield "map", self._spread(hits.average_precision_at_k(k))
         yield "mrr", self._spread(hits.reciprocal_rank_at_k(k))
+        n_listed = np.minimum(self.lists.lengths, k)
+        yield "auc", self._spread(hits.auc_at_k(k, max(self.n_items, 1), n_listed))
+
+    def rates(self, n_places: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Of every place from 1 whether its item was a hit; nan where a list has none there."""
+        hits = np.zeros((len(self.users), n_places))
+        near = self.match.positions < n_places
+        hits[self.match.rows[near], self.match.positions[near]] = 1.0
+        hits[self.lists.lengths[:, None] <= np.arange(n_places)] = np.nan
+        for place in range(n_places):
+            yield place + 1, self._spread(hits[:, place])
 
     def main(self, lengths: Sequence[int]) -> Iterator[tuple[str, int, np.ndarray]]:
         for k in lengths:
@@ -150,4 +175,6 @@ def _beyond_accuracy(block: Block, ranked: Ragged, k: int) -> Iterator[tuple[str
     yield "novelty", novelty_at_k(ranked, block.item_users, block.n_users, k)
     if block.vectors is not None:
         yield "diversity", intra_list_diversity_at_k(ranked, block.vectors, k)
+    if block.histories is not None and block.categories is not None:
+        yield "miscalibration", calibration_error_at_k(ranked, block.histories, block.categories, k)
     yield "serendipity", serendipity_at_k(ranked, block.targets.where(block.is_known), block.popular, k)

@@ -1,6 +1,6 @@
 """What a list is worth beyond its hits: one value per user, float64 (n_users,).
 
-Owns: novelty, serendipity, diversity, overlap and calibration.  Called by evaluations of whole runs.  A user for whom
+Owns: novelty, serendipity, diversity and calibration.  Called by evaluations of whole runs.  A user for whom
 a value has no meaning (an empty list, say) gets nan: leave these users out of the mean.  Letters: u user, f length of
 an item vector, k list length.
 """
@@ -77,20 +77,6 @@ def intra_list_diversity_at_k(lists: Ragged, item_vectors: np.ndarray, k: int) -
     similarity = _ratio(squares - n, n * (n - 1))  # (n_users,)
     diversity: np.ndarray = np.clip(1 - similarity, 0.0, 2.0)  # rounding may leave the range by 1e-16
     return diversity
-
-
-def overlap_at_k(lists: Ragged, others: Ragged, k: int) -> np.ndarray:
-    """Jaccard similarity of the first k items of two lists per user: items in both / items in either, 0 to 1.
-
-    An unknown item (-1) is in one list only.  Two empty lists: nan.
-    Raises KernelError if the rows do not pair up or a list repeats an item.
-    """
-    check_rows_pair(lists, others)
-    check_no_repeats(lists)
-    check_no_repeats(others)
-    top, other_top = lists.head(k), others.head(k)
-    common = _sums(find_in_rows(top, other_top) >= 0, top)  # (n_users,)
-    return _ratio(common, top.lengths + other_top.lengths - common)
 
 
 def calibration_error_at_k(lists: Ragged, histories: Ragged, item_categories: Ragged, k: int) -> np.ndarray:

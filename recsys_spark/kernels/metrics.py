@@ -104,6 +104,26 @@ class Match:
         ndcg: np.ndarray = gained / best[np.minimum(self.targets.lengths, k)]
         return ndcg
 
+    def auc_at_k(self, k: int, n_items: int, n_listed: np.ndarray) -> np.ndarray:
+        """Chance that a target stands above another item of the catalogue, where all beyond the first k tie.
+
+        n_items: of the catalogue, with all targets but those of -1.  n_listed: items in the first k of each list, int64
+        (n_users,).
+        Of m targets, h of them listed: a listed one is above the n_items - m others but those before it; the m - h
+        unlisted ones are above half of the others that are not listed either.  nan where all items are targets.
+        Source: Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, with ties as Mann and Whitney 1947 count them.
+        """
+        n_targets = self.targets.lengths
+        indexed = self.targets.rows[self.targets.values >= 0]
+        n_others = n_items - np.bincount(indexed, minlength=self.targets.n_rows)  # (n_users,)
+        n_hits = self._sums(np.ones(len(self.rows)), k)
+        before = self._sums(self.positions - self._earlier_hits(), k)  # others before each hit
+        above = n_hits * n_others - before + (n_targets - n_hits) * (n_others - (n_listed - n_hits)) / 2
+        auc: np.ndarray = np.divide(
+            above, n_targets * n_others, out=np.full(len(n_targets), np.nan), where=n_others > 0
+        )
+        return auc
+
     def graded_ndcg_at_k(self, k: int, relevance: np.ndarray) -> np.ndarray:
         """As `ndcg_at_k` with gain 2^relevance - 1 for a target; equal to it if every relevance is 1.
 

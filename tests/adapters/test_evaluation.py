@@ -1,5 +1,6 @@
 """Judging in a worker, without a JVM: Arrow batches of users in, sums of every figure out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys_spark.adapters.evaluation import Exam, _examiner, _figures, _reducer
+from recsys_spark.kernels.diversify import ItemTraits
 from recsys_spark.kernels.evaluation import ALL, NEW_USERS, Figure
 from recsys_spark.kernels.intervals import RESAMPLES, Tally
 from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
@@ -93,6 +95,18 @@ def test_lists_spread_over_what_may_be_shown() -> None:
     assert means(found, ALL, "coverage") == {"published": 0.3, "blend/rrf": 0.3, "als": 0.2, "top": 0.3, "most": 0.2}
     assert 0 < means(found, ALL, "gini")["top"] < 1
     assert means(found, ALL, "serendipity")["als"] == 0.25, "u1 finds 3 at one of two places, u2 nothing"
+
+
+def test_the_mix_of_categories_is_held_against_the_history() -> None:
+    history = pa.array([[1, 9], [3], None], pa.list_(pa.int32()))
+    batch = users().append_column("history", history)
+    codes = np.array([-1, 0, 0, 1, 0, 0, 0, 0, 0, -1], np.int32)
+    exam = replace(EXAM, shared=replace(SHARED, traits=ItemTraits(categories=codes)))
+    found = means(figures(batch, exam=exam), ALL, "miscalibration")
+    # u1 had category 0 only, u2 category 1 only: half of the list that `top` has for u1 is of 1, of that for u2 none.
+    half, other = -math.log(0.99 * 0.5 + 0.01), -math.log(0.01)
+    assert found["top"] == pytest.approx((half + other) / 2, abs=1e-4)
+    assert means(figures(users(), exam=exam), ALL, "miscalibration") == {}, "without histories it is not measured"
 
 
 def test_batches_and_parts_add_up() -> None:

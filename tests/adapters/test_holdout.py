@@ -7,7 +7,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.holdout import fit_item_users, head_items, judged_users, later_events, popular_lists
+from recsys_spark.adapters.holdout import (
+    fit_item_users,
+    head_items,
+    judged_users,
+    later_events,
+    popular_lists,
+    with_history,
+)
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.holdout import hold_out, popular_items
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps
@@ -74,6 +81,21 @@ def test_known_users_and_known_targets_are_those_of_the_protocol_in_memory(
     seen = dict(zip(expected.users, expected.seen, strict=True))
     assert all(found[user]["n_items"] == len(items) for user, items in seen.items())
     assert all({names[idx] for idx in found[user]["excluded"]} >= items for user, items in seen.items())
+
+
+def test_a_history_is_all_that_a_user_had_engaged_with(
+    spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]]
+) -> None:
+    events, inputs = world
+    config, later = load_config(), later_events(make_events(spark, events), CUTOFF, 28)
+    rows = with_history(judged_users(inputs, later, config, CUTOFF), inputs, config, CUTOFF).collect()
+    names = {row["item_idx"]: row["item_id"] for row in inputs["item_index"].collect()}
+    bought = purchases([event for event in events if event.event_time < CUTOFF])
+    pairs = set(zip(bought["user_id"].to_pylist(), bought["item_id"].to_pylist(), strict=True))
+    assert {row["user_id"]: sorted(names[idx] for idx in row["history"] or []) for row in rows} == {
+        row["user_id"]: sorted(item for user, item in pairs if user == row["user_id"]) for row in rows
+    }
+    assert any(row["history"] is None for row in rows), "a new user has none"
 
 
 def test_new_users_and_new_items_are_judged_too(

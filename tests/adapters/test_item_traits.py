@@ -7,7 +7,12 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import item_traits
-from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits, has_room_for_vectors
+from recsys_spark.adapters.item_traits import (
+    fit_rule_targets,
+    fit_traits,
+    has_room_for_categories,
+    has_room_for_vectors,
+)
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.diversify import NOTHING, Diversity
 from tests.engagement import make_items
@@ -47,6 +52,15 @@ def test_traits_are_by_index_and_say_what_an_item_lacks(inputs: dict[str, DataFr
     assert (brands[0], brands[3]) == (-1, -1)
     assert len({brands[1], brands[2], -1}) == 3
     np.testing.assert_allclose(traits.popularity, np.array([1, 2, 1, 1]) / 5)
+
+
+def test_there_is_room_for_categories_where_items_have_any_and_ids_are_few(
+    spark: SparkSession, inputs: dict[str, DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert has_room_for_categories(inputs)
+    assert not has_room_for_categories(inputs | {"items": make_items(spark, {"w": {"brand": "a"}})})
+    monkeypatch.setattr(item_traits, "MAX_ID_BYTES", 2)
+    assert not has_room_for_categories(inputs)
 
 
 def test_nothing_is_collected_that_is_not_wanted(inputs: dict[str, DataFrame]) -> None:

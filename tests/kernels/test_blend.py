@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import Fused, fuse_rrf
+from recsys_spark.kernels.blend import Fused, fuse, pool_rrf
 from recsys_spark.kernels.list_walks import Walked, index_shared, walk_own, walk_shared
 from recsys_spark.kernels.metrics import ragged
 from tests.ranked_lists import ranked
@@ -55,7 +55,7 @@ def blend(case: Case, rrf_k: int = 60) -> Fused:
         walk_shared(shared, np.array(case.list_of), excluded, case.k),
         walk_shared(shared, np.zeros(len(case.own), np.int64), excluded, case.k),
     ]
-    return fuse_rrf(columns, case.weights, rrf_k, case.k)
+    return fuse(*pool_rrf(columns, case.weights, rrf_k), case.k)
 
 
 def expected(case: Case, rrf_k: int = 60) -> list[list[tuple[int, float, list[tuple[int, int]]]]]:
@@ -94,7 +94,7 @@ def items_of(fused: Fused) -> list[list[int]]:
 
 @given(cases())
 @settings(max_examples=300, deadline=None)
-def test_fuse_rrf_matches_a_plain_loop(case: Case) -> None:
+def test_rrf_matches_a_plain_loop(case: Case) -> None:
     answer, oracle = found(blend(case)), expected(case)
     assert [[(item, why) for item, _, why in user] for user in answer] == [
         [(item, why) for item, _, why in user] for user in oracle
@@ -106,7 +106,7 @@ def test_fuse_rrf_matches_a_plain_loop(case: Case) -> None:
 
 @given(cases())
 @settings(max_examples=200, deadline=None)
-def test_fuse_rrf_gives_lists_of_contract_form(case: Case) -> None:
+def test_rrf_gives_lists_of_contract_form(case: Case) -> None:
     fused = blend(case)
     for user, (items, first, last) in enumerate(zip(items_of(fused), fused.indptr[:-1], fused.indptr[1:], strict=True)):
         assert not set(items) & set(case.excluded[user])
@@ -118,7 +118,7 @@ def test_fuse_rrf_gives_lists_of_contract_form(case: Case) -> None:
 
 @given(cases(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_fuse_rrf_is_not_changed_by_an_excluded_item_leaving_the_lists(case: Case, data: st.DataObject) -> None:
+def test_rrf_is_not_changed_by_an_excluded_item_leaving_the_lists(case: Case, data: st.DataObject) -> None:
     user = data.draw(st.integers(0, len(case.own) - 1))
     gone = data.draw(st.sampled_from(case.excluded[user] or [N_ITEMS]))
     without = Case(
@@ -134,21 +134,21 @@ def test_fuse_rrf_is_not_changed_by_an_excluded_item_leaving_the_lists(case: Cas
 
 @given(cases())
 @settings(max_examples=100, deadline=None)
-def test_fuse_rrf_gives_a_user_the_same_list_in_any_block(case: Case) -> None:
+def test_rrf_gives_a_user_the_same_list_in_any_block(case: Case) -> None:
     together = found(blend(case))
     for user in range(len(case.own)):
         alone = Case([case.own[user]], case.shared, [case.list_of[user]], [case.excluded[user]], case.weights, case.k)
         assert found(blend(alone)) == [together[user]]
 
 
-def test_fuse_rrf_sums_the_reciprocal_ranks() -> None:
+def test_rrf_sums_the_reciprocal_ranks() -> None:
     case = Case(own=[[7, 3]], shared=[[3, 5]], list_of=[-1], excluded=[[]], weights=[1.0, 1.0, 2.0], k=3)
     (user,) = found(blend(case, rrf_k=60))
     assert [(item, why) for item, _, why in user] == [(3, [(0, 2), (2, 1)]), (5, [(2, 2)]), (7, [(0, 1)])]
     np.testing.assert_allclose([score for _, score, _ in user], [1 / 62 + 2 / 61, 2 / 62, 1 / 61], rtol=2**-23)
 
 
-def test_fuse_rrf_keeps_the_scores_of_the_sources() -> None:
+def test_rrf_keeps_the_scores_of_the_sources() -> None:
     fused = blend(Case(own=[[7, 3]], shared=[[3, 5]], list_of=[-1], excluded=[[7]], weights=[1.0, 0.0, 1.0], k=3))
     assert fused.items.tolist() == [3, 5]
     # Item 3 stood second in the own list (99) and first in the shared one (100): its scores stay, its rank is 1.
@@ -156,23 +156,23 @@ def test_fuse_rrf_keeps_the_scores_of_the_sources() -> None:
     assert fused.source_ranks.tolist() == [1, 1, 2]
 
 
-def test_fuse_rrf_breaks_ties_by_smaller_item_whatever_the_order_of_columns() -> None:
+def test_rrf_breaks_ties_by_smaller_item_whatever_the_order_of_columns() -> None:
     # Ranks 1, 2 and 3 in three different orders: the three sums are equal, though float additions would not be.
     columns = [[9, 4, 6], [4, 6, 9], [6, 9, 4]]
     walked = [Walked(np.array([one], np.int32), np.zeros((1, 3), np.float32)) for one in columns]
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
-        fused = fuse_rrf([walked[at] for at in order], [0.1, 0.1, 0.1], 60, 3)
+        fused = fuse(*pool_rrf([walked[at] for at in order], [0.1, 0.1, 0.1], 60), 3)
         assert fused.items.tolist() == [4, 6, 9]
 
 
-def test_fuse_rrf_refuses_an_own_list_with_a_repeated_item() -> None:
+def test_rrf_refuses_an_own_list_with_a_repeated_item() -> None:
     walked = walk_own(ranked([[1, 2, 1]]), np.zeros(1, np.int64), ragged([[]]), 3)
     with pytest.raises(KernelError, match="expected every list to propose an item once"):
-        fuse_rrf([walked], [1.0], 60, 3)
+        fuse(*pool_rrf([walked], [1.0], 60), 3)
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, 1e12])
-def test_fuse_rrf_refuses_weights_out_of_range(weight: float) -> None:
+def test_rrf_refuses_weights_out_of_range(weight: float) -> None:
     walked = Walked(np.array([[1]], np.int32), np.zeros((1, 1), np.float32))
     with pytest.raises(KernelError, match=re.escape("scale candidates.source_weights down")):
-        fuse_rrf([walked], [weight], 60, 1)
+        fuse(*pool_rrf([walked], [weight], 60), 1)

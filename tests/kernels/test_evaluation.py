@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.evaluation import ALL, NEW_ITEMS, NEW_USERS, Block, Figure, add_up, judge, rows_of
+from recsys_spark.kernels.evaluation import ALL, NEW_ITEMS, NEW_USERS, RATE, Block, Figure, add_up, judge, rows_of
 from recsys_spark.kernels.intervals import draw, user_keys
 from recsys_spark.kernels.metrics import Ragged, ragged
 
@@ -104,8 +104,18 @@ def test_other_figures_of_all_users_match_the_oracle(world: tuple[Block, dict[st
         gain = sum(1 / math.log2(rank + 1) for rank, item in enumerate(top, start=1) if item in wanted)
         return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(wanted)) + 1))
 
+    def auc(top: list[int], wanted: set[int]) -> float:
+        place = {item: -at for at, item in enumerate(top)}
+        pairs = [
+            (place.get(one, -N_ITEMS), place.get(other, -N_ITEMS))
+            for one in wanted
+            for other in set(range(N_ITEMS)) - wanted
+        ]
+        return mean([float(one > other) + 0.5 * (one == other) for one, other in pairs])
+
     for k in LENGTHS:
         values = {
+            "auc": auc,
             "mrr": reciprocal,
             "ndcg": ndcg,
             "hit": lambda top, wanted: float(bool(set(top) & wanted)),
@@ -125,6 +135,24 @@ def test_other_figures_of_all_users_match_the_oracle(world: tuple[Block, dict[st
         diversity = mean([value for value in unlike if not math.isnan(value)])
         assert found[Figure("a", ALL, "diversity", k)].means[0] == pytest.approx(diversity, nan_ok=True, abs=1e-6)
         assert found[Figure("a", ALL, "novelty", k)].means[0] == pytest.approx(mean(novelty), nan_ok=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(world=worlds())
+def test_rates_of_places_match_the_oracle(world: tuple[Block, dict[str, Ragged]]) -> None:
+    block, lists = world
+    found = judge(block, lists, (2, 3), draw(user_keys([str(user) for user in range(len(block.is_new))]), 1, 3))
+    wanted = rows(block.targets.where(block.is_known))
+    for place in (1, 2):
+        hits = [
+            float(one[place - 1] in mine)
+            for one, mine, is_new in zip(rows(lists["a"]), wanted, block.is_new, strict=True)
+            if mine and not is_new and len(one) >= place
+        ]
+        tally = found[Figure("a", ALL, RATE, place)]
+        assert (tally.n[0], tally.total[0]) == (len(hits), sum(hits))
+        assert found[Figure("empty", ALL, RATE, place)].n[0] == 0
+    assert Figure("a", ALL, RATE, 3) not in found, "as many places as the shortest lists that are judged"
 
 
 @settings(max_examples=30, deadline=None)

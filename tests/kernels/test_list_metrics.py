@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels import list_metrics
 from recsys_spark.kernels.list_metrics import (
     calibration_error_at_k,
     intra_list_diversity_at_k,
     novelty_at_k,
-    overlap_at_k,
     serendipity_at_k,
 )
 from recsys_spark.kernels.metrics import match, ragged
@@ -95,29 +93,6 @@ def test_diversity_at_k_leaves_out_items_without_a_vector() -> None:
     np.testing.assert_allclose(diversity, [1.0, nan, nan], atol=TOLERANCE)
 
 
-def test_diversity_at_k_does_not_change_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
-    lists = ragged([[], [0, 1, 2], [], [3, 4], [5], [], [2, 5, 0, 4]])
-    whole = intra_list_diversity_at_k(lists, vectors, 4)
-    monkeypatch.setattr(list_metrics, "BLOCK_VALUES", 2 * 4 * 4)
-    np.testing.assert_array_equal(intra_list_diversity_at_k(lists, vectors, 4), whole)
-
-
-def test_diversity_at_k_refuses_vectors_that_are_not_finite() -> None:
-    vectors = np.array([[1, 0], [np.inf, 1]], dtype=np.float32)
-    with pytest.raises(KernelError, match="expected finite values, got others in item 1"):
-        intra_list_diversity_at_k(ragged([[0]]), vectors, 2)
-
-
-def test_overlap_at_k_divides_common_items_by_all() -> None:
-    lists, others = ragged([[1, 2, 3], [1], [], []]), ragged([[3, 1, 2], [2], [4], []])
-    np.testing.assert_allclose(overlap_at_k(lists, others, 2), [1 / 3, 0 / 2, 0 / 1, nan], atol=TOLERANCE)
-
-
-def test_overlap_at_k_never_takes_unknown_items_for_the_same() -> None:
-    assert overlap_at_k(ragged([[1, -1]]), ragged([[-1, 1]]), 2).tolist() == [1 / 3]
-
-
 def test_calibration_error_at_k_diverges_from_the_history() -> None:
     # History: 3/4 category 0, 1/4 category 1 (item 2 has both).  First two of the list: all category 1.
     lists, histories = ragged([[1, 3, 0]]), ragged([[0, 2]])
@@ -144,16 +119,8 @@ def test_calibration_error_at_k_refuses_a_category_without_an_index() -> None:
         calibration_error_at_k(ragged([[0]]), ragged([[0]]), ragged([[-1]]), 2)
 
 
-@pytest.mark.parametrize("repeated", [([[1, 1]], [[1]]), ([[1]], [[1, 1]])])
-def test_overlap_at_k_refuses_a_repeated_item(repeated: tuple[list[list[int]], list[list[int]]]) -> None:
-    with pytest.raises(KernelError, match="no item twice"):
-        overlap_at_k(ragged(repeated[0]), ragged(repeated[1]), 2)
-
-
 def test_list_metrics_refuse_rows_that_do_not_pair() -> None:
     one, two, categories = ragged([[1]]), ragged([[1], [0]]), ragged([[0], [1]])
-    with pytest.raises(KernelError, match="got 1 lists and 2 rows"):
-        overlap_at_k(one, two, 2)
     with pytest.raises(KernelError, match="got 1 lists and 2 rows"):
         serendipity_at_k(one, two, one, 2)
     with pytest.raises(KernelError, match="got 1 lists and 2 rows"):
@@ -173,15 +140,6 @@ def test_list_metrics_refuse_items_outside_the_catalogue() -> None:
         calibration_error_at_k(outside, inside, ragged([[0], [1]]), 1)
     with pytest.raises(KernelError, match=message):
         calibration_error_at_k(inside, outside, ragged([[0], [1]]), 1)
-
-
-@given(pairs=PAIRS, k=K)
-def test_overlap_at_k_matches_the_oracle_and_is_symmetric(pairs: list[tuple[list[int], list[int]]], k: int) -> None:
-    lists, others = ragged([one for one, _ in pairs]), ragged([other for _, other in pairs])
-    sets = [(set(one[:k]), set(other[:k])) for one, other in pairs]
-    expected = [len(one & other) / len(one | other) if one | other else nan for one, other in sets]
-    np.testing.assert_allclose(overlap_at_k(lists, others, k), expected, atol=TOLERANCE)
-    np.testing.assert_array_equal(overlap_at_k(others, lists, k), overlap_at_k(lists, others, k))
 
 
 @given(pairs=PAIRS, k=K)
