@@ -2,7 +2,7 @@
 
 import sys
 
-from recsys_spark.cli import main
+from recsys_spark.job import run_job
 
 if __name__ == "__main__":
-    sys.exit(main(["step", "interactions", *sys.argv[1:]]))
+    sys.exit(run_job("interactions"))

@@ -7,7 +7,7 @@ backtests of the same dates are compared user by user whenever that is wanted.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from recsys_spark.lock import warehouse_lock
 from recsys_spark.plan import PINNED
 from recsys_spark.publish import history
 from recsys_spark.run_ledger import code_version
-from recsys_spark.runner import Observer, run_day
+from recsys_spark.runner import Observer, dated, run_day
 from recsys_spark.tables.catalog import EVENTS, INGEST_BATCHES, INGEST_FILES, RULES, TABLES
 from recsys_spark.tables.delta import append_once, read_table
 from recsys_spark.tables.delta_log import days_with_rows, last_version
@@ -68,7 +68,7 @@ def backtest(spark: SparkSession, config: Config, folder: Path, plan: Plan, obse
         _claim(spark, config, folder, plan)
         folds: Folds = {}
         for day in sorted({*plan.dates, *plan.before}):
-            report = run_day(spark, own, day, _dated(observe, day), forced)
+            report = run_day(spark, own, day, dated(observe, day), forced)
             if day in plan.dates:
                 observe(f"judge {day}", "start", {})
                 folds[day] = evaluate_run(spark, own, report.run_id, plan.window_days)
@@ -179,8 +179,3 @@ def _check_windows(root: Path, plan: Plan) -> None:
 
 def _text(days: Iterable[date]) -> str:
     return ", ".join(map(str, sorted(days)))
-
-
-def _dated(observe: Observer, day: date) -> Callable[[str, str, dict[str, float]], None]:
-    """Steps are told with their date."""
-    return lambda step, phase, figures: observe(f"{day} {step}", phase, figures)

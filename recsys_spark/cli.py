@@ -5,20 +5,20 @@ is refused in well under two seconds.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_spark import cli_backtest, cli_index, cli_rules, cli_size
+from recsys_spark import cli_backtest, cli_index, cli_operate, cli_rules, cli_size
 from recsys_spark.arguments import parse_day
+from recsys_spark.cli_session import writing
 from recsys_spark.cli_settings import (
     DateOption,
     FileOption,
     ForceOption,
+    JsonOption,
     ProfileOption,
     SetOption,
     WhyOption,
@@ -48,7 +48,6 @@ app.add_typer(cli_rules.app, name="rules")
 
 SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
-JsonOption = Annotated[bool, typer.Option("--json-logs", help="One JSON object a line instead of progress bars.")]
 HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
 
 
@@ -77,7 +76,7 @@ def run(
     """Ingest what is new, then run and publish one date (by default the day after the last event)."""
     config = settings_of(profile, file, sets)
     day, forced, console = parse_day(date_text), forced_gates(force or [], why), Console(json_logs)
-    with _writing(config, "run") as spark, console.progress("run") as observe:
+    with writing(config, "run") as spark, console.progress("run") as observe:
         from recsys_spark.runner import run_day
 
         _ingest_all(spark, config, console, history, observe)
@@ -95,7 +94,7 @@ def ingest(
     """Take in new event logs and catalogue snapshots, exactly once, without running a date."""
     config = settings_of(profile, file, sets)
     console = Console(json_logs)
-    with _writing(config, "ingest") as spark, console.progress("ingest") as observe:
+    with writing(config, "ingest") as spark, console.progress("ingest") as observe:
         _ingest_all(spark, config, console, history, observe)
 
 
@@ -118,7 +117,9 @@ def step(
         raise ArgumentError(f"step: expected one of {names}, got {name[:80]!r}; correct the name")
     config = settings_of(profile, file, sets)
     day, forced, console = parse_day(date_text), forced_gates(force or [], why), Console(json_logs)
-    with _writing(config, f"step {name}") as spark, console.progress(name) as observe:
+    # Publishing, and what lets logs in, are alone; the others write tables of their own.
+    alone = name in ("ingest", "catalog", "publish")
+    with writing(config, f"step {name}", None if alone else name) as spark, console.progress(name) as observe:
         if name in ("ingest", "catalog"):
             _ingest_one(spark, config, console, name, False, observe)
             return
@@ -219,23 +220,8 @@ def reference() -> None:
 
 app.command()(cli_size.size)
 app.command()(cli_backtest.backtest)
-
-
-@contextmanager
-def _writing(config: "Config", command: str) -> "Iterator[SparkSession]":
-    """The session of a command that writes: it holds the lock, and all tables exist."""
-    from recsys_spark.features import declared_tables
-    from recsys_spark.lock import warehouse_lock
-    from recsys_spark.session import open_session
-    from recsys_spark.tables.ledger import create_tables
-
-    with warehouse_lock(config.root, command):
-        create_tables(config.root, declared_tables().values())
-        spark = open_session(f"recsys-spark {command}", config.root / "_logs" / "spark.log")
-        try:
-            yield spark
-        finally:
-            spark.stop()
+for command in (cli_operate.backfill, cli_operate.ready, cli_operate.explain, cli_operate.doctor):
+    app.command()(command)
 
 
 def _ingest_all(spark: "SparkSession", config: "Config", console: Console, history: bool, observe: "Observer") -> None:

@@ -19,6 +19,7 @@ FileOption = Annotated[Path | None, typer.Option("--config", help="Your settings
 DateOption = Annotated[str | None, typer.Option("--date", help="As-of day D: events before D 00:00 UTC count.")]
 ForceOption = Annotated[list[str] | None, typer.Option("--force", help="Gate that may fail this once; repeatable.")]
 WhyOption = Annotated[str, typer.Option("--why", help="Why a gate is forced; it is recorded in audits.")]
+JsonOption = Annotated[bool, typer.Option("--json-logs", help="One JSON object a line instead of progress bars.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else.")]
 
 

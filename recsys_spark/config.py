@@ -31,9 +31,10 @@ from recsys_spark.setting_types import (
 
 
 class Storage(Section):
-    """Where the warehouse is."""
+    """Where the warehouse is, and what is written beside it."""
 
     root: Annotated[Folder, Field(min_length=1)]
+    metrics_file: Folder
 
 
 class Landing(Section):

@@ -15,6 +15,7 @@ import rich.console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from recsys_spark.log_context import where
 from recsys_spark.plan import PLAN
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _shown(figures: dict[str, float]) -> str:
 
 
 def _write_json(fields: dict[str, Any]) -> None:
-    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **where(), **fields}
     sys.stdout.write(json.dumps(line, default=str) + "\n")
     sys.stdout.flush()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
+from recsys_spark.gaps import dates_passed_over, gap_text
 from recsys_spark.gate import Forced, Gate, verdict
 from recsys_spark.tables.delta_log import days_with_rows
 
@@ -41,6 +42,9 @@ def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
     in_a_row = f"at most {bound} days without events before {day}"
     gates = [verdict("days_without_events", len(empty) <= bound, len(empty), in_a_row, f"the last were on {days[-1]}")]
     gates.append(_usual_days(empty, frozenset(days), config.audit.weekday_weeks))
+    missed, most = dates_passed_over(config.root, day), config.audit.max_days_without_run
+    at_most = f"at most {most} dates without a run before {day}"
+    gates.append(verdict("days_without_run", len(missed) <= most, len(missed), at_most, gap_text(missed)))
     if refused := forced.refused(gates):
         raise GateRefused("events: " + "\n".join(map(str, refused)) + f"\n{_REMEDY}")
     return gates
@@ -49,8 +53,15 @@ def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
 def warnings_of(gates: list[Gate]) -> list[str]:
     """What a run says of the days before it, though it goes on."""
     found = [f"passed over: {gate}" for gate in gates if gate.outcome == "failed"]
-    empty = next(gate for gate in gates if gate.name == "days_without_events")
-    return [*found, f"no events on {empty.figure:g} days before the date ({empty.detail})"] if empty.figure else found
+    by_name = {gate.name: gate for gate in gates}
+    empty, missed = by_name["days_without_events"], by_name["days_without_run"]
+    if empty.figure:
+        found.append(f"no events on {empty.figure:g} days before the date ({empty.detail})")
+    if missed.figure:
+        found.append(
+            f"{missed.figure:g} dates before it have no run ({missed.detail}); `recsys-spark backfill` runs them"
+        )
+    return found
 
 
 def _usual_days(empty: list[date], days: frozenset[date], n_weeks: int) -> Gate:

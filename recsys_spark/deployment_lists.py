@@ -23,7 +23,6 @@ from recsys_spark.deployment_fits import (
     Load,
     StepSize,
     model_bytes,
-    struct_bytes,
 )
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.index_choice import IndexChoice, augmented_length, bytes_per_vector, choose_index, share_of_k
@@ -207,14 +206,12 @@ def blend_size(load: Load, config: Config) -> StepSize:
     entry = load.id_bytes + 2 * NUMBER_BYTES + _PROPOSALS * 2 * NUMBER_BYTES  # id, rank, score, and who says so
     listed = n_users * min(k, n_items)
     stored = n_users * (load.id_bytes + 8) + listed * entry
-    sorted_rows = listed * (struct_bytes(4, load.id_bytes) + 16 + _PROPOSALS * struct_bytes(3, 8))  # 16: of their array
     proposed = n_users * sum(min(one, n_items) for one in max_items(config).values())
     sent = n_items * (load.id_bytes + 2 * NUMBER_BYTES)
     return StepSize(
         "blend",
         stored=stored,
-        shuffled=proposed * LISTED_BYTES + n_pairs * 8 + sorted_rows,  # lists and seen items meet by user
-        scratch=stored,
+        shuffled=proposed * 2 * NUMBER_BYTES + n_pairs * 8,  # lists and seen items meet by user
         worker=sent,
         driver=sent,
         core_s=proposed * _BLENDED_S,

@@ -110,6 +110,7 @@ class Audit(Section):
 
     max_days_without_events: PositiveInt
     weekday_weeks: NonNegativeInt
+    max_days_without_run: NonNegativeInt
     min_coverage: Ratio
     min_volume_ratio: NonNegativeFloat
     max_volume_ratio: PositiveFloat

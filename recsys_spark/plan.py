@@ -12,6 +12,8 @@ class Step:
 
     base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
     past_reads: tables of the newest runs of earlier dates, as many as [candidates] learn_runs.
+    hours: after which an orchestrator gives it up.  python_memory: that workers outside the JVM take, as a share of
+    the executor's heap.
     current_reads: tables of the bundle that is current while the step runs, which may be missing.  Such a step is run
     again when another bundle is current by the time that its run is resumed.
     """
@@ -23,6 +25,8 @@ class Step:
     base_reads: tuple[str, ...] = ()
     current_reads: tuple[str, ...] = ()
     past_reads: tuple[str, ...] = ()
+    hours: int = 2
+    python_memory: float = 0.2
 
 
 PLAN: tuple[Step, ...] = (
@@ -41,6 +45,8 @@ PLAN: tuple[Step, ...] = (
         ("events", "items", "users", "user_index", "item_index", "interactions"),
         ("user_factors", "item_factors"),
         base_reads=("item_factors",),
+        hours=4,
+        python_memory=0.5,
     ),
     Step(
         "two_tower",
@@ -57,6 +63,8 @@ PLAN: tuple[Step, ...] = (
         ),
         ("two_tower_models",),
         base_reads=("two_tower_models",),
+        hours=6,
+        python_memory=0.5,
     ),
     Step(
         "embed",
@@ -72,8 +80,9 @@ PLAN: tuple[Step, ...] = (
         ),
         ("user_embeddings", "item_embeddings"),
         base_reads=("item_embeddings",),
+        python_memory=0.5,
     ),
-    Step("ann", ("items", "user_embeddings", "item_embeddings"), ("ann_shards",)),
+    Step("ann", ("items", "user_embeddings", "item_embeddings"), ("ann_shards",), hours=4, python_memory=0.5),
     Step(
         "retrieve",
         (
@@ -91,6 +100,8 @@ PLAN: tuple[Step, ...] = (
             "ann_shards",
         ),
         ("source_candidates",),
+        hours=4,
+        python_memory=0.5,
     ),
     Step(
         "blend",
@@ -168,6 +179,15 @@ BUNDLE_TABLES = (
     "quality",
     "ranking_examples",
 )
+
+
+def steps_before(one: Step) -> list[str]:
+    """The steps of a run that must be done before `one`: those that write what it reads; before `audit` all of them."""
+    inside = [other for other in PLAN if other.in_run]
+    if one.name in ("audit", "publish"):
+        return [other.name for other in inside[: [other.name for other in inside].index(one.name)]]
+    needed = set(one.reads) - set(PINNED)
+    return [other.name for other in inside if needed & set(other.writes)]
 
 
 def step(name: str) -> Step:

@@ -14,7 +14,7 @@ from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.run_ledger import OpenRun, latest_runs, record_state
+from recsys_spark.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
 from recsys_spark.tables.arrow import schema_hash
 from recsys_spark.tables.blobs import check_run_blobs
 from recsys_spark.tables.catalog import PUBLISHES
@@ -77,7 +77,7 @@ def rollback_to(config: Config, run_id: str) -> int:
     root = config.root
     version = last_version(root, PUBLISHES.name)
     rows = history(root)
-    completed = {row["run_id"]: row for row in latest_runs(root) if row["state"] in ("published", "backfilled")}
+    completed = {row["run_id"]: row for row in latest_runs(root) if row["state"] in COMPLETED}
     if run_id not in completed or not rows:
         known = ", ".join(completed) or "none"
         raise ArgumentError(f"--to: expected a completed run, got {run_id}; completed are {known}")

@@ -21,6 +21,8 @@ from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.ledger import append_rows, read_rows, steps_of
 from recsys_spark.tables.run_id import make_run_id
 
+COMPLETED = ("published", "backfilled")  # the states of a run whose bundle is whole
+
 
 @dataclass(frozen=True)
 class OpenRun:
@@ -58,7 +60,7 @@ def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
             # Killed between the commit, which decides, and this record of it.
             record_state(root, row, "published")
             row["state"] = "published"
-    completed = [row for row in runs if row["state"] in ("published", "backfilled")]
+    completed = [row for row in runs if row["state"] in COMPLETED]
     # Only the last completed run counts as the same: settings that were changed and changed back make a new one.
     for row in (*completed[-1:], *(row for row in runs if row["state"] == "open")):
         if row["fingerprint"] == fingerprint:

@@ -24,7 +24,9 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.inputs import read_inputs
-from recsys_spark.plan import PINNED, PLAN, Step
+from recsys_spark.lock import opening_lock
+from recsys_spark.log_context import at
+from recsys_spark.plan import PLAN, Step, steps_before
 from recsys_spark.publish import commit, head, past_runs
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
@@ -59,6 +61,11 @@ class RunReport:
 
 def _unobserved(step: str, phase: str, figures: dict[str, float]) -> None:
     """The observer of a caller who does not watch."""
+
+
+def dated(observe: Observer, day: date) -> Observer:
+    """An observer of several dates: steps are told with theirs."""
+    return lambda step, phase, figures: observe(f"{day} {step}", phase, figures)
 
 
 def run_day(
@@ -108,8 +115,7 @@ def join_run(
     run, report = _open_run(config, day, forced)
     if report.outcome == "unchanged":
         return report
-    needed = {table for table in step.reads if table not in PINNED}
-    missing = [one.name for one in PLAN if needed & set(one.writes) and one.name not in run.done]
+    missing = [one for one in steps_before(step) if one not in run.done]
     if missing:
         raise ArgumentError(
             f"step {name}: expected {', '.join(missing)} to be done in run {run.run_id}, got none; run them first"
@@ -121,7 +127,8 @@ def join_run(
 def _open_run(config: Config, day: date, forced: Forced) -> tuple[OpenRun, RunReport]:
     """The run of `day` and its report: `unchanged` if it is completed, `open` otherwise."""
     gates = check_days(config, day, forced)
-    run, state = find_or_open_run(config, day)
+    with opening_lock(config.root):
+        run, state = find_or_open_run(config, day)
     outcome = "open" if state == "open" else "unchanged"
     return run, RunReport(run.run_id, day, outcome, warnings=warnings_of(gates), day_gates=gates, forced=forced)
 
@@ -130,6 +137,14 @@ def run_step(
     spark: SparkSession, config: Config, run: OpenRun, step: Step, report: RunReport, observe: Observer
 ) -> None:
     """Runs one step of an open run and records it; its outputs are staged and checked before that."""
+    with at(run.run_id, step.name):
+        _run_step(spark, config, run, step, report, observe)
+    failpoint(f"run.after_{step.name}")
+
+
+def _run_step(
+    spark: SparkSession, config: Config, run: OpenRun, step: Step, report: RunReport, observe: Observer
+) -> None:
     started = datetime.now(UTC)
     clock = time.perf_counter()
     observe(step.name, "start", {})
@@ -165,7 +180,6 @@ def run_step(
     shown = {f"rows:{name}": float(figures.n_rows) for name, figures in measured.items()} | context.figures
     _log.info("step=%s run_id=%s seconds=%.2f %s", step.name, run.run_id, seconds, _pairs(shown))
     observe(step.name, "done", {"seconds": seconds, **shown})
-    failpoint(f"run.after_{step.name}")
 
 
 def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, observe: Observer) -> Context:

@@ -1,6 +1,6 @@
 """`recsys-spark status`: what is current, what ran, what was let in; read from the ledgers, no Spark.
 
-Owns: that view.  Called by `cli`.
+Owns: that view, and the tables of steps and gates that `explain` shows too.  Called by `cli`.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
+from recsys_spark.gaps import dates_without_run, gap_text
 from recsys_spark.hindsight_trend import Hindsight, trend
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import latest_runs
@@ -32,8 +33,10 @@ def show_status(root: Path, console: Console) -> None:
     runs = latest_runs(root)[-_LAST:]
     if runs:
         console.rich.print(_runs(root, runs))
-        console.rich.print(_steps(steps_of(root, runs[-1]["run_id"]), runs[-1]["run_id"]))
-        console.rich.print(_gates(root, runs[-1]["run_id"]))
+        console.rich.print(steps_table(steps_of(root, runs[-1]["run_id"]), runs[-1]["run_id"]))
+        console.rich.print(gates_table(root, runs[-1]["run_id"]))
+    if missing := dates_without_run(root):
+        console.warn(f"{len(missing)} dates have no completed run: {gap_text(missing)}")
     judged = trend(root)[-_LAST:]
     if judged:
         console.rich.print(_trend(judged))
@@ -70,7 +73,8 @@ def _runs(root: Path, runs: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _steps(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
+def steps_table(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
+    """The completed steps of a run: times, rows, figures."""
     table = Table("step", "seconds", "rows", "figures", title=escape(f"Steps of {run_id}"))
     for name, step in steps.items():
         rows = ", ".join(f"{table_name} {count:,}" for table_name, count in step["n_rows"].items())
@@ -79,7 +83,8 @@ def _steps(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
     return table
 
 
-def _gates(root: Path, run_id: str) -> Table:
+def gates_table(root: Path, run_id: str) -> Table:
+    """The newest verdict of every gate on a run."""
     table = Table("gate", "outcome", "figure", "bound", "detail", title="Gates")
     newest = {row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run_id}
     for gate in newest.values():

@@ -126,7 +126,7 @@ def test_every_command_that_takes_in_shows_each_batch(
         options["progress"](name, "done", {"rows:n_new": 3.0})
         return report
 
-    monkeypatch.setattr(cli, "_writing", lambda *_: nullcontext())
+    monkeypatch.setattr(cli, "writing", lambda *_: nullcontext())
     monkeypatch.setattr("recsys_spark.console._log_as_json", lambda: None)
     monkeypatch.setattr("recsys_spark.steps.catalog.ingest_catalogue", lambda *_, **given: take_in("items 1", given))
     monkeypatch.setattr("recsys_spark.steps.ingest.ingest", lambda *_, **given: take_in("events 2", given))

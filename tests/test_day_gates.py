@@ -12,6 +12,7 @@ from recsys_spark.config import Config
 from recsys_spark.day_gates import check_days, next_day, warnings_of
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import Forced
+from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import EVENTS
 from recsys_spark.tables.ledger import table_path
@@ -68,7 +69,7 @@ def test_check_days_refuses_a_day_whose_weekday_always_had_events(config_with: C
     days = [day for at in range(4) for day in week(at, closed=(6,))]
     monday = FIRST + timedelta(weeks=4)
     config = config_with([*days, monday])
-    assert [gate.outcome for gate in check_days(config, monday, NOTHING)] == ["passed", "passed"]  # after a Sunday
+    assert [gate.outcome for gate in check_days(config, monday, NOTHING)] == ["passed"] * 3  # after a Sunday
     with pytest.raises(GateRefused, match=r"gate missing_day: expected events on a weekday .* got 1 \(2025-02-04\)"):
         check_days(config, monday + timedelta(days=2), NOTHING)
 
@@ -76,16 +77,32 @@ def test_check_days_refuses_a_day_whose_weekday_always_had_events(config_with: C
 def test_check_days_passes_over_what_is_forced_and_says_so(config_with: Callable[..., Config]) -> None:
     config = config_with([day for at in range(4) for day in week(at)])
     gates = check_days(config, FIRST + timedelta(weeks=4, days=1), Forced(frozenset({"missing_day"}), "a holiday"))
-    assert [gate.outcome for gate in gates] == ["passed", "failed"]
+    assert [gate.outcome for gate in gates] == ["passed", "failed", "passed"]
     assert warnings_of(gates)[0].startswith("passed over: gate missing_day: expected events on a weekday")
 
 
 def test_check_days_asks_for_weekdays_only_if_it_is_told_to(config_with: Callable[..., Config]) -> None:
     days = [day for at in range(3) for day in week(at)]
     after = FIRST + timedelta(weeks=3, days=1)
-    assert [gate.outcome for gate in check_days(config_with(days), after, NOTHING)] == ["passed", "passed"]
+    assert [gate.outcome for gate in check_days(config_with(days), after, NOTHING)] == ["passed"] * 3
     config = config_with([], "audit.weekday_weeks=0")
-    assert [gate.outcome for gate in check_days(config, after, NOTHING)] == ["passed", "skipped"]
+    assert [gate.outcome for gate in check_days(config, after, NOTHING)] == ["passed", "skipped", "passed"]
     config = config_with([], "audit.weekday_weeks=3")
     with pytest.raises(GateRefused, match="gate missing_day"):
         check_days(config, after, NOTHING)
+
+
+def test_check_days_says_which_dates_have_no_run_and_refuses_them_if_asked(
+    config_with: Callable[..., Config],
+) -> None:
+    config = config_with([FIRST + timedelta(days=at) for at in range(9)])
+    run, _ = find_or_open_run(config, FIRST + timedelta(days=2))
+    record_state(config.root, next(row for row in latest_runs(config.root) if row["run_id"] == run.run_id), "published")
+    day, missed = FIRST + timedelta(days=5), "2025-01-09 to 2025-01-10"
+    assert warnings_of(check_days(config, day, NOTHING)) == [
+        f"2 dates before it have no run ({missed}); `recsys-spark backfill` runs them"
+    ]
+    strict = config_with([], "audit.max_days_without_run=1")
+    with pytest.raises(GateRefused, match=rf"gate days_without_run: expected at most 1 .*, got 2 \({missed}\)"):
+        check_days(strict, day, NOTHING)
+    assert check_days(strict, FIRST + timedelta(days=4), NOTHING)[-1].outcome == "passed"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.errors import EnvironmentFault, LockedError
-from recsys_spark.lock import warehouse_lock
+from recsys_spark.lock import opening_lock, step_lock, warehouse_lock
 
 HOLD = """
 import sys
@@ -108,3 +108,34 @@ def test_warehouse_lock_follows_no_link_to_a_file_elsewhere(tmp_path: Path) -> N
     with pytest.raises(EnvironmentFault), warehouse_lock(tmp_path / "root", "run"):
         pass
     assert target.read_text() == "keep me"
+
+
+def test_steps_run_beside_each_other_and_never_twice(tmp_path: Path) -> None:
+    with step_lock(tmp_path, "als", "step als"), step_lock(tmp_path, "item_cf", "step item_cf"):
+        with pytest.raises(LockedError, match=r"step-als: .* held by `step als`"), step_lock(tmp_path, "als", "again"):
+            pass
+        with pytest.raises(LockedError, match=r"pipeline: .* held by `step "), warehouse_lock(tmp_path, "gc"):
+            pass
+    with warehouse_lock(tmp_path, "gc"):
+        pass
+
+
+def test_a_step_waits_for_no_command_that_is_alone(tmp_path: Path) -> None:
+    holder = hold(tmp_path)
+    with pytest.raises(LockedError, match=r"held by `run`"), step_lock(tmp_path, "als", "step als"):
+        pass
+    holder.communicate("\n")
+    with step_lock(tmp_path, "als", "step als"):
+        pass
+
+
+def test_opening_lock_waits(tmp_path: Path) -> None:
+    code = HOLD.replace('warehouse_lock(Path(sys.argv[1]), "run")', "opening_lock(Path(sys.argv[1]))")
+    code = code.replace("import warehouse_lock", "import opening_lock")
+    with opening_lock(tmp_path):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1.0)
+    assert waiting.communicate("\n")[0] == "held\n"

@@ -150,8 +150,14 @@ class _NewFile:
         rows = pa.Table.from_batches(self._pending)
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Hadoop's sidecars with checksums are not there: each page has its own.
-            self._writer = pq.ParquetWriter(self.path, rows.schema, store_schema=False, write_page_checksum=True)
+            self._writer = pq.ParquetWriter(
+                self.path,
+                rows.schema,
+                store_schema=False,
+                write_page_checksum=True,  # Hadoop's sidecars with checksums are not there
+                # Scores and vectors hardly repeat: a dictionary of them is written besides, and given up.
+                use_dictionary=[path for path, kind in _leaves(rows.schema) if not pa.types.is_floating(kind)],
+            )
         per_group = max(1, rows.num_rows * self._group_bytes // max(1, rows.nbytes))
         n_written = rows.num_rows if is_last else max(1, rows.num_rows // per_group) * per_group
         self._writer.write_table(rows.slice(0, n_written), row_group_size=per_group)
@@ -169,6 +175,22 @@ def _new_file(folder: Path, table: Table, run_id: str) -> Iterator[_NewFile]:
     except BaseException:
         file.path.unlink(missing_ok=True)
         raise
+
+
+def _leaves(fields: Iterable[pa.Field], parent: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """The paths of all columns as Parquet names them, with their types."""
+    for field in fields:
+        path, kind = f"{parent}{field.name}", field.type
+        if pa.types.is_list(kind):
+            yield from _leaves([kind.value_field.with_name("element")], f"{path}.list.")
+        elif pa.types.is_map(kind):
+            yield from _leaves(
+                [kind.key_field.with_name("key"), kind.item_field.with_name("value")], f"{path}.key_value."
+            )
+        elif pa.types.is_struct(kind):
+            yield from _leaves(kind, f"{path}.")
+        else:
+            yield path, kind
 
 
 def _check_columns(batch: pa.RecordBatch, expected: dict[str, str], name: str) -> None:

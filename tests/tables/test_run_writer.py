@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.errors import ContractError
+from recsys_spark.features import declared_tables
 from recsys_spark.tables.arrow import random_table
 from recsys_spark.tables.catalog import CANDIDATE_LISTS, SOURCE_CANDIDATES, USER_INDEX
 from recsys_spark.tables.contract import Table
@@ -107,6 +108,28 @@ def test_row_groups_have_about_the_bytes_that_the_table_asks_for(tmp_path: Path)
         rows = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
         assert sum(rows) == len(ids)
         assert all(4_000 <= n_rows <= 6_000 for n_rows in rows[:-1])
+
+
+def test_numbers_that_hardly_repeat_have_no_dictionary_and_others_do(tmp_path: Path) -> None:
+    table = declared_tables()["candidates"]
+    rows = random_table(table, 300, np.random.default_rng(3)).drop(["run_id"])
+    (row,) = write(tmp_path, table, *rows.to_batches())
+    group = pq.ParquetFile(tmp_path / "tables" / "candidates" / row["path"]).metadata.row_group(0)
+    encoded = {group.column(at).path_in_schema: group.column(at).has_dictionary_page for at in range(group.num_columns)}
+    assert encoded == {
+        path: not path.endswith(".score")
+        for path in (
+            "user_id",
+            "variant",
+            "items.list.element.item_id",
+            "items.list.element.rank",
+            "items.list.element.score",
+            "items.list.element.sources.list.element.source",
+            "items.list.element.sources.list.element.rank",
+            "items.list.element.sources.list.element.score",
+            "generated_at",
+        )
+    }
 
 
 def test_a_task_that_fails_leaves_no_file(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""The plan as the Airflow DAG reads it: data alone, so that a scheduler needs nothing of this package.
+
+Owns: `airflow_dags/plan.json`.  Written by `python -m recsys_spark.airflow_plan`; a test keeps it in date.
+"""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from recsys_spark.plan import BUNDLE_TABLES, PLAN, Step, steps_before
+
+PLAN_FILE = Path("airflow_dags") / "plan.json"
+
+
+def plan_text() -> str:
+    """The content of `plan.json`: the steps with what they wait for and need, and the tables that a run publishes."""
+    found = {"steps": [_described(step) for step in PLAN], "published": list(BUNDLE_TABLES)}
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _described(step: Step) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "after": _nearest(step) if step.in_run else [],
+        "in_run": step.in_run,
+        "doc": f"{_first_line(step.name)}\n\nReads {_listed(step.reads)}; writes {_listed(step.writes)}.",
+        "hours": step.hours,
+        "conf": {"spark.executor.memoryOverheadFactor": str(step.python_memory)},
+    }
+
+
+def _nearest(step: Step) -> list[str]:
+    """The steps before, without those that another of them waits for anyway."""
+    before = steps_before(step)
+    passed = {earlier for one in PLAN if one.name in before for earlier in _all_before(one)}
+    return [name for name in before if name not in passed]
+
+
+def _all_before(step: Step) -> set[str]:
+    before = set(steps_before(step))
+    return before.union(*(_all_before(one) for one in PLAN if one.name in before))
+
+
+def _first_line(step: str) -> str:
+    package = Path(__file__).parent
+    path = package / f"{step}.py" if step in ("audit", "publish") else package / "steps" / f"{step}.py"
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "the landing folder"
+
+
+if __name__ == "__main__":
+    PLAN_FILE.write_text(plan_text(), encoding="utf-8")

@@ -1,0 +1,105 @@
+"""The commands of whoever keeps the pipeline running: `backfill`, `ready`, `explain`, `doctor`.
+
+Owns: their options and what they do.  Called by `cli`.
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from recsys_spark.arguments import parse_day
+from recsys_spark.cli_session import writing
+from recsys_spark.cli_settings import (
+    FileOption,
+    ForceOption,
+    JsonOption,
+    ProfileOption,
+    SetOption,
+    WhyOption,
+    settings_of,
+)
+from recsys_spark.console import Console
+from recsys_spark.errors import ArgumentError, EnvironmentFault, GateRefused
+from recsys_spark.gate import forced_gates
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Config
+
+
+def backfill(
+    first_text: Annotated[str, typer.Option("--from", help="First date.")],
+    last_text: Annotated[str, typer.Option("--to", help="Last date, itself included.")],
+    missing: Annotated[bool, typer.Option("--missing", help="Only dates without a completed run.")] = False,
+    force: ForceOption = None,
+    why: WhyOption = "",
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+    json_logs: JsonOption = False,
+) -> None:
+    """Run many dates in their order; one that a gate refuses does not stop those after it."""
+    config = settings_of(profile, file, sets)
+    first, last = parse_day(first_text), parse_day(last_text)
+    forced, console = forced_gates(force or [], why), Console(json_logs)
+    if first is None or last is None:
+        raise ArgumentError("backfill: expected --from and --to, got one of them; give both")
+    with writing(config, "backfill") as spark, console.progress("backfill") as observe:
+        from recsys_spark.backfill import backfill as run_dates
+        from recsys_spark.backfill import dates_to_run
+
+        days = dates_to_run(config, first, last, missing)
+        console.say(f"{len(days)} dates to run from {first} to {last}")
+        run_dates(spark, config, days, console, observe, forced)
+
+
+def ready(
+    date_text: Annotated[str, typer.Option("--date", help="As-of day D.")],
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Exit 0 if events of the day before D were let in, 3 if not; for an orchestrator that skips days without logs."""
+    config, day = _with_tables(settings_of(profile, file, sets)), parse_day(date_text)
+    from recsys_spark.tables.delta_log import days_with_rows
+
+    days = days_with_rows(config.root, "events")
+    if day is None or day - timedelta(days=1) not in days:
+        before = f"the last are of {days[-1]}" if days else "there are none at all"
+        raise GateRefused(f"ready: expected events on the day before {day}, got none, {before}; ingest its logs first")
+    Console(json_logs=False).say(f"there are events on the day before {day}")
+
+
+def explain(
+    run_id: Annotated[str, typer.Argument(help="Run to explain, as in `recsys-spark status`.")],
+    profile: ProfileOption = "local",
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Show what went into a run, from which versions, what each step made of it, and every gate."""
+    from recsys_spark.explain import show_run
+
+    show_run(_with_tables(settings_of(profile, file, sets)).root, run_id, Console(json_logs=False))
+
+
+def doctor(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
+    """Look at this machine: Java, Spark, Delta, the warehouse, disk, cores, memory, caches, clock."""
+    from recsys_spark.doctor import examine
+
+    console, table = Console(json_logs=False), Table("", "", "found", "what to do")
+    findings = examine(settings_of(profile, file, sets))
+    for one in findings:
+        mark = "[red]✗[/red]" if one.remedy else "[green]✓[/green]"
+        table.add_row(mark, one.name, escape(one.found), escape(one.remedy))
+    console.rich.print(table)
+    if faults := [one.name for one in findings if one.remedy]:
+        raise EnvironmentFault(f"doctor: expected all that a run needs, got faults of {', '.join(faults)}; see above")
+
+
+def _with_tables(config: "Config") -> "Config":
+    """`config` itself; ArgumentError if its warehouse has no tables yet."""
+    if not (config.root / "tables" / "events").exists():
+        raise ArgumentError(f"{config.root}: expected a warehouse, got none; ingest logs, or check [storage] root")
+    return config

@@ -1,0 +1,37 @@
+"""What every command that writes has around it: the lock, the tables, Spark, and the metrics at its end.
+
+Owns: their order.  Called by `cli` and the commands beside it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from recsys_spark.config import Config
+
+
+@contextmanager
+def writing(config: "Config", command: str, step: str | None = None) -> "Iterator[SparkSession]":
+    """The session of a command that writes: it holds the lock, beside other steps if it is `step`; all tables exist.
+
+    However it ends, the metrics file is written, where [storage] names one.
+    """
+    from recsys_spark.features import declared_tables
+    from recsys_spark.lock import step_lock, warehouse_lock
+    from recsys_spark.metrics_file import write_metrics
+    from recsys_spark.session import open_session
+    from recsys_spark.tables.ledger import create_tables
+
+    with step_lock(config.root, step, command) if step else warehouse_lock(config.root, command):
+        create_tables(config.root, declared_tables().values())
+        spark = open_session(f"recsys-spark {command}", config.root / "_logs" / "spark.log")
+        try:
+            yield spark
+        finally:
+            spark.stop()
+            if config.storage.metrics_file:
+                write_metrics(config.root, Path(config.storage.metrics_file))

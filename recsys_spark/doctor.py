@@ -1,0 +1,159 @@
+"""`recsys-spark doctor`: does the machine have what a run needs?  What is missing is named with its remedy.
+
+Owns: the checks.  Called by `cli_operate`; starts Java to ask its version, and no Spark.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recsys_spark import __version__
+from recsys_spark.config import Config
+from recsys_spark.errors import EnvironmentFault
+from recsys_spark.session import check_java, local_settings
+
+_MIN_FREE_BYTES = 5 << 30
+_WORKERS_BYTES = 1 << 30  # beside the JVM's heap: the demo's workers took about so much (README)
+_MAX_SKEW_S = 2.0
+_BUILT = datetime(2026, 1, 1, tzinfo=UTC)  # no clock that is right shows a time before
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check.  remedy: "" if all is well."""
+
+    name: str
+    found: str
+    remedy: str = ""
+
+
+def examine(config: Config) -> list[Finding]:
+    """Every check of this machine, for runs with these settings."""
+    checks: dict[str, Callable[[Config], Finding]] = {
+        "Java": _java,
+        "Spark": _spark,
+        "Delta": _delta_jar,
+        "warehouse": _warehouse,
+        "disk": _disk,
+        "cores": _cores,
+        "memory": _memory,
+        "compiled code": _compiled_code,
+        "clock": _clock,
+    }
+    return list(_each(checks, config))
+
+
+def _each(checks: dict[str, Callable[[Config], Finding]], config: Config) -> Iterator[Finding]:
+    for name, check in checks.items():
+        try:
+            yield check(config)
+        except Exception as err:  # a check that crashes has found something, and the others go on
+            fault = " ".join(str(err).split()) or type(err).__name__
+            yield Finding(name, fault[:200], "see the message; without this a run will fail")
+
+
+def _java(_config: Config) -> Finding:
+    try:
+        check_java()
+    except EnvironmentFault as err:
+        found, _, remedy = str(err).partition("; ")
+        return Finding("Java", found, remedy)
+    return Finding("Java", os.environ.get("JAVA_HOME") or str(shutil.which("java")))
+
+
+def _spark(_: Config) -> Finding:
+    import pyspark
+
+    return Finding("Spark", f"pyspark {pyspark.__version__}, recsys-spark {__version__}")
+
+
+def _delta_jar(_: Config) -> Finding:
+    package = local_settings()["spark.jars.packages"]
+    name = package.split(":")[1]
+    jars = [folder / "jars" for folder in Path.home().glob(".ivy2*")]
+    found = [path for folder in jars for path in folder.glob(f"*{name}*") if path.stat().st_size]
+    if found:
+        return Finding("Delta", str(found[0]))
+    remedy = (
+        "the first run fetches it from Maven Central; without a way there, copy ~/.ivy2.5.2 of a machine that has it"
+    )
+    return Finding("Delta", f"{package} is not kept on this machine yet", remedy)
+
+
+def _warehouse(config: Config) -> Finding:
+    root = config.root
+    if _can_write(root):
+        return Finding("warehouse", f"{root} can be written")
+    remedy = "give another with --set storage.root=..., or change its rights"
+    return Finding("warehouse", f"{root} cannot be written", remedy)
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether a file can be made in `folder`, or in the nearest folder above it that exists."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=_existing(folder)):
+            return True
+    except OSError:
+        return False
+
+
+def _existing(folder: Path) -> Path:
+    return next(one for one in (folder, *folder.absolute().parents) if one.exists())
+
+
+def _disk(config: Config) -> Finding:
+    found = []
+    places = {"the warehouse": config.root, "shuffles (TMPDIR)": Path(tempfile.gettempdir())}
+    for name, place in places.items():
+        found.append((name, shutil.disk_usage(_existing(place)).free))
+    text = ", ".join(f"{free / 2**30:,.0f} GiB free for {name}" for name, free in found)
+    least = min(free for _, free in found)
+    return Finding("disk", text, "" if least >= _MIN_FREE_BYTES else "free 5 GiB, or give other folders")
+
+
+def _cores(_: Config) -> Finding:
+    cores, master = len(os.sched_getaffinity(0)), local_settings()["spark.master"]
+    return Finding("cores", f"{cores}; the local profile takes {master}", "" if cores >= 2 else "a run needs 2 cores")
+
+
+def _memory(_: Config) -> Finding:
+    heap = local_settings()["spark.driver.memory"]
+    needed = int(heap[:-1]) * {"m": 1 << 20, "g": 1 << 30}[heap[-1].lower()] + _WORKERS_BYTES
+    available = _available_bytes()
+    text = f"{available / 2**30:.1f} GiB available; the local profile takes {heap} for the JVM, and 1 GiB for workers"
+    return Finding("memory", text, "" if available >= needed else "end other programs, or lower spark.driver.memory")
+
+
+def _available_bytes() -> int:
+    """What a new program may take before the machine swaps."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _compiled_code(_: Config) -> Finding:
+    """Where numba keeps what it has compiled: without such a place every worker compiles for seconds."""
+    kept = os.environ.get("NUMBA_CACHE_DIR")
+    folder = Path(kept) if kept else Path(__file__).parent / "kernels"
+    if _can_write(folder):
+        return Finding("compiled code", f"kept in {folder}")
+    return Finding("compiled code", f"{folder} cannot be written", "set NUMBA_CACHE_DIR to a folder that can")
+
+
+def _clock(config: Config) -> Finding:
+    """Against the storage's own: times of files and of the log are compared."""
+    now = datetime.now(UTC)
+    if now < _BUILT:
+        return Finding("clock", f"{now:%Y-%m-%d %H:%M} UTC", "set the clock: the day that a run is for depends on it")
+    if not _can_write(config.root):
+        return Finding("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+    with tempfile.NamedTemporaryFile(dir=_existing(config.root)) as file:
+        skew = abs(Path(file.name).stat().st_mtime - time.time())
+    text = f"{now:%Y-%m-%d %H:%M:%S} UTC, {skew:.1f} s from the storage's"
+    return Finding("clock", text, "" if skew <= _MAX_SKEW_S else "set both by the same time server")

@@ -1,0 +1,85 @@
+"""`recsys-spark explain RUN`: what a run was made of, what each step made of it, and what became of it; no Spark.
+
+Owns: that view.  Called by `cli_operate`.  Everything is read from the ledgers, as it was recorded then.
+"""
+
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from recsys_spark.console import Console
+from recsys_spark.errors import ArgumentError
+from recsys_spark.publish import history
+from recsys_spark.rules_ledger import rules_of
+from recsys_spark.run_ledger import latest_runs
+from recsys_spark.status import gates_table, steps_table
+from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES, RUNS
+from recsys_spark.tables.ledger import read_rows, steps_of
+from recsys_spark.tables.run_id import check_run_id
+
+
+def show_run(root: Path, run_id: str, console: Console) -> None:
+    """Prints the run's inputs, settings, steps and gates; ArgumentError if there is no such run."""
+    check_run_id(run_id)
+    found = {row["run_id"]: row for row in latest_runs(root)}
+    if run_id not in found:
+        known = ", ".join(list(found)[-5:]) or "none"
+        raise ArgumentError(f"explain {run_id}: expected a run of {root}, got none of that name; the last are {known}")
+    console.rich.print(_made_of(root, found[run_id]))
+    console.rich.print(_logs(root, found[run_id]))
+    console.rich.print(steps_table(steps_of(root, run_id), run_id))
+    console.rich.print(gates_table(root, run_id))
+
+
+def _made_of(root: Path, row: dict[str, Any]) -> Table:
+    """Where it came from, and what became of it."""
+    states = sorted(
+        (one for one in read_rows(root, RUNS) if one["run_id"] == row["run_id"]), key=lambda one: one["recorded_at"]
+    )
+    publishes = [
+        f"{one.kind} {one.publish_seq} at {one.published_at:%Y-%m-%d %H:%M} UTC"
+        for one in history(root)
+        if one.run_id == row["run_id"]
+    ]
+    rules_id, rules = rules_of(root, row["data_date"])
+    facts = {
+        "as of": f"{row['data_date']} (events before it, 00:00 UTC)",
+        "states": ", ".join(f"{one['state']} {one['recorded_at']:%Y-%m-%d %H:%M:%S}" for one in states),
+        "published": ", ".join(publishes) or "never",
+        "code": row["code_version"],
+        "settings": row["config_hash"],
+        "seed": str(row["seed"]),
+        "read at version": ", ".join(f"{name} {version}" for name, version in sorted(row["pins"].items())),
+        "warm start from": row["base_run_id"] or "nothing",
+        "rules of the date": f"{len(rules)} in set {rules_id}" if rules_id else "none",
+    }
+    table = Table("", "", title=escape(f"Run {row['run_id']}"), show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def _logs(root: Path, row: dict[str, Any]) -> Table:
+    """The batches that were there when the run was opened and brought anything before its date."""
+    opened = min(one["recorded_at"] for one in read_rows(root, RUNS) if one["run_id"] == row["run_id"])
+    cutoff = datetime.combine(row["data_date"], time(), UTC)
+    done = {
+        one["batch_seq"]: one
+        for one in read_rows(root, INGEST_BATCHES)
+        if one["state"] == "done"
+        and one["recorded_at"] <= opened
+        and (one["min_event_time"] is None or one["min_event_time"] < cutoff)
+    }
+    files = [one for one in read_rows(root, INGEST_FILES) if one["batch_seq"] in done]
+    table = Table("batch", "feed", "first event", "files", "rows", "newest file", title="Logs that went in")
+    for sequence, batch in sorted(done.items()):
+        mine = [one for one in files if one["batch_seq"] == sequence]
+        first = batch["min_event_time"]
+        rows = sum(one["n_new"] + one["n_anonymous"] for one in mine)
+        newest = max(mine, key=lambda one: one["mtime_ns"], default=None)
+        cells = [f"{first:%Y-%m-%d}" if first else "", str(len(mine)), f"{rows:,}", newest["path"] if newest else ""]
+        table.add_row(str(sequence), batch["kind"], *map(escape, cells))
+    return table

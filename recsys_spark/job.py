@@ -1,0 +1,33 @@
+"""A step as spark-submit runs it: `jobs/<step>.py` is one line of this.
+
+Owns: the life of the driver, which ends with the JVM that started it.  Called by the files in `jobs`.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+from recsys_spark.cli import main
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def run_job(step: str) -> int:
+    """Runs the step with the arguments of the process, those of `recsys-spark step`; its exit code."""
+    end_with_parent()
+    return main(["step", step, *sys.argv[1:]])
+
+
+def end_with_parent() -> None:
+    """Asks the kernel to end this process when its parent ends; does nothing where the kernel is not Linux.
+
+    spark-submit starts Python from its JVM.  An orchestrator that kills the JVM, or a JVM that runs out of memory,
+    would leave the Python driver behind, at work while the retry starts.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os.kill(os.getpid(), signal.SIGTERM)

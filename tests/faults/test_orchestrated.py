@@ -1,0 +1,109 @@
+"""What an orchestrator and its machines do to a run: they end it, fill its disk, and live in other time zones."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from recsys_spark.config import Config
+from recsys_spark.errors import LockedError
+from recsys_spark.lock import warehouse_lock
+from recsys_spark.publish import history
+from recsys_spark.reader import open_current
+from recsys_spark.run_ledger import latest_runs
+from recsys_spark.tables.catalog import EVENTS, RUN_STEPS
+from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.tables.ledger import read_rows
+from tests.run_process import end_run, start_run
+from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
+
+pytestmark = pytest.mark.slow
+
+_STARTS_WITHIN_S = 5.0
+_WAITS_S = 300.0
+
+
+def wait_for_step(config: Config, step: str) -> None:
+    ends = time.monotonic() + _WAITS_S
+    while not any(row["step"] == step for row in read_rows(config.root, RUN_STEPS)):
+        assert time.monotonic() < ends, f"{step} was not reached"
+        time.sleep(0.2)
+
+
+def seconds_until_free(config: Config) -> float:
+    """How long another command would be refused."""
+    started = time.monotonic()
+    while time.monotonic() < started + _WAITS_S:
+        try:
+            with warehouse_lock(config.root, "test"):
+                break
+        except LockedError:
+            time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def test_a_run_that_is_ended_leaves_the_warehouse_free_and_its_steps_done(tmp_path: Path) -> None:
+    """Fault row 7; and a task beside the command line is refused while that one works."""
+    config = make_shop(tmp_path)
+    settings = write_settings(config, tmp_path)
+    land_days(config, FIRST_DAY, 2)
+    run = start_run(settings)
+    wait_for_step(config, "interactions")
+    program = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())"]
+    command = [*program, "step", "als", "--config", str(settings)]
+    task = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert task.returncode == 4, task.stderr
+    assert "got it held by `run`" in task.stderr
+    os.kill(run.pid, signal.SIGTERM)
+    assert seconds_until_free(config) < _STARTS_WITHIN_S
+    code, output = end_run(run)
+    assert code == -signal.SIGTERM, output
+    code, output = end_run(start_run(settings))
+    assert code == 0, output
+    steps = [row["step"] for row in read_rows(config.root, RUN_STEPS)]
+    assert steps.count("interactions") == 1, "what was done before is not done again"
+    assert [row["state"] for row in latest_runs(config.root)] == ["published"]
+
+
+def test_a_full_disk_fails_the_run_and_the_last_bundle_stays(tmp_path: Path) -> None:
+    """Fault row 37: no file may grow beyond some kilobytes, which is what a full disk looks like to a writer."""
+    config = make_shop(tmp_path)
+    settings = write_settings(config, tmp_path)
+    land_days(config, FIRST_DAY, 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        full = start_run(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    code, output = end_run(full)
+    assert code not in (0, -signal.SIGKILL), output
+    assert history(config.root) == ()
+    code, output = end_run(start_run(settings))
+    assert code == 0, output
+    assert len(history(config.root)) == 1
+
+
+def test_a_run_is_the_same_in_every_time_zone(tmp_path: Path) -> None:
+    """Fault row 47, over the night in which clocks change in New York."""
+    found = {}
+    first, processes = date(2025, 3, 8), {}
+    for zone in ("America/New_York", "Asia/Kathmandu"):
+        config = make_shop(tmp_path / zone.rpartition("/")[2])
+        land_days(config, first, 2)
+        settings = write_settings(config, config.root.parent)
+        processes[zone] = (config, start_run(settings, TZ=zone))
+    for zone, (config, process) in processes.items():
+        code, output = end_run(process)
+        assert code == 0, output
+        row = history(config.root)[-1]
+        found[zone] = {table.name: table.content_hash for table in row.tables}
+        assert open_current(config.root).data_date == date(2025, 3, 10)
+        assert days_with_rows(config.root, EVENTS.name) == [first, date(2025, 3, 9)]
+    assert found["America/New_York"] == found["Asia/Kathmandu"]

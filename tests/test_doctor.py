@@ -1,0 +1,93 @@
+"""Every check finds what is wrong and says what to do."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from recsys_spark import doctor
+from recsys_spark.config import Config
+from recsys_spark.errors import EnvironmentFault
+
+GIB = 1 << 30
+
+
+def finding(config: Config, name: str) -> doctor.Finding:
+    return next(one for one in doctor.examine(config) if one.name == name)
+
+
+def test_a_machine_that_runs_the_tests_has_all_but_perhaps_disk_and_memory(make_config: Callable[..., Config]) -> None:
+    found = doctor.examine(make_config())
+    assert [one.name for one in found if one.remedy and one.name not in ("disk", "memory", "cores")] == []
+    assert len(found) == 9
+    assert all(one.found for one in found)
+
+
+def test_a_missing_java_is_found(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise EnvironmentFault("Java: expected version 17 or newer, got none on PATH; install it")
+
+    monkeypatch.setattr(doctor, "check_java", none)
+    java = finding(make_config(), "Java")
+    assert (java.found, java.remedy) == ("Java: expected version 17 or newer, got none on PATH", "install it")
+
+
+def test_a_missing_jar_is_found(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "Maven Central" in finding(make_config(), "Delta").remedy
+
+
+def test_a_warehouse_that_cannot_be_written_is_found(make_config: Callable[..., Config]) -> None:
+    config = make_config("storage.root=/proc/nowhere")
+    assert finding(config, "warehouse").remedy.startswith("give another with --set storage.root")
+
+
+@pytest.mark.parametrize(("free", "remedied"), [(6 * GIB, False), (4 * GIB, True)])
+def test_too_little_disk_is_found(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, free: int, remedied: bool
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert bool(finding(make_config(), "disk").remedy) == remedied
+
+
+@pytest.mark.parametrize(("available", "remedied"), [(4 * GIB, False), (2 * GIB, True)])
+def test_too_little_memory_is_found(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, available: int, remedied: bool
+) -> None:
+    monkeypatch.setattr(doctor, "_available_bytes", lambda: available)
+    assert bool(finding(make_config(), "memory").remedy) == remedied
+
+
+def test_too_few_cores_are_found(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert finding(make_config(), "cores").remedy
+
+
+def test_a_place_for_compiled_code_that_cannot_be_written_is_found(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/nowhere")
+    assert "NUMBA_CACHE_DIR" in finding(make_config(), "compiled code").remedy
+
+
+def test_a_clock_that_is_not_the_storages_is_found(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.time, "time", lambda: 0.0)
+    assert "time server" in finding(make_config(), "clock").remedy
+
+
+def test_a_check_that_crashes_is_a_finding_and_the_others_go_on(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_: Config) -> doctor.Finding:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(doctor, "_cores", crash)
+    found = {one.name: one for one in doctor.examine(make_config())}
+    assert found["cores"].found == "no such thing"
+    assert len(found) == 9
