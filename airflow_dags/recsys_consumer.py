@@ -13,7 +13,7 @@ with DAG(
     dag_id="recsys_consumer",
     doc_md=__doc__,
     schedule=[CANDIDATES],
-    start_date=datetime(2020, 1, 1, tzinfo=UTC),
+    start_date=datetime(2000, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["recsys"],
 ) as dag:

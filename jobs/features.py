@@ -5,4 +5,4 @@ import sys
 from recsys_spark.job import run_job
 
 if __name__ == "__main__":
-    sys.exit(run_job("features"))
+    sys.exit(run_job("step", "features"))

@@ -220,7 +220,13 @@ def reference() -> None:
 
 app.command()(cli_size.size)
 app.command()(cli_backtest.backtest)
-for command in (cli_operate.backfill, cli_operate.ready, cli_operate.explain, cli_operate.doctor):
+for command in (
+    cli_operate.backfill,
+    cli_operate.ready,
+    cli_operate.explain,
+    cli_operate.doctor,
+    cli_operate.package,
+):
     app.command()(command)
 
 

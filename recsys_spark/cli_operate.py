@@ -1,9 +1,10 @@
-"""The commands of whoever keeps the pipeline running: `backfill`, `ready`, `explain`, `doctor`.
+"""The commands of whoever keeps the pipeline running: `backfill`, `ready`, `explain`, `doctor`, `package`.
 
 Owns: their options and what they do.  Called by `cli`.
 """
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,6 +97,20 @@ def doctor(profile: ProfileOption = "local", file: FileOption = None, sets: SetO
     console.rich.print(table)
     if faults := [one.name for one in findings if one.remedy]:
         raise EnvironmentFault(f"doctor: expected all that a run needs, got faults of {', '.join(faults)}; see above")
+
+
+def package(
+    folder: Annotated[Path, typer.Option("--out", help="Where the archive goes.")] = Path("dist"),
+    towers: Annotated[bool, typer.Option("--towers", help="With torch, for executors that embed.")] = False,
+) -> None:
+    """Pack the Python environment of executors into one archive, for spark-submit --archives."""
+    from recsys_spark.package import package as pack
+
+    packed = pack(folder, towers)
+    Console(json_logs=False).say(
+        f"{packed.path}: {packed.n_bytes / 1e6:,.0f} MB with {', '.join(packed.distributions)}; "
+        f"give it as --archives {packed.path}#environment"
+    )
 
 
 def _with_tables(config: "Config") -> "Config":

@@ -1,4 +1,4 @@
-"""A step as spark-submit runs it: `jobs/<step>.py` is one line of this.
+"""A command as spark-submit runs it: each file in `jobs/` is one line of this.
 
 Owns: the life of the driver, which ends with the JVM that started it.  Called by the files in `jobs`.
 """
@@ -13,10 +13,10 @@ from recsys_spark.cli import main
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def run_job(step: str) -> int:
-    """Runs the step with the arguments of the process, those of `recsys-spark step`; its exit code."""
+def run_job(*command: str) -> int:
+    """Runs the command, `step NAME` or `run`, with the arguments of the process; its exit code."""
     end_with_parent()
-    return main(["step", step, *sys.argv[1:]])
+    return main([*command, *sys.argv[1:]])
 
 
 def end_with_parent() -> None:

@@ -1,0 +1,56 @@
+"""What goes into the archive of executors; that they work with it is for tests/end_to_end/test_cluster.py."""
+
+import tarfile
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from recsys_spark import package as module
+from recsys_spark.errors import EnvironmentFault
+from recsys_spark.package import NAME, package
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[bool, set[str]]:
+    """The distributions of an archive without and with towers; of the files only those of this package are packed."""
+    monkeypatch.setattr(module, "_files_of", lambda _: iter(()))
+    monkeypatch.setattr(module, "_interpreter", lambda: iter(()))
+    return {towers: {one.lower() for one in package(tmp_path, towers).distributions} for towers in (False, True)}
+
+
+def test_executors_have_what_kernels_import_and_nothing_of_spark(names: dict[bool, set[str]]) -> None:
+    assert {"numpy", "numba", "llvmlite", "pyarrow", "pandas", "faiss-cpu", "pydantic", "scipy", "typer"} <= names[
+        False
+    ]
+    assert not names[False] & {"pyspark", "py4j", "delta-spark", "torch", "pytest", "recsys-spark"}
+
+
+def test_torch_goes_in_when_it_is_asked_for(names: dict[bool, set[str]]) -> None:
+    assert names[True] - names[False] >= {"torch", "safetensors"}
+
+
+def test_the_package_is_in_it_with_its_settings_and_without_the_logs_of_the_demo(
+    names: dict[bool, set[str]], tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / NAME) as archive:
+        found = {name.partition("site-packages/")[2] for name in archive.getnames()}
+    assert {"recsys_spark/kernels/als.py", "recsys_spark/conf/base.toml", "recsys_spark/sources/als.py"} <= found
+    assert not any("__pycache__" in name or name.startswith("recsys_spark/data") for name in found)
+
+
+def test_a_python_has_its_program_and_its_library() -> None:
+    found = {name for _, name in module._interpreter()}
+    assert "bin/python" in found
+    assert any(name.endswith("/os.py") for name in found)
+    assert not any("site-packages" in name or "/test/" in name for name in found)
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def lacks(name: str) -> object:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(module, "distribution", lacks)
+    with pytest.raises(EnvironmentFault, match=r"expected recsys-spark to be installed .*; run `uv sync`"):
+        package(tmp_path, towers=False)
+    assert list(tmp_path.iterdir()) == []
