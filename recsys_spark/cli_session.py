@@ -24,6 +24,7 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
     from recsys_spark.lock import step_lock, warehouse_lock
     from recsys_spark.metrics_file import write_metrics
     from recsys_spark.session import open_session
+    from recsys_spark.startup import log_startup
     from recsys_spark.tables.ledger import create_tables
 
     with step_lock(config.root, step, command) if step else warehouse_lock(config.root, command):
@@ -32,6 +33,7 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
         try:
             yield spark
         finally:
+            log_startup(spark)
             spark.stop()
             if config.storage.metrics_file:
                 write_metrics(config.root, Path(config.storage.metrics_file))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 # A process that lives for a minute does not earn back what the optimising compiler costs.
-_FAST_START = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+FAST_START = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 
 def start_run(settings: Path, failpoint: str = "", **environment: str) -> subprocess.Popen[bytes]:
@@ -16,7 +16,7 @@ def start_run(settings: Path, failpoint: str = "", **environment: str) -> subpro
     command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "run"]
     return subprocess.Popen(
         [*command, "--config", str(settings), "--json-logs"],
-        env=os.environ | {"RECSYS_FAILPOINT": failpoint, "JAVA_TOOL_OPTIONS": _FAST_START} | environment,
+        env=os.environ | {"RECSYS_FAILPOINT": failpoint, "JAVA_TOOL_OPTIONS": FAST_START} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

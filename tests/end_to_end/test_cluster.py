@@ -18,7 +18,7 @@ from recsys_spark.package import NAME
 from recsys_spark.publish import history
 from recsys_spark.tables.catalog import RUN_STEPS
 from recsys_spark.tables.ledger import read_rows
-from tests.run_process import end_run, start_run
+from tests.run_process import FAST_START, end_run, start_run
 from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
 
 pytestmark = pytest.mark.slow
@@ -97,6 +97,7 @@ def submit(url: str, settings: Path, archive: Path) -> subprocess.Popen[bytes]:
     job = [str(ROOT / "jobs" / "run.py"), "--profile", "cluster", "--config", str(settings), "--json-logs"]
     return subprocess.Popen(
         [str(BIN / "spark-submit"), "--master", url, *properties, *options, *job],
+        env=os.environ | {"JAVA_TOOL_OPTIONS": FAST_START},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
