@@ -7,6 +7,10 @@ Where things are comes from the environment of Airflow's processes:
 - `RECSYS_CONFIG`: your settings file; by default none, then those of the profile hold.
 - `RECSYS_PROFILE`: profile of settings, by default `local`.
 - `RECSYS_SPARK_PROPERTIES`: Spark's properties; by default conf/spark/local.conf.
+- `RECSYS_PARALLEL_STEPS`: steps of a day that may run at once, by default 1: each has a driver of its own, which on one
+  machine takes 2 cores and 3 GB.
+
+Relative paths of settings mean the checkout.
 
 The master is that of the connection `spark_default`, as JSON: `{"conn_type": "spark", "host": "local[2]"}`.  The pool
 `recsys_publish` must have one slot: `airflow pools set recsys_publish 1 "one publish at a time"`.
@@ -20,7 +24,8 @@ from pathlib import Path
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, Asset, CronTriggerTimetable
-from recsys_submit import RecsysSubmitOperator
+from airflow.sdk.exceptions import AirflowFailException
+from recsys_submit import FINAL_CODES, RecsysSubmitOperator
 
 HERE = Path(__file__).resolve().parent
 ROOT = Path(os.environ.get("RECSYS_ROOT", HERE.parent))
@@ -43,6 +48,8 @@ def is_ready(date: str) -> bool:
     command = [str(BIN / "recsys-spark"), "ready", "--date", date, *SETTINGS]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(ended.stdout, ended.stderr)  # noqa: T201 - a task's log
+    if ended.returncode in FINAL_CODES and ended.returncode != REFUSED:
+        raise AirflowFailException(f"ready: exit {ended.returncode}: {FINAL_CODES[ended.returncode]}")
     if ended.returncode not in (READY, REFUSED):
         raise RuntimeError(f"recsys-spark ready: expected exit 0 or 3, got {ended.returncode}: {ended.stderr}")
     return ended.returncode == READY
@@ -53,11 +60,13 @@ def submit(step: dict) -> RecsysSubmitOperator:
     publishes = step["name"] == "publish"
     return RecsysSubmitOperator(
         task_id=step["name"],
+        folder=str(ROOT),
         conn_id="spark_default",
         application=str(ROOT / "jobs" / f"{step['name']}.py"),
         application_args=["--json-logs", *(["--date", DATE] if step["in_run"] else []), *SETTINGS],
         properties_file=PROPERTIES,
-        conf=step["conf"],
+        # The driver runs here; executors of a cluster may have a Python of their own.
+        conf=step["conf"] | {"spark.pyspark.driver.python": str(BIN / "python")},
         name=f"recsys-{step['name']}-{DATE}",
         spark_binary=str(BIN / "spark-submit"),
         env_vars={"PYSPARK_PYTHON": str(BIN / "python")},
@@ -76,6 +85,7 @@ with DAG(
     start_date=datetime(2000, 1, 1, tzinfo=UTC),  # Airflow runs no task for a date before it
     catchup=False,
     max_active_runs=1,
+    max_active_tasks=int(os.environ.get("RECSYS_PARALLEL_STEPS", "1")),
     default_args={
         "retries": 2,
         "retry_delay": timedelta(minutes=5),

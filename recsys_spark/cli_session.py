@@ -21,14 +21,21 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
     However it ends, the metrics file is written, where [storage] names one.
     """
     from recsys_spark.features import declared_tables
-    from recsys_spark.lock import step_lock, warehouse_lock
+    from recsys_spark.lock import opening_lock, step_lock, warehouse_lock
     from recsys_spark.metrics_file import write_metrics
+    from recsys_spark.plan import step as step_of
+    from recsys_spark.plan import steps_before
     from recsys_spark.session import open_session
     from recsys_spark.startup import log_startup
     from recsys_spark.tables.ledger import create_tables
 
-    with step_lock(config.root, step, command) if step else warehouse_lock(config.root, command):
-        create_tables(config.root, declared_tables().values())
+    with (
+        step_lock(config.root, step, steps_before(step_of(step)), command)
+        if step
+        else warehouse_lock(config.root, command)
+    ):
+        with opening_lock(config.root):  # steps that start together would make the same tables
+            create_tables(config.root, declared_tables().values())
         spark = open_session(f"recsys-spark {command}", config.root / "_logs" / "spark.log")
         try:
             yield spark

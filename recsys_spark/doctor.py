@@ -72,17 +72,14 @@ def _spark(_: Config) -> Finding:
     return Finding("Spark", f"pyspark {pyspark.__version__}, recsys-spark {__version__}")
 
 
-def _delta_jar(_: Config) -> Finding:
+def _delta_jar(_config: Config) -> Finding:
     package = local_settings()["spark.jars.packages"]
-    name = package.split(":")[1]
+    _, name, version = package.split(":")
     jars = [folder / "jars" for folder in Path.home().glob(".ivy2*")]
-    found = [path for folder in jars for path in folder.glob(f"*{name}*") if path.stat().st_size]
+    found = [path for folder in jars for path in folder.glob(f"*{name}-{version}.jar") if path.stat().st_size]
     if found:
         return Finding("Delta", str(found[0]))
-    remedy = (
-        "the first run fetches it from Maven Central; without a way there, copy ~/.ivy2.5.2 of a machine that has it"
-    )
-    return Finding("Delta", f"{package} is not kept on this machine yet", remedy)
+    return Finding("Delta", f"{package} is not kept here yet: the first run fetches it from Maven Central")
 
 
 def _warehouse(config: Config) -> Finding:

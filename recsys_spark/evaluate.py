@@ -53,8 +53,8 @@ def evaluate_run(
     context = Context(learned, run.data_date, run_id, seed, spark, past=past_runs(learned, run.data_date))
     inputs = read_inputs(context, run, step("blend"))
     later = later_events(read_table(spark, config.root, TABLES["events"]), context.cutoff, window_days)
-    judged = judged_users(inputs, later, config, context.cutoff)
-    judged = with_history(judged, inputs, config, context.cutoff).persist()
+    users = judged_users(inputs, later, config, context.cutoff).persist()
+    judged = with_history(users, inputs, config, context.cutoff).persist()
     settings = fit_settings(inputs["source_candidates"], config.candidates)
     exam = _with_traits(fit_exam(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
     exam = with_blend(exam, "blend/rrf", settings)
@@ -67,6 +67,7 @@ def evaluate_run(
     exam = replace(exam, variants=fit_variants(tables["candidates"]))
     figures = evaluate_lists(with_published(judged, tables), exam)
     judged.unpersist()
+    users.unpersist()
     return figures
 
 

@@ -3,7 +3,6 @@
 Owns: that view.  Called by `cli_operate`.  Everything is read from the ledgers, as it was recorded then.
 """
 
-from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.publish import history
 from recsys_spark.rules_ledger import rules_of
-from recsys_spark.run_ledger import latest_runs
+from recsys_spark.run_ledger import input_batches, latest_runs
 from recsys_spark.status import gates_table, steps_table
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES, RUNS
 from recsys_spark.tables.ledger import read_rows, steps_of
@@ -44,7 +43,7 @@ def _made_of(root: Path, row: dict[str, Any]) -> Table:
         for one in history(root)
         if one.run_id == row["run_id"]
     ]
-    rules_id, rules = rules_of(root, row["data_date"])
+    rules_id, rules = rules_of(root, row["data_date"], states[0]["recorded_at"])
     facts = {
         "as of": f"{row['data_date']} (events before it, 00:00 UTC)",
         "states": ", ".join(f"{one['state']} {one['recorded_at']:%Y-%m-%d %H:%M:%S}" for one in states),
@@ -65,21 +64,18 @@ def _made_of(root: Path, row: dict[str, Any]) -> Table:
 def _logs(root: Path, row: dict[str, Any]) -> Table:
     """The batches that were there when the run was opened and brought anything before its date."""
     opened = min(one["recorded_at"] for one in read_rows(root, RUNS) if one["run_id"] == row["run_id"])
-    cutoff = datetime.combine(row["data_date"], time(), UTC)
+    of_date = set(input_batches(root, row["data_date"]))
     done = {
         one["batch_seq"]: one
         for one in read_rows(root, INGEST_BATCHES)
-        if one["state"] == "done"
-        and one["recorded_at"] <= opened
-        and (one["min_event_time"] is None or one["min_event_time"] < cutoff)
+        if one["batch_seq"] in of_date and one["state"] == "done" and one["recorded_at"] <= opened
     }
     files = [one for one in read_rows(root, INGEST_FILES) if one["batch_seq"] in done]
     table = Table("batch", "feed", "first event", "files", "rows", "newest file", title="Logs that went in")
     for sequence, batch in sorted(done.items()):
         mine = [one for one in files if one["batch_seq"] == sequence]
-        first = batch["min_event_time"]
         rows = sum(one["n_new"] + one["n_anonymous"] for one in mine)
         newest = max(mine, key=lambda one: one["mtime_ns"], default=None)
-        cells = [f"{first:%Y-%m-%d}" if first else "", str(len(mine)), f"{rows:,}", newest["path"] if newest else ""]
+        cells = [f"{batch['min_event_time']:%Y-%m-%d}", str(len(mine)), f"{rows:,}", newest["path"] if newest else ""]
         table.add_row(str(sequence), batch["kind"], *map(escape, cells))
     return table

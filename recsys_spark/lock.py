@@ -6,8 +6,8 @@ every command that writes.
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from recsys_spark.errors import EnvironmentFault, LockedError
@@ -21,15 +21,16 @@ def warehouse_lock(root: Path, command: str) -> Iterator[None]:
 
 
 @contextmanager
-def step_lock(root: Path, step: str, command: str) -> Iterator[None]:
+def step_lock(root: Path, step: str, before: Sequence[str], command: str) -> Iterator[None]:
     """Holds the warehouse beside other steps inside the block, each of which writes tables of its own.
 
-    Raises LockedError at once if a command holds it alone, or the same step runs already, for whatever date.
+    before: the steps that wrote what it reads; none of them is run again meanwhile.  Raises LockedError at once if a
+    command holds the warehouse alone, or the same step, or one that needs it, runs already, for whatever date.
     """
-    with (
-        _held(root, f"step-{step}", command, fcntl.LOCK_EX | fcntl.LOCK_NB),
-        _held(root, "pipeline", command, fcntl.LOCK_SH | fcntl.LOCK_NB),
-    ):
+    with ExitStack() as held:
+        held.enter_context(_held(root, f"step-{step}", command, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        for name in ("pipeline", *(f"step-{one}" for one in before)):
+            held.enter_context(_held(root, name, command, fcntl.LOCK_SH | fcntl.LOCK_NB))
         yield
 
 
@@ -56,12 +57,16 @@ def _held(root: Path, name: str, command: str, how: int) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, how)
         except BlockingIOError as err:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "a command that has just started"
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "a step of the pipeline"
             raise LockedError(
                 f"{path}: expected a free warehouse, got it held by {holder}; wait until that command has ended"
             ) from err
+        alone = bool(how & fcntl.LOCK_EX)  # several may share a lock, and one name would be wrong for the others
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"`{command}` (process {os.getpid()})".encode(), 0)
+        if alone:
+            os.pwrite(descriptor, f"`{command}` (process {os.getpid()})".encode(), 0)
         yield
+        if alone:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)

@@ -1,18 +1,23 @@
 """The figures of a run as a Prometheus textfile: what a node exporter's textfile collector reads.
 
-Owns: the names of the metrics.  Written at the end of every command that runs a date, if [run] metrics_file names a
+Owns: the names of the metrics.  Written at the end of every command that runs a date, if [storage] metrics_file names a
 file; needs no Spark.  Format: https://prometheus.io/docs/instrumenting/exposition_formats (text, version 0.0.4).
 """
 
+import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
+from recsys_spark.errors import RecsysError
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import COMPLETED, latest_runs
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.ledger import read_rows, steps_of
+
+_log = logging.getLogger(__name__)
 
 _HELP = {
     "recsys_published_timestamp_seconds": "When the current bundle was published",
@@ -28,11 +33,17 @@ _HELP = {
 
 
 def write_metrics(root: Path, path: Path) -> None:
-    """Writes the file in one piece: a collector never reads half of it."""
-    text = metrics_text(root)
-    temporary = path.with_name(f"{path.name}.tmp")  # a collector reads *.prom alone
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """Writes the file in one piece: a collector never reads half of it, and steps that end together write one each.
+
+    What keeps it from being written is a warning: the run is what matters, and it has ended by now.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")  # a collector reads *.prom alone
+    try:
+        temporary.write_text(metrics_text(root), encoding="utf-8")
+        temporary.replace(path)
+    except (OSError, RecsysError) as err:
+        _log.warning("phase=metrics not written to %s: %s", path, err)
+        temporary.unlink(missing_ok=True)
 
 
 def metrics_text(root: Path) -> str:

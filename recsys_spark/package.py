@@ -25,6 +25,7 @@ _OF_SPARK = {"pyspark", "py4j", "delta-spark"}
 _OF_TOWERS = {"torch", "safetensors"}
 
 _LEFT_OUT = ("__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo", "site-packages")
+_OWN_KINDS = {".py", ".toml", ".conf"}  # nothing else that somebody may have put beside them
 _LEVEL = 1  # 6 takes five times as long for a tenth less
 
 
@@ -99,11 +100,11 @@ def _own_files() -> Iterator[tuple[Path, str]]:
     """This package, with conf/ inside, as in the wheel."""
     here = Path(__file__).resolve().parent
     for path in sorted(here.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and "data" not in path.relative_to(here).parts:
+        if path.suffix in _OWN_KINDS and path.is_file() and "__pycache__" not in path.parts:
             yield path, f"recsys_spark/{path.relative_to(here)}"
     if not (here / "conf").is_dir():
         for path in sorted(conf_folder().rglob("*")):
-            if path.is_file():
+            if path.suffix in _OWN_KINDS and path.is_file():
                 yield path, f"recsys_spark/conf/{path.relative_to(conf_folder())}"
 
 
@@ -111,13 +112,18 @@ def _interpreter() -> Iterator[tuple[Path, str]]:
     """The Python that this environment is made of, its program and its library: it finds the one from the other."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = Path(sys.base_prefix)
-    program = base / "bin" / version
+    program, library = base / "bin" / version, base / "lib" / version
+    if not program.exists() or not (library / "os.py").exists():
+        raise EnvironmentFault(
+            f"package: expected a Python with {program} and {library}, got one that is laid out otherwise; make the "
+            "environment with a Python of uv or pyenv, which can be moved"
+        )
     yield program, f"bin/{version}"
     yield program, "bin/python"
-    for library in sorted((base / "lib").glob("libpython*.so*")):
-        yield library, f"lib/{library.name}"
-    for path in sorted((base / "lib" / version).rglob("*")):
-        inside = path.relative_to(base / "lib" / version)
+    for path in sorted((base / "lib").glob("libpython*.so*")):
+        yield path, f"lib/{path.name}"
+    for path in sorted(library.rglob("*")):
+        inside = path.relative_to(library)
         if path.is_file() and not any(part in _LEFT_OUT or part.startswith("config-") for part in inside.parts):
             yield path, f"lib/{version}/{inside}"
 

@@ -39,9 +39,13 @@ def take_in_rules(root: Path, path: Path, valid_from: date) -> int:
     return len(rules)
 
 
-def rules_of(root: Path, day: date) -> tuple[str, tuple[Rule, ...]]:
-    """The set of a date and its id: the newest whose valid_from is not after it; ("", ()) if there is none."""
+def rules_of(root: Path, day: date, known_at: datetime | None = None) -> tuple[str, tuple[Rule, ...]]:
+    """The set of a date and its id: the newest whose valid_from is not after it; ("", ()) if there is none.
+
+    known_at: sets that were taken in later do not count.
+    """
     sets = read_rows(root, RULES, _OF_SETS, [("valid_from", "<=", day)])
+    sets = [row for row in sets if known_at is None or row["recorded_at"] <= known_at]
     if not sets:
         return "", ()
     newest = max((row["valid_from"], row["recorded_at"]) for row in sets)

@@ -52,7 +52,7 @@ def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
     runs = [row for row in latest_runs(root) if row["data_date"] == day]
     hashed, code = config_hash(config), code_version()
     fingerprint = sha256(
-        json.dumps([hashed, code, rules_of(root, day)[0], *_input_batches(root, day)]).encode()
+        json.dumps([hashed, code, rules_of(root, day)[0], *input_batches(root, day)]).encode()
     ).hexdigest()
     published = {row["run_id"] for row in read_rows(root, PUBLISHES)}
     for row in runs:
@@ -121,7 +121,7 @@ def code_version() -> str:
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
-def _input_batches(root: Path, day: date) -> list[int]:
+def input_batches(root: Path, day: date) -> list[int]:
     """Ingest batches that a run of `day` can see: those that brought anything before it."""
     cutoff = datetime(day.year, day.month, day.day, tzinfo=UTC)
     done = [row for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"]

@@ -34,11 +34,15 @@ def test_a_missing_java_is_found(make_config: Callable[..., Config], monkeypatch
     assert (java.found, java.remedy) == ("Java: expected version 17 or newer, got none on PATH", "install it")
 
 
-def test_a_missing_jar_is_found(
+def test_a_jar_that_is_not_there_yet_is_no_fault(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "Maven Central" in finding(make_config(), "Delta").remedy
+    (tmp_path / ".ivy2" / "jars").mkdir(parents=True)
+    (tmp_path / ".ivy2" / "jars" / "io.delta_delta-spark_4.2_2.13-4.3.0.jar").write_text("another version")
+    found = finding(make_config(), "Delta")
+    assert "the first run fetches it" in found.found
+    assert found.remedy == ""
 
 
 def test_a_warehouse_that_cannot_be_written_is_found(make_config: Callable[..., Config]) -> None:

@@ -111,21 +111,24 @@ def test_warehouse_lock_follows_no_link_to_a_file_elsewhere(tmp_path: Path) -> N
 
 
 def test_steps_run_beside_each_other_and_never_twice(tmp_path: Path) -> None:
-    with step_lock(tmp_path, "als", "step als"), step_lock(tmp_path, "item_cf", "step item_cf"):
-        with pytest.raises(LockedError, match=r"step-als: .* held by `step als`"), step_lock(tmp_path, "als", "again"):
+    with step_lock(tmp_path, "als", ["index"], "step als"), step_lock(tmp_path, "item_cf", ["index"], "step item_cf"):
+        again = step_lock(tmp_path, "als", ["index"], "again")
+        with pytest.raises(LockedError, match=r"step-als: .* held by `step als`"), again:
             pass
-        with pytest.raises(LockedError, match=r"pipeline: .* held by `step "), warehouse_lock(tmp_path, "gc"):
+        with pytest.raises(LockedError, match=r"pipeline: .* held by a step"), warehouse_lock(tmp_path, "gc"):
             pass
+        with pytest.raises(LockedError, match=r"step-index: "), step_lock(tmp_path, "index", [], "step index"):
+            pass  # it would write what the others read
     with warehouse_lock(tmp_path, "gc"):
         pass
 
 
 def test_a_step_waits_for_no_command_that_is_alone(tmp_path: Path) -> None:
     holder = hold(tmp_path)
-    with pytest.raises(LockedError, match=r"held by `run`"), step_lock(tmp_path, "als", "step als"):
+    with pytest.raises(LockedError, match=r"held by `run`"), step_lock(tmp_path, "als", [], "step als"):
         pass
     holder.communicate("\n")
-    with step_lock(tmp_path, "als", "step als"):
+    with step_lock(tmp_path, "als", [], "step als"):
         pass
 
 

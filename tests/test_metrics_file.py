@@ -1,9 +1,13 @@
 """Figures of the newest run in the form that Prometheus reads."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+
+import pytest
 
 from recsys_spark.config import Config
 from recsys_spark.metrics_file import metrics_text, write_metrics
@@ -66,3 +70,20 @@ def test_write_metrics_replaces_the_file_in_one_piece(root: Path, tmp_path: Path
     write_metrics(root, path)
     assert path.read_text() == "\n"
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith("recsys")] == ["recsys.prom"]
+
+
+def test_a_file_that_cannot_be_written_is_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_metrics(root, Path("/proc/nowhere/recsys.prom"))
+    assert "not written to /proc/nowhere/recsys.prom" in caplog.text
+
+
+def test_commands_that_end_together_do_not_write_into_each_other(root: Path, tmp_path: Path) -> None:
+    path, program = tmp_path / "recsys.prom", "import sys; from pathlib import Path; "
+    program += "from recsys_spark.metrics_file import write_metrics; "
+    program += "[write_metrics(Path(sys.argv[1]), Path(sys.argv[2])) for _ in range(200)]"
+    both = [
+        subprocess.Popen([sys.executable, "-c", program, str(root), str(path)], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [one.communicate()[1] for one in both] == ["", ""]
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["recsys.prom"]

@@ -54,3 +54,9 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(EnvironmentFault, match=r"expected recsys-spark to be installed .*; run `uv sync`"):
         package(tmp_path, towers=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_that_cannot_be_moved_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module.sys, "base_prefix", str(tmp_path))
+    with pytest.raises(EnvironmentFault, match="got one that is laid out otherwise"):
+        list(module._interpreter())

@@ -36,6 +36,7 @@ import sys
 from pathlib import Path
 with open({str(CALLS)!r}, "a") as calls:
     calls.write(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\\n")
+    calls.write("cwd " + str(Path.cwd()) + "\\n")
 job = next((Path(one).stem for one in sys.argv if one.endswith(".py")), sys.argv[1])
 codes = Path({str(CODES)!r}) / job
 left = codes.read_text().split() if codes.exists() else []

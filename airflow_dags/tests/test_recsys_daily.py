@@ -76,6 +76,8 @@ def test_three_dates_are_submitted_with_their_own_date(dag, submits: Submits) ->
         assert call[call.index("--master") + 1] == "local[2]"
         assert any(one.startswith("spark.executor.memoryOverheadFactor=") for one in call)
         assert call[call.index("--properties-file") + 1].endswith("conf/spark/local.conf")
+        assert f"spark.pyspark.driver.python={os.environ['RECSYS_VENV']}/bin/python" in call
+    assert {call[-1] for call in submits("cwd")} == {str(DAGS.parent)}, "relative paths mean the same for all"
     dates = [call[call.index("--date") + 1] for call in calls if "--date" in call]
     n_in_run = sum(step["in_run"] for step in plan["steps"])
     assert dates == [f"2026-01-0{day}" for day in (5, 6, 7) for _ in range(n_in_run)]
@@ -124,8 +126,10 @@ def test_a_day_without_logs_is_skipped(dag, submits: Submits, exits: Callable[[s
 
 
 def test_a_broken_product_is_no_day_without_logs(dag, submits: Submits, exits: Callable[[str, str], None]) -> None:
-    exits("ready", "2 2 2")
-    assert states(run_of(dag, 21))["ready"][0] == "failed"
+    exits("ready", "2 0 0")
+    assert states(run_of(dag, 21))["ready"] == ("failed", 1)
+    exits("ready", "1 0")
+    assert states(run_of(dag, 23))["ready"] == ("success", 2)
 
 
 def test_publishing_tells_downstream_dags(dag, submits: Submits) -> None:

@@ -6,25 +6,28 @@ again took three times as long.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 # Fewer make small files; 4,096 users with five lists of 200 are 33 MB.
 _USERS_PER_TASK = 4096
 
+_RANGE_BITS = 12  # 4,096 ranges of indices: 400 tasks are even to a tenth
+
 _LISTS = ("source", "item_idx", "score")
 
 
-def user_rows(users: DataFrame, source_candidates: DataFrame, n_users: int) -> DataFrame:
+def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
     """Rows of `users`, which have user_idx, each followed by those of the user's own lists, which have source, item_idx
     and score (arrays, best first) in place of the user's columns.
 
-    Users are in ascending order of user_idx, within tasks and across them.  n_users: those that there may be, user_idx
-    is below.
+    Users are in ascending order of user_idx, within tasks and across them; tasks have about as many users.  `users` is
+    read three times.
     """
     lists = source_candidates.where(F.col("user_idx").isNotNull()).select(
         # Two flat arrays: a struct per candidate is five times the bytes to shuffle and to hand to Python.
@@ -33,11 +36,33 @@ def user_rows(users: DataFrame, source_candidates: DataFrame, n_users: int) -> D
         F.col("items.item_idx").alias("item_idx"),
         F.col("items.score").alias("score"),
     )
+    n_tasks, task = _tasks_of(users)
     rows = users.unionByName(lists, allowMissingColumns=True)
-    most = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
-    n_tasks = max(1, min(most, -(-n_users // _USERS_PER_TASK)))
-    task = (F.col("user_idx").cast("long") * F.lit(n_tasks) / F.lit(max(1, n_users))).cast("int")
     return rows.repartitionById(n_tasks, task).sortWithinPartitions("user_idx", F.col("source").asc_nulls_first())
+
+
+def _tasks_of(users: DataFrame) -> tuple[int, Column]:
+    """How many tasks there are, and which is a user's.
+
+    Indices are in the order of the ids, and ids may be in the order of time: whoever is active now may be the last few
+    of all.  So users are counted in ranges of indices, and tasks are made of ranges.
+    """
+    ends = F.min("user_idx").alias("first"), F.max("user_idx").alias("last")
+    row: Any = users.agg(F.count(F.lit(1)).alias("n"), *ends).first()
+    most = int(users.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    n_tasks = max(1, min(most, -(-row["n"] // _USERS_PER_TASK)))
+    if n_tasks == 1:
+        return 1, F.lit(0)
+    width = row["last"] - row["first"]
+    shift = max(0, int(width).bit_length() - _RANGE_BITS)
+    number = F.shiftright(F.col("user_idx") - F.lit(row["first"]), shift)
+    counts = np.zeros((width >> shift) + 1, np.int64)
+    for one in users.groupBy(number.alias("number")).count().collect():
+        counts[one["number"]] = one["count"]
+    before = np.cumsum(counts) - counts
+    tasks = F.array(*[F.lit(int(task)) for task in before * n_tasks // row["n"]])
+    # Who has lists and is no user may stand before the first of them, or beyond the last.
+    return n_tasks, F.element_at(tasks, F.greatest(F.least(number, F.lit(len(counts) - 1)), F.lit(0)) + 1)
 
 
 def user_blocks(batches: Iterator[pa.RecordBatch], n_users: int) -> Iterator[pa.RecordBatch]:

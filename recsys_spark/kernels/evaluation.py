@@ -140,7 +140,7 @@ class _Judged:
         yield "map", self._spread(hits.average_precision_at_k(k))
         yield "mrr", self._spread(hits.reciprocal_rank_at_k(k))
         n_listed = np.minimum(self.lists.lengths, k)
-        yield "auc", self._spread(hits.auc_at_k(k, max(self.n_items, 1), n_listed))
+        yield "auc", self._spread(hits.auc_at_k(k, self.n_items, n_listed))
 
     def rates(self, n_places: int) -> Iterator[tuple[int, np.ndarray]]:
         """Of every place from 1 whether its item was a hit; nan where a list has none there."""

@@ -62,8 +62,8 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame |
     shared = _fit_sent(inputs, blends, context)
     users = active_users(inputs, candidates, cutoff).withColumn("is_new", F.lit(False))
     users = users.unionByName(newcomers(inputs, candidates, cutoff).withColumn("is_new", F.lit(True)))
-    users = users.withColumn("variant", variant_of(candidates))
-    rows = user_rows(users, inputs["source_candidates"], inputs["user_index"].count())
+    users = users.withColumn("variant", variant_of(candidates)).persist()
+    rows = user_rows(users, inputs["source_candidates"])
     by_variant = {name: replace(shared, settings=of_variant) for name, (of_variant, _) in blends.items()}
     made_at = datetime.now(UTC)
     make = list_maker(context.spark.sparkContext.broadcast(by_variant), made_at)

@@ -53,7 +53,7 @@ class Table:
     family: `bundle` tables are partitioned by `run_id` and published together; `work` tables are partitioned by
     `run_id` and stay inside a run; `ledger` tables are small, append-only and written without Spark.
     sort_by: files are range-partitioned and sorted by these columns, so that a reader finds a row from statistics.
-    row_group_bytes: uncompressed size of a Parquet row group, 0 for Spark's own choice.
+    row_group_bytes: uncompressed size of a Parquet row group, 0 for the writer's own choice.
     volatile: columns that a content hash leaves out (run ids and times of writing).
     """
 

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,8 +37,8 @@ _ROW_GROUP_BYTES = 64 << 20
 def write_rows(folder: str, table: Table, run_id: str, make: Maker) -> Callable[[Batches], Batches]:
     """The function for `mapInArrow` that writes what `make` makes of a task's batches, as one file of `run_id`.
 
-    Its answer is one row in WRITTEN_SCHEMA, without a path if there was nothing to write.  A file has a name of its
-    own attempt: what a task that failed or came second left behind is in no log, and `gc` removes it.  Raises
+    Its answer is one row in WRITTEN_SCHEMA, with n_rows 0 and no file if there was nothing to write.  A file has a name
+    of its own attempt: what a task that failed or came second left behind is in no log, and `gc` removes it.  Raises
     ContractError if a batch has other columns than `table`.
     """
     expected = {field.name: form_of(field.type) for field in arrow_schema(table) if field.name != "run_id"}
@@ -89,31 +88,23 @@ _WRITTEN = pa.schema(
 )
 
 
-@dataclass
 class _NewFile:
     """A file while it is written: row groups of about the bytes that `table` asks for."""
 
-    folder: Path
-    rel_path: str
-    table: Table
-
-    def __post_init__(self) -> None:
+    def __init__(self, folder: Path, rel_path: str, table: Table) -> None:
+        self.path, self._rel_path, self._table = folder / rel_path, rel_path, table
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
         self._n_bytes = 0  # of what is pending
         self._n_rows = 0
         self._bounds: dict[str, tuple[Any, Any]] = {}
 
-    @property
-    def path(self) -> Path:
-        return self.folder / self.rel_path
-
     def add(self, batch: pa.RecordBatch) -> None:
         """Takes the rows of `batch`; writes row groups as they fill."""
         if not batch.num_rows:
             return
         self._n_rows += batch.num_rows
-        for name in self.table.sort_by:
+        for name in self._table.sort_by:
             values = batch[name].drop_null()  # a null breaks the contract, which the caller's check will say
             if len(values):
                 low, high = pc.min_max(values).as_py().values()
@@ -139,11 +130,11 @@ class _NewFile:
             "maxValues": {name: high for name, (_, high) in self._bounds.items()},
         }
         n_bytes = self.path.stat().st_size if self._n_rows else 0
-        return {"path": self.rel_path, "n_bytes": n_bytes, "n_rows": self._n_rows, "stats": json.dumps(stats)}
+        return {"path": self._rel_path, "n_bytes": n_bytes, "n_rows": self._n_rows, "stats": json.dumps(stats)}
 
     @property
     def _group_bytes(self) -> int:
-        return self.table.row_group_bytes or _ROW_GROUP_BYTES
+        return self._table.row_group_bytes or _ROW_GROUP_BYTES
 
     def _write_pending(self, is_last: bool) -> None:
         """Writes the row groups that are full, and with the last rows also one that is not."""

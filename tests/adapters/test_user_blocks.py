@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from recsys_spark.adapters import user_blocks as module
 from recsys_spark.adapters.user_blocks import user_blocks, user_rows
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
@@ -63,24 +64,27 @@ def test_user_blocks_gives_every_user_their_lists_however_batches_are_cut(
     ]
 
 
-@pytest.mark.parametrize("n_indexed", [20, 20_000])
-def test_user_rows_are_in_order_of_users_in_tasks_and_across_them(spark: SparkSession, n_indexed: int) -> None:
-    step = n_indexed // 20
-    users = spark.createDataFrame(
-        [(user * step, f"u{user}", True) for user in range(20)], "user_idx int, user_id string, is_new boolean"
-    )
-    lists = [(f"list{number}", user * step, None, [(3, 1, 1.0)]) for user in range(0, 20, 2) for number in range(3)]
-    lists.append(("top", None, None, [(1, 1, 1.0)]))
+@pytest.mark.parametrize(("first", "step", "n_tasks"), [(0, 1, 1), (0, 1000, 1), (90_000, 1, 2), (5, 9_000, 2)])
+def test_user_rows_are_in_order_of_users_in_even_tasks(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, first: int, step: int, n_tasks: int
+) -> None:
+    """Also where all users are the last of many, or far from each other."""
+    if n_tasks > 1:
+        monkeypatch.setattr(module, "_USERS_PER_TASK", 10)
+    known = [(first + user * step, f"u{user}", True) for user in range(20)]
+    users = spark.createDataFrame(known, "user_idx int, user_id string, is_new boolean")
+    lists = [(f"list{at}", first + user * step, None, [(3, 1, 1.0)]) for user in range(0, 20, 2) for at in range(3)]
+    lists += [("top", None, None, [(1, 1, 1.0)]), ("als", first + 50 * step, None, [(1, 1, 1.0)])]
     listed = spark.createDataFrame(lists, spark_schema(TABLES["source_candidates"], ("run_id",)))
-    frame = user_rows(users.repartition(3), listed.repartition(5), n_indexed)
+    frame = user_rows(users.repartition(3), listed.repartition(5))
     parts = frame.rdd.glom().collect()
-    assert len([part for part in parts if part]) == (1 if n_indexed == 20 else 2)
+    assert [sum(row["user_id"] is not None for row in part) for part in parts] == [20 // n_tasks] * n_tasks
     rows = [(row["user_idx"], row["user_id"], row["source"], row["item_idx"]) for part in parts for row in part]
     assert rows == [
         row
         for user in range(20)
         for row in [
-            (user * step, f"u{user}", None, None),
-            *((user * step, None, f"list{number}", [3]) for number in range(3) if user % 2 == 0),
+            (first + user * step, f"u{user}", None, None),
+            *((first + user * step, None, f"list{at}", [3]) for at in range(3) if user % 2 == 0),
         ]
-    ]
+    ] + [(first + 50 * step, None, "als", [1])]

@@ -97,35 +97,39 @@ def submit(url: str, settings: Path, archive: Path) -> subprocess.Popen[bytes]:
     job = [str(ROOT / "jobs" / "run.py"), "--profile", "cluster", "--config", str(settings), "--json-logs"]
     return subprocess.Popen(
         [str(BIN / "spark-submit"), "--master", url, *properties, *options, *job],
-        env=os.environ | {"JAVA_TOOL_OPTIONS": FAST_START},
+        # As in `uv run`: spark-submit asks the first Python on PATH where Spark is.
+        env=os.environ | {"JAVA_TOOL_OPTIONS": FAST_START, "PATH": f"{BIN}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
 
 
-def kill_an_executor(config: Config, after: str) -> int:
+def kill_an_executor(config: Config, run: subprocess.Popen[bytes], folder: Path, after: str) -> int:
     """Kills the JVM of one executor as soon as step `after` is done; its process number."""
     ends = time.monotonic() + 400
     while not any(row["step"] == after for row in read_rows(config.root, RUN_STEPS)):
         assert time.monotonic() < ends, f"{after} was not reached"
+        assert run.poll() is None, end_run(run)
         time.sleep(0.1)
     time.sleep(1.0)  # the next step has begun
-    executor = executors()[0]
+    executor = executors(folder)[0]
     os.kill(executor, signal.SIGKILL)
+    assert not any(row["step"] == "als" for row in read_rows(config.root, RUN_STEPS)), "killed too late"
     return executor
 
 
-def executors() -> list[int]:
+def executors(folder: Path) -> list[int]:
+    """The executors' JVMs of the workers in `folder`."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
             try:
-                line = (folder / "cmdline").read_bytes()
+                line, work = (process / "cmdline").read_bytes(), (process / "cwd").readlink()
             except OSError:  # it has ended
                 continue
-            if b"CoarseGrainedExecutorBackend" in line:
-                found.append(int(folder.name))
+            if b"CoarseGrainedExecutorBackend" in line and work.is_relative_to(folder):
+                found.append(int(process.name))
     return sorted(found)
 
 
@@ -145,7 +149,7 @@ def test_a_day_on_a_cluster_is_that_of_a_laptop_though_an_executor_is_lost(tmp_p
     with standalone(tmp_path) as url:
         started = time.perf_counter()
         run = submit(url, write_settings(shops["cluster"], tmp_path / "cluster"), tmp_path / NAME)
-        killed = kill_an_executor(shops["cluster"], after="item_cf")
+        killed = kill_an_executor(shops["cluster"], run, tmp_path, after="item_cf")
         code, output = end_run(run)
         cluster_s = time.perf_counter() - started
     assert code == 0, output[-6000:]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -72,22 +72,44 @@ def test_a_run_that_is_ended_leaves_the_warehouse_free_and_its_steps_done(tmp_pa
 
 
 def test_a_full_disk_fails_the_run_and_the_last_bundle_stays(tmp_path: Path) -> None:
-    """Fault row 37: no file may grow beyond some kilobytes, which is what a full disk looks like to a writer."""
+    """Fault row 37: from a step on no worker can write a file of more than a kilobyte."""
     config = make_shop(tmp_path)
     settings = write_settings(config, tmp_path)
     land_days(config, FIRST_DAY, 2)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        full = start_run(settings)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    code, output = end_run(full)
-    assert code not in (0, -signal.SIGKILL), output
-    assert history(config.root) == ()
     code, output = end_run(start_run(settings))
     assert code == 0, output
-    assert len(history(config.root)) == 1
+    first, done = open_current(config.root), len(read_rows(config.root, RUN_STEPS))
+    land_days(config, FIRST_DAY + timedelta(days=2), 1)
+    full = start_run(settings)
+    ends = time.monotonic() + _WAITS_S
+    while len(read_rows(config.root, RUN_STEPS)) <= done and time.monotonic() < ends:
+        time.sleep(0.1)
+    for worker in workers_of(full.pid):
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (1000, 1000))
+    code, output = end_run(full)
+    assert code == 1, output
+    assert "File too large" in output
+    assert len(read_rows(config.root, RUN_STEPS)) > done, "it failed in the middle of the day"
+    assert [row.run_id for row in history(config.root)] == [first.run_id]
+    assert open_current(config.root).candidates("user-01").items == first.candidates("user-01").items
+    code, output = end_run(start_run(settings))
+    assert code == 0, output
+    assert len(history(config.root)) == 2
+
+
+def workers_of(pid: int) -> list[int]:
+    """The Python processes of the session that `pid` leads, but for itself."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != pid:
+            try:
+                line = (process / "cmdline").read_bytes()
+                is_ours = os.getsid(int(process.name)) == pid
+            except OSError:  # it has ended
+                continue
+            if is_ours and b"pyspark" in line and b"python" in line.split(b"\0")[0]:
+                found.append(int(process.name))
+    return found
 
 
 def test_a_run_is_the_same_in_every_time_zone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
+from recsys_spark.kernels import list_metrics
 from recsys_spark.kernels.list_metrics import (
     calibration_error_at_k,
     intra_list_diversity_at_k,
@@ -91,6 +92,20 @@ def test_diversity_at_k_leaves_out_items_without_a_vector() -> None:
     vectors = np.array([[1, 0], [0, 0], [0, 1]], dtype=np.float32)
     diversity = intra_list_diversity_at_k(ragged([[0, 1, -1, 2], [0, 1], []]), vectors, 4)
     np.testing.assert_allclose(diversity, [1.0, nan, nan], atol=TOLERANCE)
+
+
+def test_diversity_at_k_does_not_change_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
+    lists = ragged([[], [0, 1, 2], [], [3, 4], [5], [], [2, 5, 0, 4]])
+    whole = intra_list_diversity_at_k(lists, vectors, 4)
+    monkeypatch.setattr(list_metrics, "BLOCK_VALUES", 2 * 4 * 4)
+    np.testing.assert_array_equal(intra_list_diversity_at_k(lists, vectors, 4), whole)
+
+
+def test_diversity_at_k_refuses_vectors_that_are_not_finite() -> None:
+    vectors = np.array([[1, 0], [np.inf, 1]], dtype=np.float32)
+    with pytest.raises(KernelError, match="expected finite values, got others in item 1"):
+        intra_list_diversity_at_k(ragged([[0]]), vectors, 2)
 
 
 def test_calibration_error_at_k_diverges_from_the_history() -> None:

@@ -16,7 +16,7 @@ from recsys_spark.errors import ContractError
 from recsys_spark.features import declared_tables
 from recsys_spark.tables.arrow import random_table
 from recsys_spark.tables.catalog import CANDIDATE_LISTS, SOURCE_CANDIDATES, USER_INDEX
-from recsys_spark.tables.contract import Table
+from recsys_spark.tables.contract import Column, MapOf, Table
 from recsys_spark.tables.ledger import create_tables, table_path
 from recsys_spark.tables.run_files import list_run
 from recsys_spark.tables.run_writer import commit_files, write_rows
@@ -130,6 +130,15 @@ def test_numbers_that_hardly_repeat_have_no_dictionary_and_others_do(tmp_path: P
             "generated_at",
         )
     }
+
+
+def test_maps_have_dictionaries_of_their_keys(tmp_path: Path) -> None:
+    table = Table("shares", "work", "", (Column("shares", MapOf("double"), ""), Column("run_id", "string", "")))
+    table = replace(table, partition_by=("run_id",))
+    rows = pa.table({"shares": pa.array([[("a", 0.5)], [("b", 0.25)]], pa.map_(pa.string(), pa.float64()))})
+    (row,) = write(tmp_path, table, *rows.to_batches())
+    group = pq.ParquetFile(tmp_path / "tables" / "shares" / row["path"]).metadata.row_group(0)
+    assert [group.column(at).has_dictionary_page for at in range(2)] == [True, False]
 
 
 def test_a_task_that_fails_leaves_no_file(tmp_path: Path) -> None:
