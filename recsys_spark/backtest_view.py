@@ -88,7 +88,7 @@ def groups_table(folds: Folds) -> Table:
 def promises_table(folds: Folds) -> Table:
     """How well the places of every list kept what they promised on earlier dates, from the second date on."""
     days, n_places = sorted(folds), places_of(folds)
-    title = f"Rates of the first {n_places} places: promised by earlier dates, kept on {len(days) - 1}"
+    title = f"Promises of the first {n_places} places, kept on {len(days) - 1} dates"
     table = Table("list", "log loss", "calibration error", title=title)
     for name in list_names(folds):
         places = [Figure(name, ALL, RATE, place) for place in range(1, n_places + 1)]

@@ -59,7 +59,7 @@ def test_lists_have_an_interval_and_what_has_none_says_so() -> None:
 
 def test_places_that_keep_what_they_promised_have_a_small_calibration_error() -> None:
     shown = text(promises_table(folds()))
-    assert "Rates of the first 20 places: promised by earlier dates, kept on 1" in shown
+    assert "Promises of the first 20 places, kept on 1 dates" in shown
     row = next(line for line in shown.splitlines() if "published" in line)
     loss, error = (cell.strip() for cell in row.strip("│").split("│")[1:])
     assert float(error) == pytest.approx(0.5 / 41, abs=0.012)  # half a user is added to both outcomes
