@@ -13,7 +13,7 @@ from conftest import DAGS
 pytestmark = pytest.mark.slow
 
 REAL = Path(os.environ.get("RECSYS_REAL_VENV", DAGS.parent / ".venv")) / "bin"
-DAY = date(2009, 12, 15)  # two weeks of the shop's log are before it
+DAY = date(2010, 1, 6)  # five weeks of the shop's log are before it
 
 SETTINGS = """
 [storage]

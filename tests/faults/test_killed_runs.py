@@ -25,7 +25,7 @@ FAILPOINTS = [
     "publish.after_commit",
 ]
 
-N_ROUNDS = 2  # of two commands at once
+N_ROUNDS = 1  # of two commands at once
 
 
 class _Poller(threading.Thread):
