@@ -7,10 +7,15 @@ by the reader.
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import overload
 
 from recsys_spark.errors import ArgumentError
 
 
+@overload
+def parse_day(text: str) -> date: ...
+@overload
+def parse_day(text: str | None) -> date | None: ...
 def parse_day(text: str | None) -> date | None:
     """The day that `text` names; raises ArgumentError unless it is a real YYYY-MM-DD of today or before."""
     if text is None:

@@ -39,9 +39,7 @@ def backfill(
             refused[day] = err
             console.warn(f"{day}: refused: {err}")
             continue
-        for warning in report.warnings:
-            console.warn(f"{day}: {warning}")
-        console.finished(report)
+        console.finished(report, of=f"{day}: ")
     if left := dates_without_run(config.root):
         console.warn(f"{len(left)} dates have no completed run: {gap_text(left)}")
     if refused:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from recsys_spark.config import Config
-    from recsys_spark.runner import Observer, RunReport
+    from recsys_spark.runner import Observer
 
 app = typer.Typer(
     help="From engagement logs to published recommendations, every day.",
@@ -80,7 +80,7 @@ def run(
         from recsys_spark.runner import run_day
 
         _ingest_all(spark, config, console, history, observe)
-        _tell(console, run_day(spark, config, day, observe, forced))
+        console.finished(run_day(spark, config, day, observe, forced))
 
 
 @app.command()
@@ -126,7 +126,7 @@ def step(
         from recsys_spark.day_gates import next_day
         from recsys_spark.runner import join_run
 
-        _tell(console, join_run(spark, config, day or next_day(config.root), name, observe, forced))
+        console.finished(join_run(spark, config, day or next_day(config.root), name, observe, forced))
 
 
 @app.command()
@@ -245,12 +245,6 @@ def _ingest_one(
         console.ingested(ingest_catalogue(spark, config, progress=observe))
     else:
         console.ingested(ingest(spark, config, history=history, progress=observe))
-
-
-def _tell(console: Console, report: "RunReport") -> None:
-    for warning in report.warnings:
-        console.warn(warning)
-    console.finished(report)
 
 
 def _say_fault(text: str) -> None:

@@ -36,7 +36,7 @@ def backtest(
 ) -> None:
     """Run past dates as they would have run, and judge every list on what users did in the weeks after."""
     config, forced, console = settings_of(profile, file, sets), forced_gates(force or [], why), Console(json_logs=False)
-    days, warm_up = ([day for text in texts if (day := parse_day(text))] for texts in (dates, before or []))
+    days, warm_up = ([parse_day(text) for text in texts] for texts in (dates, before or []))
     from recsys_spark.backtest import Plan, backtest, read_figures
     from recsys_spark.backtest_view import show_backtest
     from recsys_spark.session import open_session

@@ -45,8 +45,6 @@ def backfill(
     config = settings_of(profile, file, sets)
     first, last = parse_day(first_text), parse_day(last_text)
     forced, console = forced_gates(force or [], why), Console(json_logs)
-    if first is None or last is None:
-        raise ArgumentError("backfill: expected --from and --to, got one of them; give both")
     with writing(config, "backfill") as spark, console.progress("backfill") as observe:
         from recsys_spark.backfill import backfill as run_dates
         from recsys_spark.backfill import dates_to_run
@@ -67,7 +65,7 @@ def ready(
     from recsys_spark.tables.delta_log import days_with_rows
 
     days = days_with_rows(config.root, "events")
-    if day is None or day - timedelta(days=1) not in days:
+    if day - timedelta(days=1) not in days:
         before = f"the last are of {days[-1]}" if days else "there are none at all"
         raise GateRefused(f"ready: expected events on the day before {day}, got none, {before}; ingest its logs first")
     Console(json_logs=False).say(f"there are events on the day before {day}")

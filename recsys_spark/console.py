@@ -72,8 +72,10 @@ class Console:
         for warning in report.warnings:
             self.warn(warning)
 
-    def finished(self, report: Any) -> None:
-        """What became of a run."""
+    def finished(self, report: Any, of: str = "") -> None:
+        """What became of a run, and what it warns of; `of` tells whose warnings these are."""
+        for warning in report.warnings:
+            self.warn(f"{of}{warning}")
         text = {
             "published": f"published {report.run_id} as of {report.data_date}",
             "backfilled": f"{report.run_id} is complete; a later date is current and stays so",

@@ -209,8 +209,6 @@ def _run(demo: Demo) -> None:
 
     with demo.console.progress("run") as observe:
         report = run_day(demo.spark, demo.config, RUN_DAY, observe)
-    for warning in report.warnings:
-        demo.console.warn(warning)
     demo.console.finished(report)
 
 

@@ -64,7 +64,7 @@ def evaluate_run(
     for name, wanted in diversities.items():
         exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted))
     tables = {name: read_run(spark, config.root, TABLES[name], run_id) for name in _PUBLISHED}
-    exam = replace(exam, variants=fit_variants(tables["candidates"]))
+    exam = replace(exam, variants=fit_variants(tables["candidates"]), rated_places=min(exam.lengths))
     figures = evaluate_lists(with_published(judged, tables), exam)
     judged.unpersist()
     users.unpersist()

@@ -27,17 +27,17 @@ def show_run(root: Path, run_id: str, console: Console) -> None:
     if run_id not in found:
         known = ", ".join(list(found)[-5:]) or "none"
         raise ArgumentError(f"explain {run_id}: expected a run of {root}, got none of that name; the last are {known}")
-    console.rich.print(_made_of(root, found[run_id]))
-    console.rich.print(_logs(root, found[run_id]))
+    states = [row for row in read_rows(root, RUNS) if row["run_id"] == run_id]
+    states.sort(key=lambda row: row["recorded_at"])
+    console.rich.print(_made_of(root, states))
+    console.rich.print(_logs(root, states[0]))
     console.rich.print(steps_table(steps_of(root, run_id), run_id))
     console.rich.print(gates_table(root, run_id))
 
 
-def _made_of(root: Path, row: dict[str, Any]) -> Table:
-    """Where it came from, and what became of it."""
-    states = sorted(
-        (one for one in read_rows(root, RUNS) if one["run_id"] == row["run_id"]), key=lambda one: one["recorded_at"]
-    )
+def _made_of(root: Path, states: list[dict[str, Any]]) -> Table:
+    """Where it came from, and what became of it.  states: its rows in `runs`, the oldest first."""
+    row = states[-1]
     publishes = [
         f"{one.kind} {one.publish_seq} at {one.published_at:%Y-%m-%d %H:%M} UTC"
         for one in history(root)
@@ -61,14 +61,13 @@ def _made_of(root: Path, row: dict[str, Any]) -> Table:
     return table
 
 
-def _logs(root: Path, row: dict[str, Any]) -> Table:
+def _logs(root: Path, opened: dict[str, Any]) -> Table:
     """The batches that were there when the run was opened and brought anything before its date."""
-    opened = min(one["recorded_at"] for one in read_rows(root, RUNS) if one["run_id"] == row["run_id"])
-    of_date = set(input_batches(root, row["data_date"]))
+    of_date = set(input_batches(root, opened["data_date"]))
     done = {
         one["batch_seq"]: one
         for one in read_rows(root, INGEST_BATCHES)
-        if one["batch_seq"] in of_date and one["state"] == "done" and one["recorded_at"] <= opened
+        if one["batch_seq"] in of_date and one["state"] == "done" and one["recorded_at"] <= opened["recorded_at"]
     }
     files = [one for one in read_rows(root, INGEST_FILES) if one["batch_seq"] in done]
     table = Table("batch", "feed", "first event", "files", "rows", "newest file", title="Logs that went in")

@@ -14,8 +14,7 @@ from typing import Any
 from recsys_spark.errors import RecsysError
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import COMPLETED, latest_runs
-from recsys_spark.tables.catalog import AUDITS
-from recsys_spark.tables.ledger import read_rows, steps_of
+from recsys_spark.tables.ledger import gates_of, steps_of
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ def _samples(root: Path) -> Iterator[tuple[str, dict[str, str], float]]:
     for name, step in steps.items():
         for figure, value in sorted(step["figures"].items()):
             yield "recsys_step_figure", {"step": name, "figure": figure}, value
-    yield from _gates({row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run["run_id"]})
+    yield from _gates(gates_of(root, run["run_id"]))
 
 
 def _gates(newest: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, str], float]]:

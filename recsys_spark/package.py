@@ -14,6 +14,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from recsys_spark import __version__
 from recsys_spark.config_file import conf_folder
@@ -79,13 +80,10 @@ def _needed(left_out: set[str]) -> list[Distribution]:
         for text in one.requires or []:
             needed = Requirement(text)
             wanted = needed.marker is None or needed.marker.evaluate({"extra": ""})
-            if wanted and _plain(needed.name) not in {*found, *open_names, *left_out}:
-                open_names.append(_plain(needed.name))
+            name = canonicalize_name(needed.name)
+            if wanted and name not in {*found, *open_names, *left_out}:
+                open_names.append(name)
     return list(found.values())
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def _files_of(one: Distribution) -> Iterator[tuple[Path, str]]:

@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 _log = logging.getLogger(__name__)
@@ -25,13 +26,11 @@ def startup_seconds(spark: SparkSession) -> tuple[float, float] | None:
 
     Of a session of more than a thousand jobs the first is forgotten, and nothing is said.
     """
-    context = spark.sparkContext._jsc.sc()
-    jobs = context.statusStore().jobsList(None)
-    of_jobs = [jobs.apply(at) for at in range(jobs.size())]
-    if not any(job.jobId() == 0 for job in of_jobs):
+    context, started = spark.sparkContext._jsc.sc(), _process_started()
+    try:
+        first = context.statusStore().job(0).submissionTime().get().getTime() / 1000
+    except Py4JJavaError:  # NoSuchElementException
         return None
-    first = min(job.submissionTime().get().getTime() for job in of_jobs) / 1000
-    started = _process_started()
     return None if started is None else (context.startTime() / 1000 - started, first - started)
 
 

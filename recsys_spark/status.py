@@ -14,8 +14,8 @@ from recsys_spark.gaps import dates_without_run, gap_text
 from recsys_spark.hindsight_trend import Hindsight, trend
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import latest_runs
-from recsys_spark.tables.catalog import AUDITS, INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import read_rows, steps_of
+from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
+from recsys_spark.tables.ledger import gates_of, read_rows, steps_of
 
 _LAST = 10
 
@@ -86,8 +86,7 @@ def steps_table(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
 def gates_table(root: Path, run_id: str) -> Table:
     """The newest verdict of every gate on a run."""
     table = Table("gate", "outcome", "figure", "bound", "detail", title="Gates")
-    newest = {row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run_id}
-    for gate in newest.values():
+    for gate in gates_of(root, run_id).values():
         figure = "" if gate["figure"] is None else f"{gate['figure']:g}"
         texts = [escape(gate[name] or "") for name in ("gate", "outcome", "bound", "detail")]
         table.add_row(*texts[:2], figure, *texts[2:])

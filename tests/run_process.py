@@ -11,9 +11,13 @@ from pathlib import Path
 FAST_START = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 
+# `recsys-spark`, by the interpreter of the tests.
+COMMAND = (sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())")
+
+
 def start_run(settings: Path, failpoint: str = "", **environment: str) -> subprocess.Popen[bytes]:
     """Starts `recsys-spark run` in a session of its own; it is killed at `failpoint`, or as `environment` says."""
-    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "run"]
+    command = [*COMMAND, "run"]
     return subprocess.Popen(
         [*command, "--config", str(settings), "--json-logs"],
         env=os.environ | {"RECSYS_FAILPOINT": failpoint, "JAVA_TOOL_OPTIONS": FAST_START} | environment,

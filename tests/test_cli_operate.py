@@ -1,27 +1,15 @@
 """The operator's commands: arguments in, exit code and words out; no Spark is started."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 
 from recsys_spark import cli, doctor
 from recsys_spark.config import Config
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.ledger import table_path
 from tests.finished_run import stage_and_audit
-
-
-def one_event(root: Path, day: date) -> None:
-    schema = arrow_schema(EVENTS)
-    blank = {field.name: "" if pa.types.is_string(field.type) else 1 for field in schema if not field.nullable}
-    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-    event = {"event_key": str(day), "item_id": "i", "event_type": "t", "event_time": noon, "ds": day}
-    write_deltalake(table_path(root, "events"), pa.Table.from_pylist([blank | event], schema=schema), mode="append")
+from tests.one_event import append_event
 
 
 def ask(root: Path, *arguments: str) -> int:
@@ -31,7 +19,7 @@ def ask(root: Path, *arguments: str) -> int:
 def test_ready_says_by_its_exit_code_whether_there_are_events(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(root, "ready", "--date", "2025-01-02") == 3
     assert "there are none at all" in capsys.readouterr().err
-    one_event(root, date(2025, 1, 1))
+    append_event(root, date(2025, 1, 1))
     assert ask(root, "ready", "--date", "2025-01-02") == 0
     assert ask(root, "ready", "--date", "2025-01-03") == 3
     assert "the last are of 2025-01-01" in capsys.readouterr().err

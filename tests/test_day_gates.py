@@ -1,21 +1,17 @@
 """Days without events: what is waited for, what is refused, and what somebody has decided to pass over."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 
 from recsys_spark.config import Config
 from recsys_spark.day_gates import check_days, next_day, warnings_of
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import Forced
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.ledger import table_path
+from tests.one_event import append_event
 
 FIRST = date(2025, 1, 6)  # a Monday
 NOTHING = Forced()
@@ -25,20 +21,10 @@ NOTHING = Forced()
 def config_with(root: Path, make_config: Callable[..., Config]) -> Callable[..., Config]:
     def make(days: list[date], *sets: str) -> Config:
         for day in days:
-            noon = datetime.combine(day, time(12), UTC)
-            event = {"event_key": str(day), "item_id": "i", "event_type": "t", "event_time": noon, "ds": day}
-            _append(root, event)
+            append_event(root, day)
         return make_config(*sets)
 
     return make
-
-
-def _append(root: Path, event: dict[str, object]) -> None:
-    """One event; what a table wants besides is nothing in particular."""
-    schema = arrow_schema(EVENTS)
-    blank = {field.name: "" if pa.types.is_string(field.type) else 1 for field in schema if not field.nullable}
-    row = blank | event
-    write_deltalake(table_path(root, "events"), pa.Table.from_pylist([row], schema=schema), mode="append")
 
 
 def week(at: int, closed: tuple[int, ...] = ()) -> list[date]:

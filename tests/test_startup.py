@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from recsys_spark.startup import _process_started, log_startup, startup_seconds
@@ -14,19 +15,17 @@ from recsys_spark.startup import _process_started, log_startup, startup_seconds
 def session(started_s: float, jobs: dict[int, float]) -> Any:
     """What is asked of a session that started, and whose jobs began, so many seconds from now."""
     now = time.time()
-    known = [
-        SimpleNamespace(
-            jobId=lambda number=number: number,
-            submissionTime=lambda at=at: SimpleNamespace(
-                get=lambda: SimpleNamespace(getTime=lambda: 1000 * (now + at))
-            ),
+
+    def job(number: int) -> Any:
+        if number not in jobs:
+            raise Py4JJavaError("no such job", SimpleNamespace(_gateway_client=None, _target_id="o1"))
+        return SimpleNamespace(
+            submissionTime=lambda: SimpleNamespace(
+                get=lambda: SimpleNamespace(getTime=lambda: 1000 * (now + jobs[number]))
+            )
         )
-        for number, at in jobs.items()
-    ]
-    listed = SimpleNamespace(size=lambda: len(known), apply=known.__getitem__)
-    context = SimpleNamespace(
-        statusStore=lambda: SimpleNamespace(jobsList=lambda _: listed), startTime=lambda: 1000 * (now + started_s)
-    )
+
+    context = SimpleNamespace(statusStore=lambda: SimpleNamespace(job=job), startTime=lambda: 1000 * (now + started_s))
     return SimpleNamespace(sparkContext=SimpleNamespace(_jsc=SimpleNamespace(sc=lambda: context)))
 
 
@@ -48,9 +47,10 @@ def test_without_a_first_job_nothing_is_said(jobs: dict[int, float]) -> None:
 def test_spark_is_asked_as_it_answers(spark: SparkSession) -> None:
     context = spark.sparkContext._jsc.sc()
     spark.range(3).count()
-    jobs = context.statusStore().jobsList(None)
-    assert jobs.apply(0).submissionTime().get().getTime() > context.startTime() > 0
-    assert jobs.apply(0).jobId() >= 0
+    newest = context.statusStore().jobsList(None).apply(0).jobId()
+    assert context.statusStore().job(newest).submissionTime().get().getTime() > context.startTime() > 0
+    with pytest.raises(Py4JJavaError, match="NoSuchElementException"):
+        context.statusStore().job(newest + 1000)
 
 
 def test_a_process_knows_when_it_was_started() -> None:

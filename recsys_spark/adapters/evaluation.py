@@ -38,7 +38,7 @@ class Exam:
     shared: as for the step `blend`; its settings name every list that is judged alone.  blends: settings with the same
     sources, by name.  popular: the source that serendipity is held against.  item_users, n_users: as in
     `kernels.evaluation`.  is_head: bool (n_items,).  heavy_items: as in `holdout`.  segments, variants: user groups.
-    lengths: the k of all figures.
+    lengths: the k of all figures.  rated_places: as in `kernels.evaluation`.
     """
 
     shared: Shared
@@ -52,6 +52,7 @@ class Exam:
     variants: tuple[str, ...]
     lengths: tuple[int, ...]
     seed: int
+    rated_places: int = 0
 
 
 class Sent(Protocol):
@@ -111,6 +112,7 @@ def _judge_block(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[Figu
         vectors=exam.shared.traits.vectors,
         histories=ragged_of(block["history"]) if "history" in block.schema.names else None,
         categories=_one_each(exam.shared.traits.categories),
+        rated_places=exam.rated_places,
     )
     draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), exam.seed, RESAMPLES)
     found = judge(judged, lists, exam.lengths, draws)

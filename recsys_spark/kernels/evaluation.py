@@ -52,7 +52,7 @@ class Block:
     item_users: int64 (n_items,), users who had engaged with each item; n_users: users who had engaged with any.
     vectors: float32 (n_items, f), by which items of a list are alike; None: diversity is not measured.
     histories: what each user had engaged with before, and categories: of every item the categories; None: how far a
-    list's mix of categories is from the history's is not measured.
+    list's mix of categories is from the history's is not measured.  rated_places: so many get a RATE.
     """
 
     targets: Ragged
@@ -66,6 +66,7 @@ class Block:
     vectors: np.ndarray | None = None
     histories: Ragged | None = None
     categories: Ragged | None = None
+    rated_places: int = 0
 
 
 def judge(block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], draws: np.ndarray) -> dict[Figure, Tally]:
@@ -108,7 +109,7 @@ def _values(block: Block, ranked: Ragged, lengths: Sequence[int]) -> Iterator[tu
             yield ALL, metric, k, np.where(known, values, np.nan)
         for metric, values in _beyond_accuracy(block, ranked, k):
             yield ALL, metric, k, np.where(known & matched.has_targets, values, np.nan)
-    for place, values in matched.rates(min(lengths)):
+    for place, values in matched.rates(block.rated_places):
         yield ALL, RATE, place, np.where(known, values, np.nan)
     groups = {NEW_USERS: block.is_new, **{name: members & known for name, members in block.user_groups.items()}}
     for group, members in groups.items():

@@ -24,7 +24,7 @@ from recsys_spark.adapters.holdout import judged_users, later_events
 from recsys_spark.adapters.ranking_examples import ranking_examples
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.features import declared_tables
-from recsys_spark.kernels.evaluation import ALL, MAIN, RATE, Figure
+from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.kernels.intervals import Tally, difference, mean_interval
 from recsys_spark.steps.context import Context, midnight
 from recsys_spark.tables.catalog import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES
@@ -126,7 +126,7 @@ def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:
     """A row for every figure that anybody counts in."""
     rows = []
     for figure, one in sorted(figures.items()):
-        if not one.n[0] or isnan(one.means[0]) or figure.metric == RATE:  # rates are for promises between dates
+        if not one.n[0] or isnan(one.means[0]):
             continue
         found, popular = mean_interval([one]), figures.get(figure._replace(list_name=POPULAR_28))
         over = difference([one], [popular]) if figure.metric in MAIN and popular is not None else None

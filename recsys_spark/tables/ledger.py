@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from recsys_spark.errors import EnvironmentFault, LockedError
 from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import RUN_STEPS
+from recsys_spark.tables.catalog import AUDITS, RUN_STEPS
 from recsys_spark.tables.contract import Table
 
 # What is published is read by delta-rs and DuckDB: neither deletion vectors nor column mapping may ever be on.
@@ -110,3 +110,8 @@ def steps_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
     """The completed steps of a run by name; a step that was run again counts with its newest row."""
     rows = [row for row in read_rows(root, RUN_STEPS) if row["run_id"] == run_id]
     return {row["step"]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}
+
+
+def gates_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
+    """The newest verdict of every gate on a run, by name."""
+    return {row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run_id}

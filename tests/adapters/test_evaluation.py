@@ -109,6 +109,13 @@ def test_the_mix_of_categories_is_held_against_the_history() -> None:
     assert means(figures(users(), exam=exam), ALL, "miscalibration") == {}, "without histories it is not measured"
 
 
+def test_places_are_rated_for_who_asks() -> None:
+    # u1 sees 2 and 3 of `top` and wants 3, u2 sees 1 first and wants it.
+    rated = figures(users(), exam=replace(EXAM, rated_places=2))
+    assert [means(rated, ALL, "rate", place)["top"] for place in (1, 2)] == [0.5, 0.5]
+    assert means(figures(users()), ALL, "rate", 1) == {}
+
+
 def test_batches_and_parts_add_up() -> None:
     whole, halves = figures(users()), figures(users().slice(0, 1), users().slice(1))
     parts = [pa.Table.from_batches(list(_examiner(Sent(EXAM))(iter([users().slice(*at)])))) for at in ((0, 1), (1, 2))]

@@ -4,7 +4,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from recsys_spark.run_ledger import latest_runs
 from recsys_spark.tables.catalog import EVENTS, RUN_STEPS
 from recsys_spark.tables.delta_log import days_with_rows
 from recsys_spark.tables.ledger import read_rows
-from tests.run_process import end_run, start_run
+from tests.run_process import COMMAND, end_run, start_run
 from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
 
 pytestmark = pytest.mark.slow
@@ -62,8 +61,7 @@ def _is_ended(config: Config, settings: Path) -> None:
     """SIGTERM frees the warehouse, and done steps stay done; a task beside the command line is refused meanwhile."""
     run = start_run(settings)
     wait_for_step(config, "interactions")
-    program = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())"]
-    command = [*program, "step", "als", "--config", str(settings)]
+    command = [*COMMAND, "step", "als", "--config", str(settings)]
     task = subprocess.run(command, capture_output=True, text=True, check=False)
     assert task.returncode == 4, task.stderr
     assert "got it held by `run`" in task.stderr
