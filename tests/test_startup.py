@@ -11,7 +11,7 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from recsys_spark.startup import _process_started, log_startup, startup_seconds
+from recsys_spark.startup import log_startup, startup_seconds
 
 
 def session(started_s: float, jobs: dict[int, float]) -> Any:
