@@ -8,7 +8,7 @@ Where things are comes from the environment of Airflow's processes:
 - `RECSYS_PROFILE`: profile of settings, by default `local`.
 - `RECSYS_SPARK_PROPERTIES`: Spark's properties; by default conf/spark/local.conf.
 - `RECSYS_PARALLEL_STEPS`: steps of a day that may run at once, by default 1: each has a driver of its own, which on one
-  machine takes 2 cores and 3 GB.
+  machine takes 2 cores and up to 4 GB.
 
 Relative paths of settings mean the checkout.
 
