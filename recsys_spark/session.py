@@ -33,7 +33,6 @@ def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = N
     builder = SparkSession.builder.appName(app_name)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return builder.getOrCreate()
-    check_java()
     settings = local_settings() | (extra or {})
     for key, value in settings.items():
         builder = builder.config(key, value)
@@ -42,6 +41,7 @@ def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = N
         with _stderr_to(log_file):
             return builder.getOrCreate()
     except Exception as err:
+        check_java()  # only now: to ask starts a JVM
         raise EnvironmentFault(
             f"session: expected Spark to start with {settings['spark.jars.packages']}, got {_cause(err, log_file)}; "
             "check that Maven Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in "
