@@ -44,7 +44,7 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
         refuse_run(root, run.run_id)
         reasons = "\n".join(str(gate) for gate in refused)
         raise GateRefused(
-            f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n"
+            f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n{_misnamed(forced, gates)}"
             "correct the cause and run the date again, change the bound in [audit], or pass over a gate this once with "
             "--force GATE --why TEXT"
         )
@@ -52,6 +52,12 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
     for outcome in ("passed", "skipped", "failed"):
         name = "forced" if outcome == "failed" else outcome
         context.figures[f"n_gates_{name}"] = sum(gate.outcome == outcome for gate in gates)
+
+
+def _misnamed(forced: Forced, gates: Sequence[Gate]) -> str:
+    """A line that says which forced gates were not held against the run, "" if all were."""
+    unknown = sorted(forced.gates - {gate.name for gate in gates})
+    return f"--force named {', '.join(unknown)}: no gate of that name was held against this run\n" if unknown else ""
 
 
 def _noted(gate: Gate, forced: Forced) -> Gate:

@@ -99,12 +99,11 @@ def doctor(profile: ProfileOption = "local", file: FileOption = None, sets: SetO
 
 def package(
     folder: Annotated[Path, typer.Option("--out", help="Where the archive goes.")] = Path("dist"),
-    towers: Annotated[bool, typer.Option("--towers", help="With torch, for executors that embed.")] = False,
 ) -> None:
     """Pack the Python environment of executors into one archive, for spark-submit --archives."""
     from recsys_spark.package import package as pack
 
-    packed = pack(folder, towers)
+    packed = pack(folder)
     Console(json_logs=False).say(
         f"{packed.path}: {packed.n_bytes / 1e6:,.0f} MB with {', '.join(packed.distributions)}; "
         f"give it as --archives {packed.path}#environment"

@@ -1,12 +1,13 @@
 """Named places at which a test can end the process, as a kill or a lost reply would.
 
 Owns: the environment variable RECSYS_FAILPOINT (`name:passage`) and RECSYS_FAILPOINT_ACTION (`kill`, `raise`, or in a
-worker `kill_first_attempt`, which lets later attempts of the task pass).
+worker `kill_first_attempt` and `kill_executor_of_first_attempt`, which let later attempts of the task pass).
 Called at the points of the publish and ingest protocols that the fault tests name; does nothing otherwise.
 """
 
 import os
 import signal
+from pathlib import Path
 
 _passages: dict[str, int] = {}
 
@@ -26,9 +27,9 @@ def failpoint(name: str) -> None:
     action = os.environ.get("RECSYS_FAILPOINT_ACTION", "kill")
     if action == "raise":
         raise FailpointReached(name)
-    if action == "kill_first_attempt" and _attempt():
+    if action.endswith("first_attempt") and _attempt():
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(_executor() if action.startswith("kill_executor") else os.getpid(), signal.SIGKILL)
 
 
 def _attempt() -> int:
@@ -37,3 +38,8 @@ def _attempt() -> int:
 
     task = TaskContext.get()
     return task.attemptNumber() if task else 0
+
+
+def _executor() -> int:
+    """Process number of the JVM whose daemon this worker was forked from."""
+    return int(Path(f"/proc/{os.getppid()}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])

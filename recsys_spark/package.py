@@ -2,7 +2,8 @@
 
 Owns: what goes in.  Called by the command `package`.  Executors of YARN, Kubernetes and standalone unpack it beside
 their work (`--archives recsys-env.tar.gz#environment`), so that a node needs Spark and nothing else.  Spark brings its
-own pyspark; torch stays out unless towers are trained: it is nine tenths of all.
+own pyspark, and torch, nine tenths of all, is wanted by the driver alone: towers are trained beside it, and executors
+embed with numpy.
 """
 
 import io
@@ -23,7 +24,7 @@ from recsys_spark.errors import EnvironmentFault
 NAME = "recsys-env.tar.gz"
 
 _OF_SPARK = {"pyspark", "py4j", "delta-spark"}
-_OF_TOWERS = {"torch", "safetensors"}
+_OF_DRIVER = {"torch"}
 
 _LEFT_OUT = ("__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo", "site-packages")
 _OWN_KINDS = {".py", ".toml", ".conf"}  # nothing else that somebody may have put beside them
@@ -39,10 +40,10 @@ class Packed:
     distributions: tuple[str, ...]
 
 
-def package(folder: Path, towers: bool) -> Packed:
-    """Writes NAME into `folder`; towers: torch goes in too.  EnvironmentFault if what it needs is not installed."""
+def package(folder: Path) -> Packed:
+    """Writes NAME into `folder`.  Raises EnvironmentFault if what it needs is not installed."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed = _needed(_OF_SPARK | (set() if towers else _OF_TOWERS))
+    packed = _needed(_OF_SPARK | _OF_DRIVER)
     path = folder / NAME
     temporary = path.with_name(f".{NAME}")
     with tarfile.open(temporary, "w:gz", compresslevel=_LEVEL, dereference=True) as archive:

@@ -9,8 +9,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.features import declared_tables
-from recsys_spark.tables.ledger import create_tables
+from tests.empty_warehouse import make_empty
 
 # On a busy machine an example of a millisecond takes a quarter of a second now and then.
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -46,7 +45,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 def root(tmp_path: Path) -> Path:
     """An empty warehouse with all tables created."""
     folder = tmp_path / "warehouse"
-    create_tables(folder, declared_tables().values())
+    make_empty(folder)
     return folder
 
 

@@ -9,9 +9,9 @@ from deltalake import DeltaTable
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.features import declared_tables
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import create_tables, read_rows, table_path
+from recsys_spark.tables.ledger import read_rows, table_path
+from tests.empty_warehouse import make_empty
 from tests.event_files import TYPES, write_file
 
 
@@ -19,7 +19,7 @@ def make_world(folder: Path, *sets: str) -> Config:
     """Settings of a warehouse in `folder`, its tables and its landing folder created."""
     landing = [f"landing.{feed}={folder / 'landing' / feed}" for feed in ("events", "items", "users")]
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, TYPES, *sets))
-    create_tables(config.root, declared_tables().values())
+    make_empty(config.root)
     Path(config.landing.events).mkdir(parents=True, exist_ok=True)
     return config
 

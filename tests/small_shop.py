@@ -13,8 +13,7 @@ import numpy as np
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.features import declared_tables
-from recsys_spark.tables.ledger import create_tables
+from tests.empty_warehouse import make_empty
 
 # All that fit within seconds: what training adds to a day is for the tests of towers to say.
 SOURCES = '["popular","item_cf","als"]'
@@ -29,7 +28,7 @@ def make_shop(folder: Path, *sets: str) -> Config:
     # Lists are judged in test_hindsight alone, and learnt from in test_learned_blend.
     small = (*small, f"sources.enabled={SOURCES}", "hindsight.window_days=0", 'candidates.method="rrf"')
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, *small, *sets))
-    create_tables(config.root, declared_tables().values())
+    make_empty(config.root)
     return config
 
 

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.errors import DamagedError, GateRefused
 from recsys_spark.failpoint import FailpointReached
+from recsys_spark.gate import forced_gates
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.runner import run_day
@@ -68,6 +69,8 @@ def test_a_run_whose_rows_a_later_step_misses_is_refused_and_the_next_one_is_who
 
 def test_audit_names_the_gate_the_figure_and_the_bound(spark: SparkSession, shop: Config) -> None:
     strict = make_shop(shop.root.parent, "audit.max_top_item_share=0.01")
-    with pytest.raises(GateRefused, match=r"gate top_item_share: expected <= 0.01, got [0-9.]+ \(item "):
-        run_day(spark, strict, DAY)
+    misspelt = forced_gates(["top_item_shares"], "they bought one thing")
+    with pytest.raises(GateRefused, match=r"gate top_item_share: expected <= 0.01, got [0-9.]+ \(item ") as caught:
+        run_day(spark, strict, DAY, forced=misspelt)
+    assert "--force named top_item_shares: no gate of that name" in str(caught.value)
     assert head(shop.root) is None

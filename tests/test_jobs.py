@@ -35,12 +35,12 @@ def test_jobs_join_the_open_run_and_keep_the_exit_codes(tmp_path: Path) -> None:
     config = make_shop(tmp_path)
     settings = write_settings(config, tmp_path)
     land_days(config, FIRST_DAY, 2)
-    for step in ("ingest", "index", "interactions"):
+    for step in ("ingest", "index"):
         ended = _submit(step, settings)
         assert ended.returncode == 0, ended.stderr
     runs = latest_runs(config.root)
     assert [run["data_date"] for run in runs] == [DAY]
-    assert set(steps_of(config.root, runs[0]["run_id"])) == {"index", "interactions"}
+    assert set(steps_of(config.root, runs[0]["run_id"])) == {"index"}
     out_of_order = _submit("blend", settings)
     assert out_of_order.returncode == 2
     # spark-submit passes on what the driver writes, to either stream, on its own standard output.

@@ -12,26 +12,21 @@ from recsys_spark.package import NAME, package
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[bool, set[str]]:
-    """The distributions of an archive without and with towers; of the files only those of this package are packed."""
+def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
+    """The distributions of an archive; of the files only those of this package are packed."""
     monkeypatch.setattr(module, "_files_of", lambda _: iter(()))
     monkeypatch.setattr(module, "_interpreter", lambda: iter(()))
-    return {towers: {one.lower() for one in package(tmp_path, towers).distributions} for towers in (False, True)}
+    return {one.lower() for one in package(tmp_path).distributions}
 
 
-def test_executors_have_what_kernels_import_and_nothing_of_spark(names: dict[bool, set[str]]) -> None:
-    assert {"numpy", "numba", "llvmlite", "pyarrow", "pandas", "faiss-cpu", "pydantic", "scipy", "typer"} <= names[
-        False
-    ]
-    assert not names[False] & {"pyspark", "py4j", "delta-spark", "torch", "pytest", "recsys-spark"}
-
-
-def test_torch_goes_in_when_it_is_asked_for(names: dict[bool, set[str]]) -> None:
-    assert names[True] - names[False] >= {"torch", "safetensors"}
+def test_executors_have_what_kernels_import_and_nothing_of_spark(names: set[str]) -> None:
+    kernels = {"numpy", "numba", "llvmlite", "pyarrow", "pandas", "faiss-cpu", "pydantic", "scipy", "safetensors"}
+    assert kernels <= names
+    assert not names & {"pyspark", "py4j", "delta-spark", "torch", "pytest", "recsys-spark"}
 
 
 def test_the_package_is_in_it_with_its_settings_and_without_the_logs_of_the_demo(
-    names: dict[bool, set[str]], tmp_path: Path
+    names: set[str], tmp_path: Path
 ) -> None:
     with tarfile.open(tmp_path / NAME) as archive:
         found = {name.partition("site-packages/")[2] for name in archive.getnames()}
@@ -52,7 +47,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(module, "distribution", lacks)
     with pytest.raises(EnvironmentFault, match=r"expected recsys-spark to be installed .*; run `uv sync`"):
-        package(tmp_path, towers=False)
+        package(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

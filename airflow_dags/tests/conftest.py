@@ -21,6 +21,8 @@ os.environ.update(
     AIRFLOW_HOME=str(TEMPORARY / "home"),
     AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    # Several processes share the file, each waits for its turn.
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{TEMPORARY}/home/airflow.db?timeout=120",
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
     AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[2]"}',
 )
@@ -30,7 +32,8 @@ else:
     os.environ["RECSYS_VENV"] = os.environ["RECSYS_REAL_VENV"]
 sys.path.insert(0, str(DAGS))
 
-# Writes its arguments down, and ends with the next of the exit codes that a test asked for, else with 0.
+# Writes its arguments down, and ends with the next of the exit codes that a test asked for (of a job, or of a job and a
+# date: `job@date`), else with 0.
 FAKE = f"""#!{sys.executable}
 import sys
 from pathlib import Path
@@ -38,7 +41,9 @@ with open({str(CALLS)!r}, "a") as calls:
     calls.write(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\\n")
     calls.write("cwd " + str(Path.cwd()) + "\\n")
 job = next((Path(one).stem for one in sys.argv if one.endswith(".py")), sys.argv[1])
-codes = Path({str(CODES)!r}) / job
+date = sys.argv[sys.argv.index("--date") + 1] if "--date" in sys.argv else ""
+codes = Path({str(CODES)!r}) / f"{{job}}@{{date}}"
+codes = codes if codes.exists() else codes.with_name(job)
 left = codes.read_text().split() if codes.exists() else []
 if left:
     codes.write_text(" ".join(left[1:]))
