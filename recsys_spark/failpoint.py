@@ -1,7 +1,8 @@
 """Named places at which a test can end the process, as a kill or a lost reply would.
 
-Owns: the environment variable RECSYS_FAILPOINT (`name:passage`) and RECSYS_FAILPOINT_ACTION (`kill`, `raise`, or in a
-worker `kill_first_attempt` and `kill_executor_of_first_attempt`, which let later attempts of the task pass).
+Owns: the environment variables RECSYS_FAILPOINT (`name:passage`), RECSYS_FAILPOINT_ACTION (`kill`, `raise`, or in a
+worker `kill_first_attempt`, which lets later attempts of the task pass, and `kill_executor`), and RECSYS_FAILPOINT_ONCE
+(a file that is made by the process that acts; those that come later, whichever they are, pass).
 Called at the points of the publish and ingest protocols that the fault tests name; does nothing otherwise.
 """
 
@@ -27,9 +28,9 @@ def failpoint(name: str) -> None:
     action = os.environ.get("RECSYS_FAILPOINT_ACTION", "kill")
     if action == "raise":
         raise FailpointReached(name)
-    if action.endswith("first_attempt") and _attempt():
+    if (action == "kill_first_attempt" and _attempt()) or not _is_first():
         return
-    os.kill(_executor() if action.startswith("kill_executor") else os.getpid(), signal.SIGKILL)
+    os.kill(_executor() if action == "kill_executor" else os.getpid(), signal.SIGKILL)
 
 
 def _attempt() -> int:
@@ -38,6 +39,16 @@ def _attempt() -> int:
 
     task = TaskContext.get()
     return task.attemptNumber() if task else 0
+
+
+def _is_first() -> bool:
+    """Whether no process has acted before, if only one may."""
+    try:
+        if path := os.environ.get("RECSYS_FAILPOINT_ONCE"):
+            Path(path).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _executor() -> int:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,13 @@ def test_failpoint_acts_once_at_the_passage_that_is_named(monkeypatch: pytest.Mo
     with pytest.raises(FailpointReached):
         failpoint("ingest.after_plan")
     failpoint("ingest.after_plan")
+
+
+def test_failpoint_acts_in_one_process_if_it_may_act_once(tmp_path: Path) -> None:
+    code = "from recsys_spark.failpoint import failpoint; failpoint('here')"
+    environment = {"RECSYS_FAILPOINT": "here", "RECSYS_FAILPOINT_ONCE": str(tmp_path / "acted")}
+    ended = [subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode for _ in range(2)]
+    assert ended == [-signal.SIGKILL, 0]
 
 
 def test_failpoint_kills_the_process_without_any_cleanup() -> None:
