@@ -1,0 +1,70 @@
+"""Seconds from a command to its session and to its first job, before start-up was cut and now.
+
+    uv run python tests/benchmarks/bench_startup.py [--rounds 5]
+
+Before: every session copied all 33 jars that Delta names, of which it uses two, and Java was asked for its version by a
+JVM of its own.  Sides take turns, each in a process of its own, with Ivy's cache filled; the first job is a count of an
+empty Delta table.  The last line is JSON: the medians of both sides, and their ratio.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SIDE = """
+import sys
+from pathlib import Path
+from recsys_spark.session import check_java, open_session
+from recsys_spark.startup import startup_seconds
+side, folder = sys.argv[1], Path(sys.argv[2])
+if side == "before":
+    check_java()
+spark = open_session("start", folder / "spark.log", {"spark.jars.excludes": ""} if side == "before" else None)
+spark.read.format("delta").load(str(folder / "table")).count()
+print(*startup_seconds(spark))
+"""
+
+
+def main() -> None:
+    """Starts both sides in turn and prints what they took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="recsys-start-"))
+    make_table(folder / "table")
+    taken: dict[str, list[tuple[float, float]]] = {"before": [], "now": []}
+    started(folder, "now")  # fills caches, and Ivy's
+    for number in range(asked.rounds):
+        for side in taken:
+            taken[side].append(started(folder, side))
+            print(f"round {number + 1}, {side}: session %.1f s, first job %.1f s" % taken[side][-1], flush=True)
+    medians = {
+        f"{side}_{name}_s": round(statistics.median(one[at] for one in found), 2)
+        for side, found in taken.items()
+        for at, name in enumerate(("session", "first_job"))
+    }
+    print(json.dumps(medians | {"ratio": round(medians["now_first_job_s"] / medians["before_first_job_s"], 2)}))
+
+
+def make_table(path: Path) -> None:
+    """An empty Delta table."""
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    DeltaTable.create(str(path), schema=pa.schema([("id", pa.int64())]))
+
+
+def started(folder: Path, side: str) -> tuple[float, float]:
+    """Seconds to the session and to the first job."""
+    command = [sys.executable, "-c", SIDE, side, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    session, first_job = map(float, ended.stdout.splitlines()[-1].split())
+    return session, first_job
+
+
+if __name__ == "__main__":
+    main()
