@@ -35,7 +35,7 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
     root = context.config.root
     current = head(root)
     gates = [*before, _changes_gate(root, run, current), *_storage_gates(context, run)]
-    if not forced.refused(gates):
+    if is_stored := not forced.refused(gates):
         gates += run_gates(read_inputs(context, run, step("audit")), context, _measured(root, run))
     gates = [_noted(gate, forced) for gate in gates]
     recorded_at = datetime.now(UTC)
@@ -44,7 +44,8 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
         refuse_run(root, run.run_id)
         reasons = "\n".join(str(gate) for gate in refused)
         raise GateRefused(
-            f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n{_misnamed(forced, gates)}"
+            f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n"
+            f"{_not_held(forced, gates) if is_stored else ''}"
             "correct the cause and run the date again, change the bound in [audit], or pass over a gate this once with "
             "--force GATE --why TEXT"
         )
@@ -54,10 +55,10 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
         context.figures[f"n_gates_{name}"] = sum(gate.outcome == outcome for gate in gates)
 
 
-def _misnamed(forced: Forced, gates: Sequence[Gate]) -> str:
-    """A line that says which forced gates were not held against the run, "" if all were."""
+def _not_held(forced: Forced, gates: Sequence[Gate]) -> str:
+    """A line that says which forced names no gate of the run has, "" if there are none."""
     unknown = sorted(forced.gates - {gate.name for gate in gates})
-    return f"--force named {', '.join(unknown)}: no gate of that name was held against this run\n" if unknown else ""
+    return f"--force: expected gates of this run, got {', '.join(unknown)}\n" if unknown else ""
 
 
 def _noted(gate: Gate, forced: Forced) -> Gate:

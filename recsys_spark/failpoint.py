@@ -2,8 +2,9 @@
 
 Owns: the environment variables RECSYS_FAILPOINT (`name:passage`), RECSYS_FAILPOINT_ACTION (`kill`, `raise`, or in a
 worker `kill_first_attempt`, which lets later attempts of the task pass, and `kill_executor`), and RECSYS_FAILPOINT_ONCE
-(a file that is made by the process that acts; those that come later, whichever they are, pass).
-Called at the points of the publish and ingest protocols that the fault tests name; does nothing otherwise.
+(a file that is made by the process that kills; those that come later, whichever they are, pass).
+Called at the points of ingest, of a run and its steps, and of a publish that the fault tests name; does nothing
+otherwise.
 """
 
 import os
@@ -18,7 +19,7 @@ class FailpointReached(Exception):  # noqa: N818 - an event that a test asked fo
 
 
 def failpoint(name: str) -> None:
-    """Ends the process (SIGKILL), or raises, at the configured passage of `name`."""
+    """Ends the process or its executor (SIGKILL), or raises, at the configured passage of `name`."""
     wanted, _, passage = os.environ.get("RECSYS_FAILPOINT", "").partition(":")
     if wanted != name:
         return
@@ -28,7 +29,7 @@ def failpoint(name: str) -> None:
     action = os.environ.get("RECSYS_FAILPOINT_ACTION", "kill")
     if action == "raise":
         raise FailpointReached(name)
-    if (action == "kill_first_attempt" and _attempt()) or not _is_first():
+    if (action == "kill_first_attempt" and _attempt()) or not _may_act():
         return
     os.kill(_executor() if action == "kill_executor" else os.getpid(), signal.SIGKILL)
 
@@ -41,8 +42,8 @@ def _attempt() -> int:
     return task.attemptNumber() if task else 0
 
 
-def _is_first() -> bool:
-    """Whether no process has acted before, if only one may."""
+def _may_act() -> bool:
+    """Whether no process has acted before, if only one may: the file is made here."""
     try:
         if path := os.environ.get("RECSYS_FAILPOINT_ONCE"):
             Path(path).touch(exist_ok=False)

@@ -23,8 +23,7 @@ from recsys_spark.errors import EnvironmentFault
 
 NAME = "recsys-env.tar.gz"
 
-_OF_SPARK = {"pyspark", "py4j", "delta-spark"}
-_OF_DRIVER = {"torch"}
+_NOT_OF_EXECUTORS = {"pyspark", "py4j", "delta-spark", "torch"}
 
 _LEFT_OUT = ("__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo", "site-packages")
 _OWN_KINDS = {".py", ".toml", ".conf"}  # nothing else that somebody may have put beside them
@@ -43,7 +42,7 @@ class Packed:
 def package(folder: Path) -> Packed:
     """Writes NAME into `folder`.  Raises EnvironmentFault if what it needs is not installed."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed = _needed(_OF_SPARK | _OF_DRIVER)
+    packed = _needed()
     path = folder / NAME
     temporary = path.with_name(f".{NAME}")
     with tarfile.open(temporary, "w:gz", compresslevel=_LEVEL, dereference=True) as archive:
@@ -63,8 +62,8 @@ def _site() -> str:
     return f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
-def _needed(left_out: set[str]) -> list[Distribution]:
-    """The distributions that this one needs, without `left_out` and what only they need."""
+def _needed() -> list[Distribution]:
+    """The distributions that this one needs, without _NOT_OF_EXECUTORS and what only they need."""
     found: dict[str, Distribution] = {}
     open_names = ["recsys-spark"]
     while open_names:
@@ -82,7 +81,7 @@ def _needed(left_out: set[str]) -> list[Distribution]:
             needed = Requirement(text)
             wanted = needed.marker is None or needed.marker.evaluate({"extra": ""})
             name = canonicalize_name(needed.name)
-            if wanted and name not in {*found, *open_names, *left_out}:
+            if wanted and name not in {*found, *open_names, *_NOT_OF_EXECUTORS}:
                 open_names.append(name)
     return list(found.values())
 

@@ -41,7 +41,10 @@ def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = N
         with _stderr_to(log_file):
             return builder.getOrCreate()
     except Exception as err:
-        check_java()  # only now: to ask starts a JVM
+        try:
+            check_java()  # only now: to ask starts a JVM, which every command would wait for
+        except EnvironmentFault as fault:
+            raise fault from err
         raise EnvironmentFault(
             f"session: expected Spark to start with {settings['spark.jars.packages']}, got {_cause(err, log_file)}; "
             "check that Maven Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in "

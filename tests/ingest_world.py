@@ -11,7 +11,7 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
 from recsys_spark.tables.ledger import read_rows, table_path
-from tests.empty_warehouse import make_empty
+from tests.empty_warehouse import copy_empty_warehouse
 from tests.event_files import TYPES, write_file
 
 
@@ -19,7 +19,7 @@ def make_world(folder: Path, *sets: str) -> Config:
     """Settings of a warehouse in `folder`, its tables and its landing folder created."""
     landing = [f"landing.{feed}={folder / 'landing' / feed}" for feed in ("events", "items", "users")]
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, TYPES, *sets))
-    make_empty(config.root)
+    copy_empty_warehouse(config.root)
     Path(config.landing.events).mkdir(parents=True, exist_ok=True)
     return config
 

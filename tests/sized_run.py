@@ -26,7 +26,7 @@ from recsys_spark.tables.delta import read_run, read_table, stage_run
 from recsys_spark.tables.ledger import table_path
 from recsys_spark.tables.run_files import list_run
 from tests.benchmarks.planted import Planted
-from tests.empty_warehouse import make_empty
+from tests.empty_warehouse import copy_empty_warehouse
 
 RUN_ID = "20250301-001-0123abcd"
 DAY = date(2025, 3, 1)
@@ -49,7 +49,7 @@ def run_steps(
     spark: SparkSession, config: Config, planted: Planted, steps: Sequence[str] = STEPS
 ) -> dict[str, Measured]:
     """Stages the log's tables, then runs and stages `steps`; what each took."""
-    make_empty(config.root)
+    copy_empty_warehouse(config.root)
     _stage_log(spark, config.root, planted)
     context = Context(config, DAY, RUN_ID, 1, spark)
     return {name: _measured(context, name) for name in steps}

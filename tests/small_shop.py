@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from tests.empty_warehouse import make_empty
+from tests.empty_warehouse import copy_empty_warehouse
 
 # All that fit within seconds: what training adds to a day is for the tests of towers to say.
 SOURCES = '["popular","item_cf","als"]'
@@ -28,17 +28,17 @@ def make_shop(folder: Path, *sets: str) -> Config:
     # Lists are judged in test_hindsight alone, and learnt from in test_learned_blend.
     small = (*small, f"sources.enabled={SOURCES}", "hindsight.window_days=0", 'candidates.method="rrf"')
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, *small, *sets))
-    make_empty(config.root)
+    copy_empty_warehouse(config.root)
     return config
 
 
-def write_settings(config: Config, folder: Path) -> Path:
+def write_settings(config: Config, folder: Path, sources: str = SOURCES) -> Path:
     """A settings file for commands that run in a process of their own."""
     path = folder / "recsys.toml"
     path.write_text(
         f'[storage]\nroot = "{config.root}"\n[landing]\nevents = "{config.landing.events}"\n'
         f'items = "{config.landing.items}"\nusers = "{config.landing.users}"\n'
-        f'[segments]\nattribute = "country"\n[candidates]\nk = 10\nmethod = "rrf"\n[sources]\nenabled = {SOURCES}\n'
+        f'[segments]\nattribute = "country"\n[candidates]\nk = 10\nmethod = "rrf"\n[sources]\nenabled = {sources}\n'
         "[hindsight]\nwindow_days = 0\n"
     )
     return path

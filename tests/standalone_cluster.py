@@ -7,12 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recsys_spark.package import NAME
-from tests.run_process import FAST_START
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -53,41 +52,55 @@ def standalone(folder: Path, n_workers: int = 2) -> Iterator[str]:
         commands.append([f"{deploy}.worker.Worker", *host, *size, url])
     try:
         for command in commands:
-            log = (folder / f"daemon{len(started)}.log").open("wb")
             program = [str(home / "bin" / "spark-class"), *command]
-            started.append(subprocess.Popen(program, env=environment, start_new_session=True, stdout=log, stderr=log))
+            with (folder / f"daemon{len(started)}.log").open("wb") as log:
+                daemon = subprocess.Popen(program, env=environment, start_new_session=True, stdout=log, stderr=log)
+            started.append(daemon)
             if len(started) == 1:
-                _wait_for(port)
+                _wait_for(port, folder)
         yield url
     finally:
         for process in started:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(port: int, folder: Path) -> None:
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         with socket.socket() as caller:
             if not caller.connect_ex(("127.0.0.1", port)):
                 return
         time.sleep(0.1)
-    raise TimeoutError(f"nothing listens on port {port}")
+    raise TimeoutError(f"nothing listens on port {port}; {folder}/daemon0.log says why")
 
 
-def submit(master: str, settings: Path, *given: str, archive: Path | None = None) -> subprocess.Popen[bytes]:
-    """The day through jobs/run.py, as README's "On a cluster" says, with two executors of one core from `archive`.
+def submit_to_cluster(
+    url: str, settings: Path, archive: Path, *given: str, **environment: str
+) -> subprocess.Popen[bytes]:
+    """The day through jobs/run.py, as README's "On a cluster" says, by two executors of one core from `archive`.
 
-    archive: None for `local[2]` with the local profile.  given: further lines of Spark's properties, `name=value`.
+    given: further lines of Spark's properties, `name=value`.
     """
-    profile = "cluster" if archive else "local"
-    options = [text for line in (*(_sized(archive) if archive else ()), *given) for text in ("--conf", line)]
+    return _submit("cluster", url, settings, (*_sized(archive), *given), environment)
+
+
+def submit_to_laptop(settings: Path, *given: str, **environment: str) -> subprocess.Popen[bytes]:
+    """The same by spark-submit on `local[2]`, with the local profile."""
+    return _submit("local", "local[2]", settings, given, environment)
+
+
+def _submit(
+    profile: str, master: str, settings: Path, given: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    options = [text for line in given for text in ("--conf", line)]
     properties = ["--properties-file", str(ROOT / "conf" / "spark" / f"{profile}.conf")]
     job = [str(ROOT / "jobs" / "run.py"), "--profile", profile, "--config", str(settings), "--json-logs"]
     return subprocess.Popen(
         [str(BIN / "spark-submit"), "--master", master, *properties, *options, *job],
         # As in `uv run`: spark-submit asks the first Python on PATH where Spark is.
-        env=os.environ | {"JAVA_TOOL_OPTIONS": FAST_START, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

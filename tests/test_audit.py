@@ -67,10 +67,10 @@ def test_a_run_whose_rows_a_later_step_misses_is_refused_and_the_next_one_is_who
     assert run_day(spark, shop, DAY).outcome == "published"
 
 
-def test_audit_names_the_gate_the_figure_and_the_bound(spark: SparkSession, shop: Config) -> None:
+def test_audit_names_gate_figure_and_bound_and_a_forced_name_of_no_gate(spark: SparkSession, shop: Config) -> None:
     strict = make_shop(shop.root.parent, "audit.max_top_item_share=0.01")
     misspelt = forced_gates(["top_item_shares"], "they bought one thing")
     with pytest.raises(GateRefused, match=r"gate top_item_share: expected <= 0.01, got [0-9.]+ \(item ") as caught:
         run_day(spark, strict, DAY, forced=misspelt)
-    assert "--force named top_item_shares: no gate of that name" in str(caught.value)
+    assert "--force: expected gates of this run, got top_item_shares" in str(caught.value)
     assert head(shop.root) is None

@@ -129,6 +129,11 @@ def test_ingest_says_in_one_line_that_java_is_too_old(tmp_path: Path, fake_java:
     assert one_line(run_ingest(tmp_path, str(tmp_path / "warehouse"))).startswith("Java: expected version 17 or newer")
 
 
+def test_ingest_says_in_one_line_that_there_is_no_java(tmp_path: Path) -> None:
+    text = one_line(run_ingest(tmp_path, str(tmp_path / "warehouse"), JAVA_HOME=str(tmp_path)))
+    assert text.startswith(f"Java: expected version 17 or newer, got none at {tmp_path}/bin/java (JAVA_HOME)")
+
+
 def test_ingest_says_in_one_line_that_the_delta_jar_cannot_be_had(tmp_path: Path) -> None:
     # A home without any cached jar, and a network where nothing answers.
     nowhere = " ".join(f"-D{scheme}.proxyHost=127.0.0.1 -D{scheme}.proxyPort=9" for scheme in ("http", "https"))

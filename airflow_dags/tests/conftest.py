@@ -26,10 +26,7 @@ os.environ.update(
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
     AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[2]"}',
 )
-if "RECSYS_REAL_VENV" not in os.environ:
-    os.environ["RECSYS_VENV"] = str(FAKE_BIN.parent)
-else:
-    os.environ["RECSYS_VENV"] = os.environ["RECSYS_REAL_VENV"]
+os.environ["RECSYS_VENV"] = str(FAKE_BIN.parent)
 sys.path.insert(0, str(DAGS))
 
 # Writes its arguments down, and ends with the next of the exit codes that a test asked for (of a job, or of a job and a

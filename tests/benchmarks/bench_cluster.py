@@ -4,23 +4,26 @@
 
 The cluster is a standalone master and two workers of one core on the loopback address; executors unpack the archive of
 `recsys-spark package`.  Both sides are `spark-submit jobs/run.py`, from the start of spark-submit to its end, with
-popular, item-item CF and ALS, and the shops' files are the same.  Not in the seconds: the archive is packed before.
+popular, item-item CF and ALS, over the same files, each with the properties of its profile (conf/spark).  Not in the
+seconds: the archive is packed before.
 The last line is JSON: cluster_s, local_s, ratio, cluster_shuffled_mb, local_shuffled_mb, and differs, the tables whose
 content differs.  Exit status 1 if one does.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.publish import history
 from tests.run_process import end_run
-from tests.standalone_cluster import event_log, pack, shuffled_bytes, standalone, submit
+from tests.standalone_cluster import event_log, pack, shuffled_bytes, standalone, submit_to_cluster, submit_to_laptop
 
 SETTINGS = """
 [storage]
@@ -54,33 +57,37 @@ def main() -> None:
     write_catalogue(landing, asked.last)
     archive = pack(folder)
     with standalone(folder) as url:
-        cluster_s = day(folder / "cluster", landing, url, archive)
-    local_s = day(folder / "local", landing, "local[2]", None)
-    tables = [contents(folder / name) for name in ("cluster", "local")]
-    shuffled = {name: shuffled_bytes(folder / name / "events") for name in ("cluster", "local")}
+
+        def submit(settings: Path, *given: str) -> subprocess.Popen[bytes]:
+            return submit_to_cluster(url, settings, archive, *given)
+
+        cluster_s, cluster_mb = run_day(folder / "cluster", landing, submit)
+    local_s, local_mb = run_day(folder / "local", landing, submit_to_laptop)
+    cluster, local = (contents(folder / name) for name in ("cluster", "local"))
     found = {
         "cluster_s": round(cluster_s, 1),
         "local_s": round(local_s, 1),
         "ratio": round(cluster_s / local_s, 2),
-        **{f"{name}_shuffled_mb": round(n_bytes / 1e6, 1) for name, n_bytes in shuffled.items()},
-        "differs": sorted(name for name in tables[1] if tables[0].get(name) != tables[1][name]),
+        "cluster_shuffled_mb": round(cluster_mb, 1),
+        "local_shuffled_mb": round(local_mb, 1),
+        "differs": sorted(name for name in {*cluster, *local} if cluster.get(name) != local.get(name)),
     }
     print(json.dumps(found))
     sys.exit(1 if found["differs"] else 0)
 
 
-def day(folder: Path, landing: Path, master: str, archive: Path | None) -> float:
-    """Seconds of a day that is run in `folder`."""
+def run_day(folder: Path, landing: Path, submit: Callable[..., subprocess.Popen[bytes]]) -> tuple[float, float]:
+    """Seconds of a day that is run in `folder`, and the MB that it shuffled.  submit: of settings and properties."""
     folder.mkdir()
     settings = folder / "recsys.toml"
     settings.write_text(SETTINGS.format(folder=folder, landing=landing))
     started = time.perf_counter()
-    code, output = end_run(submit(master, settings, *event_log(folder / "events"), archive=archive), 3600)
+    code, output = end_run(submit(settings, *event_log(folder / "events")), 3600)
     if code:
         sys.exit(output[-6000:])
-    seconds = time.perf_counter() - started
-    print(f"{master}: {seconds:.1f} s, {shuffled_bytes(folder / 'events') / 1e6:.1f} MB shuffled", flush=True)
-    return seconds
+    seconds, megabytes = time.perf_counter() - started, shuffled_bytes(folder / "events") / 1e6
+    print(f"{folder.name}: {seconds:.1f} s, {megabytes:.1f} MB shuffled", flush=True)
+    return seconds, megabytes
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -89,7 +89,7 @@ def _assert_row(found: dict, expected: dict) -> None:
             assert found[name] == value, name
 
 
-@pytest.mark.parametrize(("window_days", "n_events"), [(60, 250), (0, 12)])
+@pytest.mark.parametrize(("window_days", "n_events"), [(60, 250), (0, 250)])
 def test_run_matches_the_oracle_on_a_random_log(
     spark: SparkSession, make_config, window_days: int, n_events: int
 ) -> None:
