@@ -3,9 +3,9 @@
     uv run python tests/benchmarks/bench_startup.py [--rounds 5]
 
 Before: every session copied all 33 jars that Delta names, of which it uses two, and Java was asked for its version by a
-JVM of its own.  Sides take turns, each in a Python of its own that opens the session as a command does; Ivy has the jars
-already.  The first job is a count of an empty Delta table.  The last line is JSON: the medians of both sides, and their
-ratio.
+JVM of its own.  Sides take turns, each in a Python of its own that opens the session as a command does; Ivy has the
+jars already.  The first job is a count of an empty Delta table.  The last line is JSON: the medians of both sides, and
+their ratio.
 """
 
 import argparse
