@@ -16,9 +16,9 @@ from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, wr
 
 pytestmark = pytest.mark.slow
 
-# One passage each, in the order of the day: every process resumes what the one before left behind.
+# One passage each, in the order of the day: every process resumes what the one before left behind.  A kill in
+# the middle of an ingest is for test_ingest_kill.
 FAILPOINTS = [
-    "ingest.after_events",
     "stage.after_user_index",
     "stage.after_candidates",
     "publish.before_commit",
