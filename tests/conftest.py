@@ -35,10 +35,13 @@ TEST_SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def spark(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from recsys_spark.session import open_session
 
-    session = open_session("tests", tmp_path_factory.mktemp("logs") / "spark.log", extra=TEST_SETTINGS)
+    settings = dict(TEST_SETTINGS)
+    if request.config.option.markexpr == "slow":  # some are held against a time, over many rows
+        settings["spark.driver.extraJavaOptions"] = FAST_START.replace("-XX:TieredStopAtLevel=1 ", "")
+    session = open_session("tests", tmp_path_factory.mktemp("logs") / "spark.log", extra=settings)
     yield session
     session.stop()
 

@@ -1,9 +1,8 @@
-"""The program that trains, in processes of its own: killed, as one of two, without its owner, and on its own."""
+"""The program that trains: without its owner, and with what it cannot train.  Killed, and as one of two processes, it is
+in test_two_tower."""
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,14 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from recsys_spark.adapters.tower_epochs import Training, World
-from recsys_spark.adapters.tower_job import read_job, read_state
+from recsys_spark.adapters.tower_epochs import Training
 from recsys_spark.adapters.tower_process import OWNER, main
-from recsys_spark.kernels.model_file import unpack
 from recsys_spark.tables.scratch import Scratch
 from tests.two_groups import stage
 
@@ -55,56 +51,6 @@ def _start(processes: ExitStack, scratch: Scratch, **environment: object) -> sub
     processes.enter_context(process)
     processes.callback(process.kill)
     return process
-
-
-def _end(process: subprocess.Popen[str]) -> int:
-    output, _ = process.communicate(timeout=TIMEOUT_S)
-    print(output)
-    return process.returncode
-
-
-def _trained_here(folder: Path, **changes: object) -> Scratch:
-    scratch = Scratch(folder)
-    stage(scratch, **changes)
-    Training(read_job(scratch), scratch, World(0, 1, torch.device("cpu"))).run()
-    return scratch
-
-
-def test_process_that_was_killed_and_started_again_gives_what_training_here_gives(
-    scratch: Scratch, tmp_path: Path, processes: ExitStack
-) -> None:
-    stage(scratch)
-    assert _end(_start(processes, scratch, RECSYS_FAILPOINT="two_tower.after_epoch:2")) == -signal.SIGKILL
-    assert len(read_state(scratch)[0].epochs) == 2
-    assert scratch.marker("done") is None
-    assert _end(_start(processes, scratch)) == 0
-    here = _trained_here(tmp_path / "here")
-    state, files = read_state(here)
-    assert read_state(scratch) == (state, files)  # the hashes are in it: the same bits
-    assert scratch.marker("done") == {"best": state.best, "epochs": state.epochs}
-    for name in files:
-        assert scratch.read_bytes(name) == here.read_bytes(name)
-
-
-def test_two_processes_give_the_weights_of_one(scratch: Scratch, tmp_path: Path, processes: ExitStack) -> None:
-    stage(scratch, epochs=2, loss="softmax")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    both = [
-        _start(processes, scratch, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        for rank in range(2)
-    ]
-    assert [_end(process) for process in both] == [0, 0]
-    here = _trained_here(tmp_path / "here", epochs=2, loss="softmax")
-    (state, files), (expected, expected_files) = read_state(scratch), read_state(here)
-    assert scratch.marker("done") == {"best": state.best, "epochs": state.epochs}
-    assert files.keys() == expected_files.keys()
-    for one, other in zip(state.epochs, expected.epochs, strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
-    found, weights = (unpack(one.read_bytes(f"best-{state.best:04d}") or b"")[0] for one in (scratch, here))
-    for name, array in weights.items():
-        # Gradients are sums in another order; where they cancel Adam makes steps of what is left.
-        np.testing.assert_allclose(found[name], array, atol=1e-4, rtol=0, err_msg=name)
 
 
 def test_process_ends_when_its_owner_is_gone(scratch: Scratch, processes: ExitStack) -> None:

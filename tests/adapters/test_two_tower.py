@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.adapters.tower_job import read_state
 from recsys_spark.adapters.two_tower import is_staged, train
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.model_file import unpack
@@ -24,8 +25,8 @@ def _told(scratch: Scratch) -> tuple[list[dict[str, float]], dict[str, np.ndarra
 
 def test_train_in_two_processes_of_torch_distributor_gives_what_one_gives(spark: SparkSession, tmp_path: Path) -> None:
     alone, together = Scratch(tmp_path / "one"), Scratch(tmp_path / "two")
-    stage(alone, epochs=2)
-    stage(together, epochs=2, processes=2)
+    stage(alone, epochs=2, loss="softmax")  # every process wants the other's negatives
+    stage(together, epochs=2, processes=2, loss="softmax")
     _, one, _ = _told(alone)
     _, two, n_epochs = _told(together)
     assert n_epochs == 2
@@ -40,6 +41,7 @@ def test_train_goes_on_after_a_kill_and_tells_how_far_it_is(tmp_path: Path, monk
     monkeypatch.setenv("RECSYS_FAILPOINT", "two_tower.after_epoch:2")
     with pytest.raises(KernelError, match="expected the training to end"):
         train(scratch, lambda _: None)
+    assert len(read_state(scratch)[0].epochs) == 2
     monkeypatch.delenv("RECSYS_FAILPOINT")
     stage(whole, epochs=3)
     (_, resumed, n_epochs), (_, expected, _) = _told(scratch), _told(whole)

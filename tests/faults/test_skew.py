@@ -25,8 +25,8 @@ from recsys_spark.tables.spark import spark_type
 from tests.small_shop import make_shop
 
 DAY = date(2025, 3, 1)
-N_USERS, N_ITEMS, N_EVENTS, N_DAYS = 5_000, 800, 60_000, 28
-N_BOT_EVENTS = 200_000
+N_USERS, N_ITEMS, N_EVENTS, N_DAYS = 3_000, 800, 30_000, 28
+N_BOT_EVENTS = 100_000
 
 # Shorter tasks differ by what the machine does besides.
 SHORTEST_TASK_S = 1.0
@@ -101,7 +101,7 @@ def _task_ratio(spark: SparkSession, stage) -> float:
 def clean(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The second of two runs: the first, of a part of the events, compiles."""
     rows = _clean(np.random.default_rng(1))
-    _run(spark, tmp_path_factory.mktemp("warm"), rows[:5_000])
+    _run(spark, tmp_path_factory.mktemp("warm"), rows[:3_000])
     return _run(spark, tmp_path_factory.mktemp("clean"), rows)
 
 
