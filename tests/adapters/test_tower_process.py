@@ -1,5 +1,4 @@
-"""The program that trains: without its owner, and with what it cannot train.  Killed, and as one of two processes, it is
-in test_two_tower."""
+"""The program that trains: without its owner, and on what it cannot train; test_two_tower kills it and pairs it."""
 
 import json
 import os
