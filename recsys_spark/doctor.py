@@ -122,7 +122,8 @@ def _memory(_: Config) -> Finding:
     heap = local_settings()["spark.driver.memory"]
     needed = int(heap[:-1]) * {"m": 1 << 20, "g": 1 << 30}[heap[-1].lower()] + _WORKERS_BYTES
     available = _available_bytes()
-    text = f"{available / 2**30:.1f} GiB available; the local profile takes {heap} for the JVM, and 2 GiB for workers"
+    text = f"{available / 2**30:.1f} GiB available; the local profile takes {heap} for the JVM, "
+    text += f"and {_WORKERS_BYTES >> 30} GiB for workers"
     return Finding("memory", text, "" if available >= needed else "end other programs, or lower spark.driver.memory")
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from tests.empty_warehouse import copy_empty_warehouse
-from tests.run_process import FAST_START
+from tests.run_process import FAST_START, SMALL_JVM
 
 # On a busy machine an example of a millisecond takes a quarter of a second now and then.
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -40,7 +40,7 @@ def spark(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     settings = dict(TEST_SETTINGS)
     if request.config.option.markexpr == "slow":  # some are held against a time, over many rows
-        settings["spark.driver.extraJavaOptions"] = FAST_START.replace("-XX:TieredStopAtLevel=1 ", "")
+        settings["spark.driver.extraJavaOptions"] = SMALL_JVM
     session = open_session("tests", tmp_path_factory.mktemp("logs") / "spark.log", extra=settings)
     yield session
     session.stop()

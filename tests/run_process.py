@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 # A process that lives for a minute does not earn back what the optimising compiler costs.
-FAST_START = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+SMALL_JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+FAST_START = f"-XX:TieredStopAtLevel=1 {SMALL_JVM}"
 
 
 # `recsys-spark`, by the interpreter of the tests.

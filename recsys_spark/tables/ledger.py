@@ -108,10 +108,15 @@ def read_rows(
 
 def steps_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
     """The completed steps of a run by name; a step that was run again counts with its newest row."""
-    rows = [row for row in read_rows(root, RUN_STEPS) if row["run_id"] == run_id]
-    return {row["step"]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}
+    return _newest(root, RUN_STEPS, run_id, "step")
 
 
 def gates_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
     """The newest verdict of every gate on a run, by name."""
-    return {row["gate"]: row for row in read_rows(root, AUDITS) if row["run_id"] == run_id}
+    return _newest(root, AUDITS, run_id, "gate")
+
+
+def _newest(root: Path, table: Table, run_id: str, key: str) -> dict[str, dict[str, Any]]:
+    """The newest row of a run for every value of `key`."""
+    rows = [row for row in read_rows(root, table) if row["run_id"] == run_id]
+    return {row[key]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}

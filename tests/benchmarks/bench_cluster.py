@@ -3,9 +3,9 @@
     uv run python tests/benchmarks/bench_cluster.py [--from 2010-06-01] [--to 2010-11-30] [--folder DIR]
 
 The cluster is a standalone master and two workers of one core on the loopback address; executors unpack the archive of
-`recsys-spark package`.  Both sides are `spark-submit jobs/run.py`, from the start of spark-submit to its end, with
-popular, item-item CF and ALS, over the same files, each with the properties of its profile (conf/spark).  Not in the
-seconds: the archive is packed before.
+`recsys-spark package`.  Both sides are `spark-submit jobs/run.py`, from the start of spark-submit to its end, with the
+settings of the demo, over the same logs, each with the properties of its profile (conf/spark).  Not in the seconds: the
+archive is packed before.
 The last line is JSON: cluster_s, local_s, ratio, cluster_shuffled_mb, local_shuffled_mb, and differs, the tables whose
 content differs.  Exit status 1 if one does.
 """
@@ -20,28 +20,11 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+from recsys_spark.demo import write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
-from recsys_spark.publish import history
+from tests.published_content import published_content
 from tests.run_process import end_run
 from tests.standalone_cluster import event_log, pack, shuffled_bytes, standalone, submit_to_cluster, submit_to_laptop
-
-SETTINGS = """
-[storage]
-root = "{folder}/warehouse"
-[landing]
-events = "{landing}/events"
-items = "{landing}/items"
-users = "{landing}/users"
-[events.types.purchase]
-value_transform = "log"
-[events.types.return]
-weight = -1.0
-value_transform = "log"
-[segments]
-attribute = "country"
-[sources]
-enabled = ["popular", "item_cf", "als"]
-"""
 
 
 def main() -> None:
@@ -52,18 +35,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="recsys-cluster-"))
-    landing = folder / "landing"
-    write_events(landing, asked.first, asked.last)
-    write_catalogue(landing, asked.last)
+    for name in ("cluster", "local"):
+        write_events(folder / name / "landing", asked.first, asked.last)
+        write_catalogue(folder / name / "landing", asked.last)
     archive = pack(folder)
     with standalone(folder) as url:
 
         def submit(settings: Path, *given: str) -> subprocess.Popen[bytes]:
             return submit_to_cluster(url, settings, archive, *given)
 
-        cluster_s, cluster_mb = run_day(folder / "cluster", landing, submit)
-    local_s, local_mb = run_day(folder / "local", landing, submit_to_laptop)
-    cluster, local = (contents(folder / name) for name in ("cluster", "local"))
+        cluster_s, cluster_mb = run_day(folder / "cluster", submit)
+    local_s, local_mb = run_day(folder / "local", submit_to_laptop)
+    cluster, local = (published_content(folder / name / "warehouse") for name in ("cluster", "local"))
     found = {
         "cluster_s": round(cluster_s, 1),
         "local_s": round(local_s, 1),
@@ -76,11 +59,9 @@ def main() -> None:
     sys.exit(1 if found["differs"] else 0)
 
 
-def run_day(folder: Path, landing: Path, submit: Callable[..., subprocess.Popen[bytes]]) -> tuple[float, float]:
+def run_day(folder: Path, submit: Callable[..., subprocess.Popen[bytes]]) -> tuple[float, float]:
     """Seconds of a day that is run in `folder`, and the MB that it shuffled.  submit: of settings and properties."""
-    folder.mkdir()
-    settings = folder / "recsys.toml"
-    settings.write_text(SETTINGS.format(folder=folder, landing=landing))
+    settings = write_settings(folder)
     started = time.perf_counter()
     code, output = end_run(submit(settings, *event_log(folder / "events")), 3600)
     if code:
@@ -88,12 +69,6 @@ def run_day(folder: Path, landing: Path, submit: Callable[..., subprocess.Popen[
     seconds, megabytes = time.perf_counter() - started, shuffled_bytes(folder / "events") / 1e6
     print(f"{folder.name}: {seconds:.1f} s, {megabytes:.1f} MB shuffled", flush=True)
     return seconds, megabytes
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Content hash of every table that was published."""
-    (row,) = history(folder / "warehouse")
-    return {table.name: table.content_hash for table in row.tables}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.config import Config
-from recsys_spark.publish import history
 from recsys_spark.tables.catalog import RUN_STEPS
 from recsys_spark.tables.ledger import read_rows
+from tests.published_content import published_content
 from tests.run_process import FAST_START, end_run
 from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
 from tests.standalone_cluster import (
@@ -65,11 +65,6 @@ def kill_an_executor(config: Config, run: subprocess.Popen[bytes], folder: Path)
     return executor
 
 
-def content(config: Config) -> dict[str, str]:
-    (row,) = history(config.root)
-    return {table.name: table.content_hash for table in row.tables}
-
-
 def test_a_day_on_a_cluster_is_that_of_a_laptop_though_executors_are_lost(tmp_path: Path) -> None:
     archive = pack(tmp_path)
     shops = {name: make_shop(tmp_path / name) for name in ("cluster", "laptop")}
@@ -90,8 +85,9 @@ def test_a_day_on_a_cluster_is_that_of_a_laptop_though_executors_are_lost(tmp_pa
     given = event_log(tmp_path / "laptop_events")
     code, output = end_run(submit_to_laptop(settings["laptop"], *given, JAVA_TOOL_OPTIONS=FAST_START))
     assert code == 0, output[-6000:]
-    assert content(shops["cluster"]) == content(shops["laptop"])
-    assert "ann_shards" in content(shops["laptop"])
+    cluster, laptop = (published_content(shops[name].root) for name in ("cluster", "laptop"))
+    assert cluster == laptop
+    assert "ann_shards" in laptop
     shuffled = {name: shuffled_bytes(tmp_path / f"{name}_events") for name in shops}
     print(f"shuffled: {shuffled}")
     assert all(shuffled.values())
