@@ -9,9 +9,9 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.errors import EnvironmentFault, LockedError
-from recsys_spark.tables.catalog import RUNS, TABLES
+from recsys_spark.tables.catalog import AUDITS, RUNS, TABLES
 from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.ledger import append_rows, create_tables, read_rows, table_path
+from recsys_spark.tables.ledger import append_rows, create_tables, gates_of, read_rows, table_path
 
 
 def _run(number: int) -> dict[str, object]:
@@ -38,6 +38,16 @@ def test_read_rows_returns_what_was_appended(root: Path) -> None:
 
 def test_read_rows_is_empty_where_nothing_was_created(tmp_path: Path) -> None:
     assert read_rows(tmp_path, RUNS) == []
+
+
+@pytest.mark.parametrize("days", [(2, 3), (3, 2)])
+def test_gates_of_gives_the_newest_verdict_in_whatever_order_they_are_stored(root: Path, days: tuple[int, int]) -> None:
+    verdict = {"run_id": "20250102-001-0123abcd", "gate": "volume", "figure": 1.0, "bound": "<= 2", "detail": ""}
+    for day in days:
+        row = verdict | {"outcome": {2: "failed", 3: "passed"}[day], "recorded_at": datetime(2025, 1, day, tzinfo=UTC)}
+        append_rows(root, AUDITS, [row])
+    append_rows(root, AUDITS, [verdict | {"run_id": "another", "outcome": "failed", "recorded_at": datetime.now(UTC)}])
+    assert {name: row["outcome"] for name, row in gates_of(root, verdict["run_id"]).items()} == {"volume": "passed"}
 
 
 def test_create_tables_changes_nothing_the_second_time(root: Path) -> None:
