@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from recsys_spark.errors import ContractError, DamagedError
 from recsys_spark.tables.head import inside
 from recsys_spark.tables.ledger import table_path
-from recsys_spark.tables.run_files import list_run, open_table
+from recsys_spark.tables.run_files import list_run, open_table, read_whole
 
 
 class BlobColumns(NamedTuple):
@@ -194,7 +194,7 @@ def named_blobs(root: Path) -> set[str]:
     named: set[str] = set()
     for name, columns in BLOB_COLUMNS.items():
         paths = [column.rel_path for column in columns]
-        stored: Any = open_table(Path(table_path(root, name)), name).to_pyarrow_table(columns=paths)
+        stored = read_whole(open_table(Path(table_path(root, name)), name), paths)
         for path in paths:
             named |= set(pc.unique(stored[path]).to_pylist())
     return named

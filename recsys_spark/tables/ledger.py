@@ -18,6 +18,7 @@ from recsys_spark.errors import EnvironmentFault, LockedError
 from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import AUDITS, RUN_STEPS
 from recsys_spark.tables.contract import Table
+from recsys_spark.tables.run_files import read_whole
 
 # What is published is read by delta-rs and DuckDB: neither deletion vectors nor column mapping may ever be on.
 _PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
@@ -99,7 +100,7 @@ def read_rows(
     """
     named, held = list(columns) if columns else None, list(filters) if filters else None
     try:
-        frame = DeltaTable(table_path(root, table.name)).to_pyarrow_table(columns=named, filters=held)
+        frame = read_whole(DeltaTable(table_path(root, table.name)), named, held)
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = frame.to_pylist(maps_as_pydicts="strict")

