@@ -11,7 +11,6 @@ neither torch nor Spark nor a compiler.
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.item_factors import Scored
 from recsys_spark.kernels.index_choice import share_of_k
 from recsys_spark.kernels.ivf_pq import padded, search, set_threads
+from recsys_spark.location import Location
 from recsys_spark.tables.shard_files import Shard, open_shard
 
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
@@ -111,7 +111,7 @@ def open_shards(
     manifest: pa.Table,
     items: pa.Table,
     model_version: str,
-    root: Path,
+    root: Location,
     shards: Sequence[int] | None,
     part: str | None,
     mapped: bool,

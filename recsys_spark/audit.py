@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from recsys_spark.errors import GateRefused
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate, Measured, verdict
 from recsys_spark.gates import run_gates
 from recsys_spark.inputs import read_inputs
+from recsys_spark.location import Location
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.publish import head, history
 from recsys_spark.run_ledger import OpenRun, refuse_run
@@ -68,7 +68,7 @@ def _noted(gate: Gate, forced: Forced) -> Gate:
     return replace(gate, detail=f"{gate.detail}; forced: {forced.why}".removeprefix("; "))
 
 
-def _measured(root: Path, run: OpenRun) -> Measured:
+def _measured(root: Location, run: OpenRun) -> Measured:
     """What steps of the run measured, and how many lists the newest bundle of an earlier date has.
 
     A backfill is not held against what came after it.
@@ -80,7 +80,7 @@ def _measured(root: Path, run: OpenRun) -> Measured:
     return Measured(n_lists, drift, share)
 
 
-def _changes_gate(root: Path, run: OpenRun, current: PublishRow | None) -> Gate:
+def _changes_gate(root: Location, run: OpenRun, current: PublishRow | None) -> Gate:
     """Was candidate_changes made against the bundle that is current now?"""
     figure = steps_of(root, run.run_id)["changes"]["figures"]["against_publish_seq"]
     bound = current.publish_seq if current else 0

@@ -26,6 +26,7 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced
 from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.kernels.intervals import Tally
+from recsys_spark.location import Location
 from recsys_spark.lock import warehouse_lock
 from recsys_spark.plan import PINNED
 from recsys_spark.publish import history
@@ -150,14 +151,14 @@ def _claim(spark: SparkSession, config: Config, folder: Path, plan: Plan) -> Non
         )
 
 
-def _taken_in(root: Path) -> dict[str, list[Any]]:
+def _taken_in(root: Location) -> dict[str, list[Any]]:
     """What says whether two warehouses were given the same: numbers of batches, and ids of sets of rules."""
     batches = {row["batch_seq"] for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"}
     sets = {(str(row["valid_from"]), row["set_id"]) for row in read_rows(root, RULES, ("valid_from", "set_id"))}
     return {"batches": sorted(batches), "rules": [list(one) for one in sorted(sets)]}
 
 
-def _copy_logs(spark: SparkSession, source: Path, folder: Path) -> None:
+def _copy_logs(spark: SparkSession, source: Location, folder: Path) -> None:
     """Events and catalogue as they were let in, with the ledgers that say so, and the rules."""
     for name in PINNED:
         frame = read_table(spark, source, TABLES[name], last_version(source, name))
@@ -166,7 +167,7 @@ def _copy_logs(spark: SparkSession, source: Path, folder: Path) -> None:
         append_rows(folder, ledger, read_rows(source, ledger))
 
 
-def _check_windows(root: Path, plan: Plan) -> None:
+def _check_windows(root: Location, plan: Plan) -> None:
     """Raises ArgumentError if the log ends before users were watched for the whole window."""
     ends = max(plan.dates) + timedelta(days=plan.window_days - 1)
     last = days_with_rows(root, EVENTS.name)[-1:]

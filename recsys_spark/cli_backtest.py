@@ -43,7 +43,7 @@ def backtest(
 
     plan = Plan(tuple(days), tuple(warm_up), window_days)
     others = read_figures(against, plan) if against else None
-    spark = open_session("recsys-spark backtest", folder / "spark.log")
+    spark = open_session("recsys-spark backtest", config.root, log_folder=folder)
     try:
         with console.progress("backtest") as observe:
             folds = backtest(spark, config, folder, plan, observe, forced)

@@ -36,7 +36,7 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
     ):
         with opening_lock(config.root):  # steps that start together would make the same tables
             create_tables(config.root, declared_tables().values())
-        spark = open_session(f"recsys-spark {command}", config.root / "_logs" / "spark.log")
+        spark = open_session(f"recsys-spark {command}", config.root)
         try:
             yield spark
         finally:

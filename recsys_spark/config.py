@@ -6,24 +6,27 @@ the `Config` or the one section that it needs.
 
 from datetime import date
 from hashlib import blake2b
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
 from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish
+from recsys_spark.location import Location, locate
 from recsys_spark.setting_types import (
     Days,
+    Endpoint,
     FileFormat,
     Folder,
     Name,
     NonNegativeFloat,
     NonNegativeInt,
+    Place,
     PositiveDays,
     PositiveFloat,
     PositiveInt,
     Ratio,
+    Region,
     Section,
     TimeFormat,
     Timezone,
@@ -33,8 +36,16 @@ from recsys_spark.setting_types import (
 class Storage(Section):
     """Where the warehouse is, and what is written beside it."""
 
-    root: Annotated[Folder, Field(min_length=1)]
+    root: Annotated[Place, Field(min_length=1)]
+    endpoint: Endpoint
+    region: Region
     metrics_file: Folder
+
+    @model_validator(mode="after")
+    def _check_endpoint(self) -> "Storage":
+        if (self.endpoint or self.region) and not self.root.startswith("s3://"):
+            raise ValueError("endpoint, region: none unless root is in s3://")
+        return self
 
 
 class Landing(Section):
@@ -238,9 +249,9 @@ class Config(Section):
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
     @property
-    def root(self) -> Path:
-        """Folder of the warehouse."""
-        return Path(self.storage.root)
+    def root(self) -> Location:
+        """Where the warehouse is."""
+        return locate(self.storage.root, self.storage.endpoint, self.storage.region)
 
     @property
     def places(self) -> dict[tuple[str, ...], str]:

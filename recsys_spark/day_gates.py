@@ -5,12 +5,12 @@ that nothing is computed for a day whose logs are missing.
 """
 
 from datetime import date, timedelta
-from pathlib import Path
 
 from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.gaps import dates_passed_over, gap_text
 from recsys_spark.gate import Forced, Gate, verdict
+from recsys_spark.location import Location
 from recsys_spark.tables.delta_log import days_with_rows
 
 _REMEDY = (
@@ -18,7 +18,7 @@ _REMEDY = (
 )
 
 
-def next_day(root: Path) -> date:
+def next_day(root: Location) -> date:
     """The day after the last event; raises GateRefused if there is no event."""
     days = days_with_rows(root, "events")
     if not days:

@@ -24,6 +24,7 @@ from recsys_spark.errors import ArgumentError
 from recsys_spark.features import declared_tables
 from recsys_spark.index_view import show_index
 from recsys_spark.kernels.holdout import WINDOW_DAYS
+from recsys_spark.location import Location
 from recsys_spark.lock import warehouse_lock
 from recsys_spark.lookup import show_related_of, show_user_of
 from recsys_spark.peak_memory import PeakMemory
@@ -114,7 +115,7 @@ def run_demo(console: Console, folder: Path) -> None:
     with PeakMemory() as memory, warehouse_lock(config.root, "demo"):
         create_tables(config.root, declared_tables().values())
         console.say("starting Spark ...")
-        spark = open_session("recsys-spark demo", config.root / "_logs" / "spark.log", _FAST_START)
+        spark = open_session("recsys-spark demo", config.root, _FAST_START)
         demo = Demo(console, config, folder / "landing", spark)
         demo.seconds["start of Spark"] = time.perf_counter() - started
         try:
@@ -223,7 +224,7 @@ def _run_again(demo: Demo) -> None:
     )
 
 
-def _versions(root: Path) -> dict[str, int]:
+def _versions(root: Location) -> dict[str, int]:
     """Newest Delta version of every table."""
     return {name: last_version(root, name) for name in declared_tables()}
 
@@ -239,7 +240,7 @@ def _show_times(demo: Demo, seconds: float, peak_bytes: int | None) -> None:
     demo.console.say(f"peak memory of Python, JVM and workers together: {peak}")
 
 
-def _show_next(console: Console, settings: Path, root: Path) -> None:
+def _show_next(console: Console, settings: Path, root: Location) -> None:
     console.rich.rule("[bold]Where to go next")
     for command in (
         f"lookup {SHOWN_USERS[0]} --config {settings}",

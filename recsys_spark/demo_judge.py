@@ -5,7 +5,6 @@ Owns: the last scene of the demo.  Called by `demo`; the protocol is that of `ke
 
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from recsys_spark.kernels.holdout import (
     judge_order,
     popular_items,
 )
+from recsys_spark.location import Location
 from recsys_spark.reader import Bundle
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta import read_run
@@ -35,7 +35,7 @@ K = 20  # list length of the figures
 _LISTED = 2000  # entries of a source's list that are looked at: nobody has bought all but K of them
 
 
-def judge_bundle(spark: "SparkSession", root: Path, bundle: Bundle, purchases: pa.Table, console: Console) -> None:
+def judge_bundle(spark: "SparkSession", root: Location, bundle: Bundle, purchases: pa.Table, console: Console) -> None:
     """Prints how well the published lists foresaw what customers newly bought, beside each source's, and popularity."""
     holdout = hold_out(purchases, bundle.data_date)
     lists, origins, milliseconds = _published_lists(bundle, holdout)
@@ -69,7 +69,7 @@ def _published_lists(bundle: Bundle, holdout: Holdout) -> tuple[dict[str, list[s
 
 
 def lists_by_source(
-    spark: "SparkSession", root: Path, bundle: Bundle, holdout: Holdout
+    spark: "SparkSession", root: Location, bundle: Bundle, holdout: Holdout
 ) -> dict[str, dict[str, list[str]]]:
     """By source the list that it has for each judged customer: their own, else their segment's, else everybody's."""
     from pyspark.sql import functions as F

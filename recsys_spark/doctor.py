@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 from recsys_spark import __version__
 from recsys_spark.config import Config
-from recsys_spark.errors import EnvironmentFault
-from recsys_spark.session import check_java, local_settings
+from recsys_spark.errors import EnvironmentFault, StoreFault
+from recsys_spark.location import Location, ObjectPath
+from recsys_spark.session import check_java, is_fetched, local_settings, packages_of, settings_for
 
 _MIN_FREE_BYTES = 5 << 30
 _WORKERS_BYTES = 2 << 30  # beside the JVM's heap of 2 GiB: the demo, towers included, took 3.98 GiB in all
@@ -37,7 +39,7 @@ def examine(config: Config) -> list[Finding]:
     checks: dict[str, Callable[[Config], Finding]] = {
         "Java": _java,
         "Spark": _spark,
-        "Delta": _delta_jar,
+        "jars": _jars,
         "warehouse": _warehouse,
         "disk": _disk,
         "cores": _cores,
@@ -72,14 +74,11 @@ def _spark(_: Config) -> Finding:
     return Finding("Spark", f"pyspark {pyspark.__version__}, recsys-spark {__version__}")
 
 
-def _delta_jar(_config: Config) -> Finding:
-    package = local_settings()["spark.jars.packages"]
-    _, name, version = package.split(":")
-    jars = [folder / "jars" for folder in Path.home().glob(".ivy2*")]
-    found = [path for folder in jars for path in folder.glob(f"*{name}-{version}.jar") if path.stat().st_size]
-    if found:
-        return Finding("Delta", str(found[0]))
-    return Finding("Delta", f"{package} is not kept here yet: the first run fetches it from Maven Central")
+def _jars(config: Config) -> Finding:
+    packages = packages_of(settings_for(config.root))
+    if missing := [one for one in packages if not is_fetched(one)]:
+        return Finding("jars", f"{', '.join(missing)}: not kept here yet, the first run fetches from Maven Central")
+    return Finding("jars", f"{', '.join(packages)}: kept in {Path.home()}")
 
 
 def _warehouse(config: Config) -> Finding:
@@ -87,16 +86,30 @@ def _warehouse(config: Config) -> Finding:
     if _can_write(root):
         return Finding("warehouse", f"{root} can be written")
     remedy = "give another with --set storage.root=..., or change its rights"
+    if isinstance(root, ObjectPath):
+        remedy = "check the bucket, [storage] endpoint and region, and the credentials in the environment"
     return Finding("warehouse", f"{root} cannot be written", remedy)
 
 
-def _can_write(folder: Path) -> bool:
+def _can_write(folder: Location) -> bool:
     """Whether a file can be made in `folder`, or in the nearest folder above it that exists."""
     try:
+        if isinstance(folder, ObjectPath):
+            return _written_at(folder) > 0
         with tempfile.NamedTemporaryFile(dir=_existing(folder)):
             return True
-    except OSError:
+    except (OSError, StoreFault):
         return False
+
+
+def _written_at(root: ObjectPath) -> float:
+    """When a file that is written now was written by the clock of the object store, in seconds."""
+    trial = root / f"_doctor-{uuid4().hex}"
+    trial.write_bytes(b"trial")
+    try:
+        return trial.stat().st_mtime
+    finally:
+        trial.unlink()
 
 
 def _existing(folder: Path) -> Path:
@@ -107,6 +120,8 @@ def _disk(config: Config) -> Finding:
     found = []
     places = {"the warehouse": config.root, "shuffles (TMPDIR)": Path(tempfile.gettempdir())}
     for name, place in places.items():
+        if isinstance(place, ObjectPath):
+            continue
         found.append((name, shutil.disk_usage(_existing(place)).free))
     text = ", ".join(f"{free / 2**30:,.0f} GiB free for {name}" for name, free in found)
     least = min(free for _, free in found)
@@ -151,7 +166,10 @@ def _clock(config: Config) -> Finding:
         return Finding("clock", f"{now:%Y-%m-%d %H:%M} UTC", "set the clock: the day that a run is for depends on it")
     if not _can_write(config.root):
         return Finding("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
-    with tempfile.NamedTemporaryFile(dir=_existing(config.root)) as file:
-        skew = abs(Path(file.name).stat().st_mtime - time.time())
+    if isinstance(config.root, ObjectPath):
+        skew = abs(_written_at(config.root) - time.time())
+    else:
+        with tempfile.NamedTemporaryFile(dir=_existing(config.root)) as file:
+            skew = abs(Path(file.name).stat().st_mtime - time.time())
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, {skew:.1f} s from the storage's"
     return Finding("clock", text, "" if skew <= _MAX_SKEW_S else "set both by the same time server")

@@ -35,6 +35,12 @@ class EnvironmentFault(RecsysError):  # noqa: N818 - the fault is the machine's
     exit_code = EXIT_BAD_INPUT
 
 
+class StoreFault(RecsysError):  # noqa: N818 - the fault is the store's
+    """An object store that did not answer, or refused; the command may be run again as it was."""
+
+    exit_code = EXIT_CRASH
+
+
 class ContractError(RecsysError):
     """A frame or a table that does not keep its contract; all faults of one check are in one message."""
 

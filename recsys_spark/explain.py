@@ -3,7 +3,6 @@
 Owns: that view.  Called by `cli_operate`.  Everything is read from the ledgers, as it was recorded then.
 """
 
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
+from recsys_spark.location import Location
 from recsys_spark.publish import history
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import input_batches, latest_runs
@@ -20,7 +20,7 @@ from recsys_spark.tables.ledger import read_rows, steps_of
 from recsys_spark.tables.run_id import check_run_id
 
 
-def show_run(root: Path, run_id: str, console: Console) -> None:
+def show_run(root: Location, run_id: str, console: Console) -> None:
     """Prints the run's inputs, settings, steps and gates; ArgumentError if there is no such run."""
     check_run_id(run_id)
     found = {row["run_id"]: row for row in latest_runs(root)}
@@ -35,7 +35,7 @@ def show_run(root: Path, run_id: str, console: Console) -> None:
     console.rich.print(gates_table(root, run_id))
 
 
-def _made_of(root: Path, states: list[dict[str, Any]]) -> Table:
+def _made_of(root: Location, states: list[dict[str, Any]]) -> Table:
     """Where it came from, and what became of it.  states: its rows in `runs`, the oldest first."""
     row = states[-1]
     publishes = [
@@ -61,7 +61,7 @@ def _made_of(root: Path, states: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _logs(root: Path, opened: dict[str, Any]) -> Table:
+def _logs(root: Location, opened: dict[str, Any]) -> Table:
     """The batches that were there when the run was opened and brought anything before its date."""
     of_date = set(input_batches(root, opened["data_date"]))
     done = {

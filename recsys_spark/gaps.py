@@ -5,17 +5,17 @@ Owns: which they are, and how they are said.  Called by the gates before a run, 
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
+from recsys_spark.location import Location
 from recsys_spark.run_ledger import COMPLETED, latest_runs
 
 
-def completed_dates(root: Path) -> list[date]:
+def completed_dates(root: Location) -> list[date]:
     """The dates that have a completed run, ascending."""
     return sorted({row["data_date"] for row in latest_runs(root) if row["state"] in COMPLETED})
 
 
-def dates_without_run(root: Path, first: date | None = None, last: date | None = None) -> list[date]:
+def dates_without_run(root: Location, first: date | None = None, last: date | None = None) -> list[date]:
     """Dates from `first` to `last`, both inclusive, without a completed run; by default between those that have one."""
     done = completed_dates(root)
     if not done and (first is None or last is None):
@@ -25,7 +25,7 @@ def dates_without_run(root: Path, first: date | None = None, last: date | None =
     return [day for day in days_between(start, end) if day not in known]
 
 
-def dates_passed_over(root: Path, day: date) -> list[date]:
+def dates_passed_over(root: Location, day: date) -> list[date]:
     """The dates without a run between the newest completed date before `day` and `day`."""
     before = [one for one in completed_dates(root) if one < day]
     return days_between(before[-1] + timedelta(days=1), day - timedelta(days=1)) if before else []

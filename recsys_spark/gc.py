@@ -7,6 +7,7 @@ dropped by one entry of the Delta log.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from recsys_spark.config import Config
@@ -16,6 +17,7 @@ from recsys_spark.tables.blobs import drop_blobs, named_blobs
 from recsys_spark.tables.catalog import PUBLISHES, RANKING_EXAMPLES
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
+from recsys_spark.tables.lease import LEASES
 from recsys_spark.tables.ledger import create_tables, read_rows
 from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch
 
@@ -43,7 +45,7 @@ def collect(config: Config, now: datetime) -> Collected:
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
     kept_of = {table.name: kept for table in run_tables} | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
-    # Before rows are deleted: what they name has a grace from now on, as the files of the tables have.
+    # Before rows are deleted: what they name has a grace from the next collection on, which finds it without a row.
     n_files = drop_blobs(root, named_blobs(root), now, config.publish.grace_hours)
     for table in run_tables:
         for run_id in sorted(stored[table.name] - kept_of[table.name]):
@@ -55,7 +57,8 @@ def collect(config: Config, now: datetime) -> Collected:
     unfinished = {row["run_id"] for row in latest_runs(root) if row["state"] == "open"}
     for run_id in set(runs_with_scratch(root)) - unfinished:
         drop_scratch(root, run_id)
-    n_files += sum(vacuum(root, table, config.publish.grace_hours) for table in run_tables)
+    vacuumed = run_tables if isinstance(root, Path) else [*run_tables, LEASES]  # which is written anew at every lock
+    n_files += sum(vacuum(root, table, config.publish.grace_hours) for table in vacuumed)
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 
 

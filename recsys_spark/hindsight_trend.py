@@ -6,9 +6,9 @@ Owns: the trend and its alarms.  Called by `status`, and by the runner at the en
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from statistics import fmean
 
+from recsys_spark.location import Location
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.tables.catalog import RUN_STEPS
 from recsys_spark.tables.ledger import read_rows
@@ -34,7 +34,7 @@ class Hindsight:
     alarms: tuple[str, ...] = ()
 
 
-def trend(root: Path) -> list[Hindsight]:
+def trend(root: Location) -> list[Hindsight]:
     """One for each bundle that was judged, by the last date that judged it, in the order of the dates, with its alarms.
 
     A bundle that stays current for several dates is judged on each of them, and counts once.
@@ -64,7 +64,7 @@ def trend(root: Path) -> list[Hindsight]:
     return found
 
 
-def alarms_of(root: Path, run_id: str) -> list[str]:
+def alarms_of(root: Location, run_id: str) -> list[str]:
     """What the run's hindsight says that somebody must look at."""
     return [text for one in trend(root) if one.run_id == run_id for text in one.alarms]
 

@@ -5,7 +5,6 @@ Owns: what a session is scored by.  Called by the reader.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError
 from recsys_spark.fold_in import fold_in
+from recsys_spark.location import Location
 from recsys_spark.tables.ledger import steps_of
 
 _SETTINGS = ("alpha", "regularization", "nu", "unobserved", "n_cols", "norm_exponent")
@@ -86,7 +86,7 @@ def _best_places(scores: np.ndarray, k: int) -> np.ndarray:
     return best
 
 
-def item_factors(table: pa.Table, root: Path, run_id: str) -> ItemFactors:
+def item_factors(table: pa.Table, root: Location, run_id: str) -> ItemFactors:
     """The factors in `table`, item_id, item_idx, vector and shown of a run, with the settings that the run recorded.
 
     Raises ArgumentError if the run has none: it was made before factors were.

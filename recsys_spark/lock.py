@@ -1,43 +1,58 @@
 """Who may write to a warehouse: one command at a time, or steps of the pipeline beside each other.
 
-Owns: the locks in `<root>/_locks`.  A lock belongs to the process: a killed command leaves nothing behind.  Called by
-every command that writes.
+Owns: the names of the locks, and the files in `<root>/_locks`.  There a lock belongs to the process: a killed command
+leaves nothing behind.  In an object store a lock is a lease.  Called by every command that writes.
 """
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from recsys_spark.errors import EnvironmentFault, LockedError
+from recsys_spark.location import Location
 
 
 @contextmanager
-def warehouse_lock(root: Path, command: str) -> Iterator[None]:
+def warehouse_lock(root: Location, command: str) -> Iterator[None]:
     """Holds the warehouse alone inside the block; raises LockedError at once if another command writes to it."""
-    with _held(root, "pipeline", command, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with _all_held(root, {"pipeline": False}, command):
         yield
 
 
 @contextmanager
-def step_lock(root: Path, step: str, before: Sequence[str], command: str) -> Iterator[None]:
+def step_lock(root: Location, step: str, before: Sequence[str], command: str) -> Iterator[None]:
     """Holds the warehouse beside other steps inside the block, each of which writes tables of its own.
 
     before: the steps that wrote what it reads; none of them is run again meanwhile.  Raises LockedError at once if a
     command holds the warehouse alone, or the same step, or one that needs it, runs already, for whatever date.
     """
-    with ExitStack() as held:
-        held.enter_context(_held(root, f"step-{step}", command, fcntl.LOCK_EX | fcntl.LOCK_NB))
-        for name in ("pipeline", *(f"step-{one}" for one in before)):
-            held.enter_context(_held(root, name, command, fcntl.LOCK_SH | fcntl.LOCK_NB))
+    shared = dict.fromkeys(["pipeline", *(f"step-{one}" for one in before)], True)
+    with _all_held(root, {f"step-{step}": False} | shared, command):
         yield
 
 
 @contextmanager
-def opening_lock(root: Path) -> Iterator[None]:
+def opening_lock(root: Location) -> Iterator[None]:
     """Waits until nobody else looks for the run of a date, or opens one: steps that start together join one run."""
-    with _held(root, "opening", "", fcntl.LOCK_EX):
+    with _all_held(root, {"opening": False}, "", waits=True):
+        yield
+
+
+@contextmanager
+def _all_held(root: Location, wanted: Mapping[str, bool], command: str, waits: bool = False) -> Iterator[None]:
+    """Holds locks by name; the value says whether others may share it."""
+    if not isinstance(root, Path):
+        from recsys_spark.tables.lease import leased
+
+        with leased(root, wanted, command, waits):
+            yield
+        return
+    with ExitStack() as held:
+        for name, is_shared in wanted.items():
+            how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+            held.enter_context(_held(root, name, command, how if waits else how | fcntl.LOCK_NB))
         yield
 
 

@@ -3,13 +3,13 @@
 Owns: these views of the reader.  Called by `cli` and by the demo.
 """
 
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
+from recsys_spark.location import Location
 from recsys_spark.reader import Bundle, Candidate, open_current
 
 _RECENT = 10
@@ -21,7 +21,7 @@ _ORIGINS = {
 }
 
 
-def show_user(root: Path, user_id: str, n: int, segment: str | None, console: Console) -> None:
+def show_user(root: Location, user_id: str, n: int, segment: str | None, console: Console) -> None:
     """Prints what the current bundle holds for `user_id`: recent items, then the first `n` candidates."""
     show_user_of(open_current(root), user_id, n, segment, console)
 
@@ -42,7 +42,7 @@ def show_user_of(bundle: Bundle, user_id: str, n: int, segment: str | None, cons
     console.rich.print(_candidate_table(shown, titles, len(found.items)))
 
 
-def show_related(root: Path, item_id: str, user_id: str | None, n: int, console: Console) -> None:
+def show_related(root: Location, item_id: str, user_id: str | None, n: int, console: Console) -> None:
     """Prints the `n` items nearest to `item_id` in the current bundle, in the order of `user_id` if one is given."""
     show_related_of(open_current(root), item_id, user_id, n, console)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.location import Location
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import COMPLETED, latest_runs
 from recsys_spark.tables.ledger import gates_of, steps_of
@@ -31,7 +32,7 @@ _HELP = {
 }
 
 
-def write_metrics(root: Path, path: Path) -> None:
+def write_metrics(root: Location, path: Path) -> None:
     """Writes the file in one piece: a collector never reads half of it, and steps that end together write one each.
 
     What keeps it from being written is a warning: the run is what matters, and it has ended by now.
@@ -45,7 +46,7 @@ def write_metrics(root: Path, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def metrics_text(root: Path) -> str:
+def metrics_text(root: Location) -> str:
     """The figures of the newest run, and which bundle is current."""
     lines: list[str] = []
     named = ""
@@ -58,7 +59,7 @@ def metrics_text(root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _samples(root: Path) -> Iterator[tuple[str, dict[str, str], float]]:
+def _samples(root: Location) -> Iterator[tuple[str, dict[str, str], float]]:
     """Samples of one name follow each other."""
     current = head(root)
     if current is not None:

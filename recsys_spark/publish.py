@@ -6,32 +6,33 @@ both under the warehouse lock; needs no Spark.
 
 import logging
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
+from recsys_spark.location import Location
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
 from recsys_spark.tables.arrow import schema_hash
 from recsys_spark.tables.blobs import check_run_blobs
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.delta_log import last_version
+from recsys_spark.tables.delta_rs import table_path
 from recsys_spark.tables.head import PublishRow, check_history, seal_row
-from recsys_spark.tables.ledger import append_rows, read_rows, steps_of, table_path
+from recsys_spark.tables.ledger import append_rows, read_rows, steps_of
 from recsys_spark.tables.run_files import list_run
 
 _log = logging.getLogger(__name__)
 
 
-def history(root: Path) -> tuple[PublishRow, ...]:
+def history(root: Location) -> tuple[PublishRow, ...]:
     """Every publish and rollback in order, checked; the last is the head.  Raises DamagedError on a damaged row."""
     return check_history(read_rows(root, PUBLISHES))
 
 
-def head(root: Path) -> PublishRow | None:
+def head(root: Location) -> PublishRow | None:
     """What is current, None before the first publish."""
     rows = history(root)
     return rows[-1] if rows else None
@@ -85,7 +86,7 @@ def rollback_to(config: Config, run_id: str) -> int:
     run = completed[run_id]
     tables = [dict(table) for table in earlier.as_row()["tables"]] if earlier else _tables(root, run_id)
     for table in tables:
-        stored = list_run(Path(table_path(root, table["name"])), table["name"], run_id, None)
+        stored = list_run(table_path(root, table["name"]), table["name"], run_id, None)
         if stored.n_rows != table["n_rows"]:
             raise DamagedError(
                 f"{table['name']} run_id={run_id}: expected {table['n_rows']} rows, got {stored.n_rows}; "
@@ -121,7 +122,7 @@ def _fields(config: Config, run: dict[str, Any], current_seq: int) -> dict[str, 
     }
 
 
-def _tables(root: Path, run_id: str) -> list[dict[str, Any]]:
+def _tables(root: Location, run_id: str) -> list[dict[str, Any]]:
     """The tables of a bundle as its steps recorded them and its audit found them in storage."""
     contracts = declared_tables()
     written = {name: row for row in steps_of(root, run_id).values() for name in row["n_rows"]}
@@ -139,7 +140,7 @@ def _tables(root: Path, run_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _append(root: Path, row: dict[str, Any], version: int) -> None:
+def _append(root: Location, row: dict[str, Any], version: int) -> None:
     """Commits `row` on `version` of `publishes`; if the reply is lost, what storage holds decides."""
     try:
         append_rows(root, PUBLISHES, [row], at_version=version)
@@ -157,7 +158,7 @@ def _append(root: Path, row: dict[str, Any], version: int) -> None:
         )
 
 
-def _end(root: Path, run: OpenRun, state: str) -> str:
+def _end(root: Location, run: OpenRun, state: str) -> str:
     row = next(row for row in latest_runs(root) if row["run_id"] == run.run_id)
     record_state(root, row, state)
     return state

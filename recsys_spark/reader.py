@@ -13,7 +13,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +25,7 @@ from recsys_spark.bundle_changes import changed_users
 from recsys_spark.candidate_lists import Candidate, Candidates, Source, candidates_of
 from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
 from recsys_spark.item_factors import ItemFactors, Scored, item_factors
+from recsys_spark.location import Location, locate
 from recsys_spark.related import HISTORY_ITEMS, Related, for_user, nearest
 from recsys_spark.row_lookup import RowLookup
 from recsys_spark.tables.catalog import TABLES
@@ -46,14 +46,14 @@ _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
 _log = logging.getLogger(__name__)
 
 
-def open_current(root: str | Path) -> "Bundle":
+def open_current(root: str | Location) -> "Bundle":
     """The bundle that is current in the warehouse `root`, checked: every table holds the rows that were published.
 
     Raises NothingPublished before the first publish, and DamagedError if `publishes` or a table is not whole: a file
     that is lost or cut is found here, one that was altered when it is read.
     """
     started = perf_counter()
-    folder = Path(root).absolute()
+    folder = locate(root).absolute()
     nothing = NothingPublished(
         f"{root}: expected a published bundle, got none; run `recsys-spark run`, or check the path of the warehouse"
     )
@@ -89,7 +89,7 @@ def open_index(
     return open_shards(manifest, items, "".join(models), bundle.root, shards, part, mapped, threads)
 
 
-def _open_run(root: Path, published: PublishedTable, run_id: str) -> RunFiles:
+def _open_run(root: Location, published: PublishedTable, run_id: str) -> RunFiles:
     """The run's files of one table; DamagedError if they do not hold the number of rows that was published."""
     where = f"{published.name} run_id={run_id}"
     sort_by = TABLES[published.name].sort_by
@@ -112,7 +112,7 @@ class Bundle:
     whatever is published meanwhile; after that its files may be gone, which is BundleExpired.
     """
 
-    def __init__(self, root: Path, head: PublishRow, version: int, tables: dict[str, RunFiles]) -> None:
+    def __init__(self, root: Location, head: PublishRow, version: int, tables: dict[str, RunFiles]) -> None:
         self._root = root
         self._head = head
         self._version = version
@@ -122,7 +122,7 @@ class Bundle:
         }
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Location:
         """Folder of the warehouse."""
         return self._root
 
@@ -239,8 +239,8 @@ class Bundle:
         schema = self._schema(name, columns)
         for file in run.files:
             with (
-                run.reading(file, "a Parquet file") as path,
-                pq.ParquetFile(path, coerce_int96_timestamp_unit="us", page_checksum_verification=True) as stored,
+                run.reading(file, "a Parquet file") as source,
+                pq.ParquetFile(source, coerce_int96_timestamp_unit="us", page_checksum_verification=True) as stored,
             ):
                 run.check_columns(file, stored.schema_arrow)
                 present = [column for column in schema.names if column in stored.schema_arrow.names]

@@ -112,8 +112,8 @@ class RowLookup:
         return self._footers[file.rel_path]
 
     def _load_footer(self, file: DataFile) -> _Footer:
-        with self._table.reading(file, f"a Parquet footer with column {self._key}") as path:
-            metadata = pq.read_metadata(path)
+        with self._table.reading(file, f"a Parquet footer with column {self._key}") as source:
+            metadata = pq.read_metadata(source)
             self._table.check_columns(file, metadata.schema.to_arrow_schema())
             row_groups = RangeIndex(_key_bounds(metadata, self._key))
         if metadata.num_rows != file.n_rows:
@@ -123,9 +123,9 @@ class RowLookup:
     def _read(self, file: DataFile, row_group: int, columns: Sequence[str]) -> pa.Table:
         metadata = self._footer(file).metadata
         with (
-            self._table.reading(file, f"a readable row group {row_group}") as path,
+            self._table.reading(file, f"a readable row group {row_group}") as source,
             pq.ParquetFile(
-                path,
+                source,
                 metadata=metadata,
                 coerce_int96_timestamp_unit="us",  # Spark's default for times in Parquet
                 page_checksum_verification=True,  # Spark writes page checksums; 0.1 ms per megabyte

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import ArgumentError
+from recsys_spark.location import Location
 from recsys_spark.rule_set import Rule, parse_rules
 from recsys_spark.tables.catalog import RULES
 from recsys_spark.tables.ledger import append_rows, read_rows
@@ -24,7 +25,7 @@ _OF_SETS = ("valid_from", "recorded_at")
 _MAX_BYTES = 64 << 20  # a million rules; they are sent to every worker
 
 
-def take_in_rules(root: Path, path: Path, valid_from: date) -> int:
+def take_in_rules(root: Location, path: Path, valid_from: date) -> int:
     """Records the rules of a file as the set from `valid_from` on, and returns how many there are.
 
     path: .csv with a header, or .jsonl; columns as the fields of `Rule`.  A file without a row ends all rules.
@@ -39,7 +40,7 @@ def take_in_rules(root: Path, path: Path, valid_from: date) -> int:
     return len(rules)
 
 
-def rules_of(root: Path, day: date, known_at: datetime | None = None) -> tuple[str, tuple[Rule, ...]]:
+def rules_of(root: Location, day: date, known_at: datetime | None = None) -> tuple[str, tuple[Rule, ...]]:
     """The set of a date and its id: the newest whose valid_from is not after it; ("", ()) if there is none.
 
     known_at: sets that were taken in later do not count.

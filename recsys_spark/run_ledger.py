@@ -14,6 +14,7 @@ from typing import Any
 from recsys_spark import __version__
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.config_file import config_hash
+from recsys_spark.location import Location
 from recsys_spark.plan import PINNED
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.tables.catalog import INGEST_BATCHES, PUBLISHES, RUN_STEPS, RUNS
@@ -83,7 +84,7 @@ def find_or_open_run(config: Config, day: date) -> tuple[OpenRun, str]:
     return _as_open_run(root, row), "open"
 
 
-def latest_runs(root: Path) -> list[dict[str, Any]]:
+def latest_runs(root: Location) -> list[dict[str, Any]]:
     """The newest row of every run, in the order in which the runs were opened."""
     newest: dict[str, dict[str, Any]] = {}
     for row in sorted(read_rows(root, RUNS), key=lambda row: row["recorded_at"]):
@@ -91,22 +92,22 @@ def latest_runs(root: Path) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def run_of(root: Path, run_id: str) -> OpenRun:
+def run_of(root: Location, run_id: str) -> OpenRun:
     """The run called `run_id`, whatever became of it; KeyError if there is none."""
     return _as_open_run(root, {row["run_id"]: row for row in latest_runs(root)}[run_id])
 
 
-def record_state(root: Path, row: dict[str, Any], state: str) -> None:
+def record_state(root: Location, row: dict[str, Any], state: str) -> None:
     """Appends the run with a new state."""
     append_rows(root, RUNS, [row | {"state": state, "recorded_at": datetime.now(UTC)}])
 
 
-def refuse_run(root: Path, run_id: str) -> None:
+def refuse_run(root: Location, run_id: str) -> None:
     """Records that the run is not to be resumed: the date is run anew."""
     record_state(root, next(row for row in latest_runs(root) if row["run_id"] == run_id), "refused")
 
 
-def record_step(root: Path, row: dict[str, Any]) -> None:
+def record_step(root: Location, row: dict[str, Any]) -> None:
     """Appends a completed step; its outputs are staged and checked by then."""
     append_rows(root, RUN_STEPS, [row | {"recorded_at": datetime.now(UTC)}])
 
@@ -121,7 +122,7 @@ def code_version() -> str:
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
-def input_batches(root: Path, day: date) -> list[int]:
+def input_batches(root: Location, day: date) -> list[int]:
     """Ingest batches that a run of `day` can see: those that brought anything before it."""
     cutoff = datetime(day.year, day.month, day.day, tzinfo=UTC)
     done = [row for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"]
@@ -130,12 +131,12 @@ def input_batches(root: Path, day: date) -> list[int]:
     )
 
 
-def _base_run(root: Path, day: date) -> str | None:
+def _base_run(root: Location, day: date) -> str | None:
     earlier = [row for row in read_rows(root, PUBLISHES) if row["data_date"] < day]
     return max(earlier, key=lambda row: row["publish_seq"])["run_id"] if earlier else None
 
 
-def _as_open_run(root: Path, row: dict[str, Any]) -> OpenRun:
+def _as_open_run(root: Location, row: dict[str, Any]) -> OpenRun:
     return OpenRun(
         run_id=row["run_id"],
         data_date=row["data_date"],

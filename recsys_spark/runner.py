@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -24,6 +23,7 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.inputs import read_inputs
+from recsys_spark.location import Location
 from recsys_spark.lock import opening_lock
 from recsys_spark.log_context import at
 from recsys_spark.plan import PLAN, Step, steps_before
@@ -226,7 +226,7 @@ def stage_outputs(context: Context, step: Step, outputs: Mapping[str, DataFrame 
     return measured
 
 
-def _audited_on(root: Path, run: OpenRun) -> int:
+def _audited_on(root: Location, run: OpenRun) -> int:
     """publish_seq of the head that the run's audit compared with; raises ArgumentError if it was not audited."""
     audited = steps_of(root, run.run_id).get("audit")
     if audited is None:

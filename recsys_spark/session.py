@@ -4,12 +4,13 @@ Owns: the check of Java, the local profile, the Delta jar.  Under spark-submit t
 settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,28 +18,36 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config_file import conf_folder
 from recsys_spark.errors import EnvironmentFault
+from recsys_spark.location import Location, hadoop_settings
+from recsys_spark.tables.whole_file import own_folder
 
 _OLDEST_JAVA = 17
 _JAVA_TIMEOUT_S = 30  # a cold JVM on a busy machine answers in two
 
 
-def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = None) -> SparkSession:
+def open_session(
+    app_name: str, root: Location, extra: dict[str, str] | None = None, log_folder: Path | None = None
+) -> SparkSession:
     """The session of this process: the one that spark-submit made, else a new local one.
 
-    log_file: where a local JVM and its workers write what would otherwise cover the console.  extra: settings laid over
-    the local profile.  Raises EnvironmentFault if Java or the Delta jar is missing.
+    root: the warehouse.  extra: settings laid over the local profile.  log_folder: where a local JVM and its workers
+    write what would otherwise cover the console; by default in the warehouse, or among the temporary files if the
+    warehouse is in an object store.  Raises EnvironmentFault if Java or the Delta jar is missing.
     """
     # Workers must run the interpreter of the driver.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
+    for key, value in hadoop_settings(root).items():
+        builder = builder.config(f"spark.hadoop.{key}", value)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return builder.getOrCreate()
-    settings = local_settings() | (extra or {})
+    log_file = _log_file(root, log_folder)
+    settings = settings_for(root) | (extra or {})
     for key, value in settings.items():
         builder = builder.config(key, value)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _stderr_to(log_file):
+        with _fetching_alone(settings), _stderr_to(log_file):
             return builder.getOrCreate()
     except Exception as err:
         try:
@@ -46,10 +55,39 @@ def open_session(app_name: str, log_file: Path, extra: dict[str, str] | None = N
         except EnvironmentFault as fault:
             raise fault from err
         raise EnvironmentFault(
-            f"session: expected Spark to start with {settings['spark.jars.packages']}, got {_cause(err, log_file)}; "
+            f"session: expected Spark to start with {', '.join(packages_of(settings))}, got {_cause(err, log_file)}; "
             "check that Maven Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in "
             f"{log_file}"
         ) from err
+
+
+@contextmanager
+def _fetching_alone(settings: Mapping[str, str]) -> Iterator[None]:
+    """Waits for another session that fetches jars; two that fetch the same at once both fail."""
+    if all(map(is_fetched, packages_of(settings))):
+        yield
+        return
+    with (own_folder() / "jars.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def packages_of(settings: Mapping[str, str]) -> list[str]:
+    """What Ivy fetches for a session, each as group:name:version."""
+    return [one.strip() for one in settings.get("spark.jars.packages", "").split(",") if one.strip()]
+
+
+def is_fetched(package: str) -> bool:
+    """Whether Ivy keeps the jar of a package where it does by default."""
+    group, name, version = package.split(":")[:3]
+    found = Path.home().glob(f".ivy2*/jars/{group}_{name}-{version}.jar")
+    return any(path.stat().st_size for path in found)
+
+
+def _log_file(root: Location, folder: Path | None) -> Path:
+    if folder is None and isinstance(root, Path):
+        folder = root / "_logs"
+    return folder / "spark.log" if folder else own_folder() / f"spark-{os.getpid()}.log"
 
 
 @contextmanager
@@ -67,8 +105,17 @@ def _stderr_to(log_file: Path) -> Iterator[None]:
 
 def local_settings() -> dict[str, str]:
     """The properties of the local profile."""
+    return _properties("local.conf")
+
+
+def settings_for(root: Location) -> dict[str, str]:
+    """The properties of the local profile, and what the place of the warehouse needs besides."""
+    return local_settings() | (_properties("s3.conf") if str(root).startswith("s3://") else {})
+
+
+def _properties(name: str) -> dict[str, str]:
     settings = {}
-    for line in (conf_folder() / "spark" / "local.conf").read_text(encoding="utf-8").splitlines():
+    for line in (conf_folder() / "spark" / name).read_text(encoding="utf-8").splitlines():
         key, _, value = line.strip().partition(" ")
         if key and not key.startswith("#"):
             settings[key] = value.strip()

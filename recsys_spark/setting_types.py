@@ -3,17 +3,34 @@
 Owns: what a value must be, and the words that say so.  Called by `config`.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from recsys_spark.errors import ArgumentError
+from recsys_spark.location import SCHEMES, locate
+
 
 def _check_folder(path: str) -> str:
     if "://" in path or not path.isprintable():
         raise ValueError("a folder of this machine, by a printable path")
     return path
+
+
+def _check_place(place: str) -> str:
+    if "://" not in place:
+        return _check_folder(place)
+    try:
+        locate(place)
+        is_plain = re.fullmatch(r"[a-z0-9]+://[A-Za-z0-9_.@:-]+(/[A-Za-z0-9_][A-Za-z0-9_=.-]*)*/?", place)
+    except ArgumentError:
+        is_plain = None
+    if not is_plain:
+        raise ValueError(f"a folder, or a URL of {', '.join(SCHEMES)} such as s3://bucket/warehouse")
+    return place
 
 
 def _check_timezone(name: str) -> str:
@@ -49,6 +66,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 PartialWeight = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Place = Annotated[str, AfterValidator(_check_place)]
+Endpoint = Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9_.:-]+)?$")]
+Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{0,40}$")]
 Folder = Annotated[str, AfterValidator(_check_folder)]
 FileFormat = Literal["auto", "jsonl", "csv", "parquet"]
 Timezone = Annotated[str, AfterValidator(_check_timezone)]

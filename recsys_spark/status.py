@@ -3,7 +3,6 @@
 Owns: that view, and the tables of steps and gates that `explain` shows too.  Called by `cli`.
 """
 
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -12,6 +11,7 @@ from rich.table import Table
 from recsys_spark.console import Console
 from recsys_spark.gaps import dates_without_run, gap_text
 from recsys_spark.hindsight_trend import Hindsight, trend
+from recsys_spark.location import Location
 from recsys_spark.publish import head
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
@@ -20,7 +20,7 @@ from recsys_spark.tables.ledger import gates_of, read_rows, steps_of
 _LAST = 10
 
 
-def show_status(root: Path, console: Console) -> None:
+def show_status(root: Location, console: Console) -> None:
     """Prints the current bundle, the last runs, the steps and gates of the newest, and the last ingest batches."""
     current = head(root)
     if current is None:
@@ -62,7 +62,7 @@ def _trend(judged: list[Hindsight]) -> Table:
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def _runs(root: Path, runs: list[dict[str, Any]]) -> Table:
+def _runs(root: Location, runs: list[dict[str, Any]]) -> Table:
     table = Table("run", "as of", "state", "steps", "seconds", title="Last runs")
     for run in runs:
         steps = steps_of(root, run["run_id"]).values()
@@ -83,7 +83,7 @@ def steps_table(steps: dict[str, dict[str, Any]], run_id: str) -> Table:
     return table
 
 
-def gates_table(root: Path, run_id: str) -> Table:
+def gates_table(root: Location, run_id: str) -> Table:
     """The newest verdict of every gate on a run."""
     table = Table("gate", "outcome", "figure", "bound", "detail", title="Gates")
     for gate in gates_of(root, run_id).values():
@@ -93,7 +93,7 @@ def gates_table(root: Path, run_id: str) -> Table:
     return table
 
 
-def _batches(root: Path) -> Table:
+def _batches(root: Location) -> Table:
     table = Table(
         "batch", "feed", "state", "files", "lines", "new", "anonymous", "duplicate", "quarantined", title="Ingest"
     )

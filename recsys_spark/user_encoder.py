@@ -6,7 +6,6 @@ compiler.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from recsys_spark.item_factors import Scored, best_scored
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_model import TowerModel, load_model
 from recsys_spark.kernels.towers import embed, pool_history
+from recsys_spark.location import Location
 from recsys_spark.tables.blobs import read_blob
 
 
@@ -81,7 +81,7 @@ class UserEncoder:
         return best_scored(self.ids, candidates, scores, k)
 
 
-def user_encoder(models: pa.Table, items: pa.Table, root: Path, run_id: str) -> UserEncoder:
+def user_encoder(models: pa.Table, items: pa.Table, root: Location, run_id: str) -> UserEncoder:
     """The encoder of a bundle.  models: its `two_tower_models`.  items: item_id, item_idx, vector, shown, of all items.
 
     Raises ArgumentError if the run has trained no model, DamagedError if the model is not the one that was trained.

@@ -1,5 +1,6 @@
 """One Spark session for each process of a test run; a warehouse and settings for each test."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,12 +10,16 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
+from recsys_spark.location import Location, locate
 from tests.empty_warehouse import copy_empty_warehouse
-from tests.run_process import FAST_START, SMALL_JVM
+from tests.fast_jvm import FAST_START, SMALL_JVM
+from tests.s3_server import CREDENTIALS, endpoint, s3_root  # noqa: F401 - fixtures of all tests
 
 # On a busy machine an example of a millisecond takes a quarter of a second now and then.
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
+
+os.environ.update(CREDENTIALS)  # before a JVM or a worker is started, which take them from here
 
 # Two attempts of a task, so that retries can be tested.
 TEST_SETTINGS = {
@@ -38,10 +43,12 @@ TEST_SETTINGS = {
 def spark(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from recsys_spark.session import open_session
 
-    settings = dict(TEST_SETTINGS)
-    if request.config.option.markexpr == "slow":  # some are held against a time, over many rows
+    settings, logs = dict(TEST_SETTINGS), tmp_path_factory.mktemp("logs")
+    root: Location = logs
+    if request.config.option.markexpr.startswith("slow"):  # some are held against a time, over many rows
         settings["spark.driver.extraJavaOptions"] = SMALL_JVM
-    session = open_session("tests", tmp_path_factory.mktemp("logs") / "spark.log", extra=settings)
+        root = locate("s3://any/warehouse")  # and one has its warehouse in an object store
+    session = open_session("tests", root, settings, logs)
     yield session
     session.stop()
 

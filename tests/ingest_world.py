@@ -10,7 +10,8 @@ from deltalake import DeltaTable
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import read_rows, table_path
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import read_rows
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.event_files import TYPES, write_file
 

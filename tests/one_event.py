@@ -8,7 +8,7 @@ from deltalake import write_deltalake
 
 from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.delta_rs import table_path
 
 
 def append_event(root: Path, day: date) -> None:

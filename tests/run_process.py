@@ -7,10 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-# A process that lives for a minute does not earn back what the optimising compiler costs.
-SMALL_JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
-FAST_START = f"-XX:TieredStopAtLevel=1 {SMALL_JVM}"
-
+from tests.fast_jvm import with_classes
 
 # `recsys-spark`, by the interpreter of the tests.
 COMMAND = (sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())")
@@ -21,7 +18,7 @@ def start_run(settings: Path, failpoint: str = "", **environment: str) -> subpro
     command = [*COMMAND, "run"]
     return subprocess.Popen(
         [*command, "--config", str(settings), "--json-logs"],
-        env=os.environ | {"RECSYS_FAILPOINT": failpoint, "JAVA_TOOL_OPTIONS": FAST_START} | environment,
+        env=os.environ | {"RECSYS_FAILPOINT": failpoint, "JAVA_TOOL_OPTIONS": with_classes()} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -56,6 +56,11 @@ def test_load_config_reads_a_bare_word_of_set_as_text(text: str, read: str) -> N
     assert load_config(sets=(text,)).storage.root == read
 
 
+def test_endpoint_of_a_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[storage\]: expected endpoint, region: none unless root is in s3://"):
+        load_config(sets=("storage.endpoint=http://minio:9000",))
+
+
 @pytest.mark.parametrize("text", ["candidates", "k=5", "candidates.=5", ".k=5", "=5", "", "candidates..k=5"])
 def test_load_config_refuses_a_set_without_section_and_key(text: str) -> None:
     assert fault(text).startswith(f"--set: expected section.key=value, got {text!r};")

@@ -10,6 +10,7 @@ import pytest
 from recsys_spark import doctor
 from recsys_spark.config import Config
 from recsys_spark.errors import EnvironmentFault
+from recsys_spark.location import ObjectPath
 
 GIB = 1 << 30
 
@@ -40,14 +41,32 @@ def test_a_jar_that_is_not_there_yet_is_no_fault(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ivy2" / "jars").mkdir(parents=True)
     (tmp_path / ".ivy2" / "jars" / "io.delta_delta-spark_4.2_2.13-4.3.0.jar").write_text("another version")
-    found = finding(make_config(), "Delta")
-    assert "the first run fetches it" in found.found
+    found = finding(make_config(), "jars")
+    assert "delta-spark_4.2_2.13:4.4.0: not kept here yet" in found.found
     assert found.remedy == ""
 
 
 def test_a_warehouse_that_cannot_be_written_is_found(make_config: Callable[..., Config]) -> None:
     config = make_config("storage.root=/proc/nowhere")
     assert finding(config, "warehouse").remedy.startswith("give another with --set storage.root")
+
+
+def test_an_object_store_is_written_to_and_its_clock_is_read(
+    make_config: Callable[..., Config], s3_root: ObjectPath
+) -> None:
+    config = make_config(
+        f"storage.root={s3_root}", f"storage.endpoint={s3_root.endpoint}", "storage.region=eu-central-1"
+    )
+    assert finding(config, "warehouse").found == f"{s3_root} can be written"
+    assert "s from the storage's" in finding(config, "clock").found
+    assert list(s3_root.iterdir()) == []
+
+
+def test_an_object_store_that_does_not_answer_is_found(make_config: Callable[..., Config]) -> None:
+    config = make_config(
+        "storage.root=s3://shop/w", "storage.endpoint=http://127.0.0.1:9", "storage.region=eu-central-1"
+    )
+    assert finding(config, "warehouse").remedy.startswith("check the bucket, [storage] endpoint and region")
 
 
 @pytest.mark.parametrize(("free", "remedied"), [(6 * GIB, False), (4 * GIB, True)])

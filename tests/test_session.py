@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from recsys_spark import session
 from recsys_spark.errors import EnvironmentFault
-from recsys_spark.session import check_java, local_settings
+from recsys_spark.location import locate
+from recsys_spark.session import check_java, is_fetched, local_settings, packages_of, settings_for
 
 
 @pytest.fixture
@@ -101,6 +105,79 @@ def test_local_settings_are_the_lines_of_the_profile() -> None:
     assert settings["spark.sql.session.timeZone"] == "UTC"
     assert settings["spark.sql.extensions"] == "io.delta.sql.DeltaSparkSessionExtension"
     assert not any(key.startswith("#") for key in settings)
+
+
+def test_settings_for_a_warehouse_in_s3_have_its_jars_besides(tmp_path: Path) -> None:
+    local, of_s3 = settings_for(tmp_path), settings_for(locate("s3://shop/warehouse"))
+    assert local == local_settings() == settings_for(locate("hdfs://name/warehouse"))
+    differing = {key for key in of_s3 if of_s3[key] != local.get(key)}
+    assert differing == {"spark.jars.packages", "spark.jars.excludes"}
+    assert of_s3["spark.jars.packages"].startswith(f"{local['spark.jars.packages']},org.apache.hadoop:hadoop-aws:")
+
+
+PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Ivy would keep the jar of PACKAGE."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("recsys_spark.tables.whole_file.gettempdir", lambda: str(tmp_path))
+    (tmp_path / ".ivy2.5.2" / "jars").mkdir(parents=True)
+    return tmp_path / ".ivy2.5.2" / "jars" / "io.delta_delta-spark_4.2_2.13-4.4.0.jar"
+
+
+def test_is_fetched_asks_for_a_jar_that_is_whole(kept: Path) -> None:
+    assert not is_fetched(PACKAGE)
+    kept.touch()
+    assert not is_fetched(PACKAGE)
+    kept.write_bytes(b"jar")
+    assert is_fetched(PACKAGE)
+    assert packages_of({}) == packages_of({"spark.jars.packages": ""}) == []
+
+
+def test_a_session_is_told_of_the_server_that_has_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under spark-submit, whose settings are those of its properties."""
+    told = {}
+
+    class Builder:
+        def appName(self, _name: str) -> "Builder":  # noqa: N802 - Spark's name
+            return self
+
+        def config(self, key: str, value: str) -> "Builder":
+            told[key] = value
+            return self
+
+        def getOrCreate(self) -> str:  # noqa: N802 - Spark's name
+            return "session"
+
+    monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=Builder()))
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    assert session.open_session("a day", locate("s3://shop/w", "http://minio:9000", "eu-west-1")) == "session"
+    assert told == {
+        "spark.hadoop.fs.s3a.endpoint": "http://minio:9000",
+        "spark.hadoop.fs.s3a.endpoint.region": "eu-west-1",
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+    }
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_sessions_that_have_to_fetch_jars_start_one_after_the_other(kept: Path, is_kept: bool) -> None:
+    if is_kept:
+        kept.write_bytes(b"jar")
+    started = threading.Event()
+
+    def start() -> None:
+        with session._fetching_alone({"spark.jars.packages": f" {PACKAGE}, "}):
+            started.set()
+
+    second = threading.Thread(target=start)
+    with session._fetching_alone({"spark.jars.packages": f" {PACKAGE}, "}):
+        second.start()
+        assert started.wait(0.5) == is_kept
+    assert started.wait(10)
+    second.join()
 
 
 def run_ingest(folder: Path, root: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,9 @@ from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import PUBLISHES, RUN_STEPS
+from recsys_spark.tables.delta_rs import table_path
 from recsys_spark.tables.head import check_history, seal_row
-from recsys_spark.tables.ledger import append_rows, create_tables, read_rows, table_path
+from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
 
 RUN_A = "20250131-001-9f2c81aa"
 RUN_B = "20250201-001-0badcafe"

@@ -4,7 +4,6 @@ Owns: that check over the cluster.  Called by the gates.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +12,10 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.errors import DamagedError
+from recsys_spark.location import Location
 
 
-def shard_faults(shards: DataFrame, root: Path) -> list[str]:
+def shard_faults(shards: DataFrame, root: Location) -> list[str]:
     """What is wrong with each shard that cannot be used, one line each; shards: rows of `ann_shards`."""
     rows = {row["shard"]: row.asDict() for row in shards.collect()}
     if not rows:
@@ -27,7 +27,7 @@ def shard_faults(shards: DataFrame, root: Path) -> list[str]:
     return sorted(row["fault"] for row in found.collect())
 
 
-def _open(sent: Any, root: Path) -> Batches:
+def _open(sent: Any, root: Location) -> Batches:
     def open_each(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.tables.shard_files import open_shard
 

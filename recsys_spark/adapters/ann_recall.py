@@ -8,7 +8,6 @@ for k items.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from recsys_spark.adapters.ivf_pq import Part
 from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.kernels.index_choice import ladder
 from recsys_spark.kernels.ranked import Ranked, merged
+from recsys_spark.location import Location
 
 KS = (10, 100, 500)  # lists whose recall is measured
 GATED_K = 100
@@ -60,7 +60,7 @@ def measure_recall(
     parts: Sequence[Part],
     users: np.ndarray,
     rerank: int,
-    root: Path,
+    root: Location,
 ) -> list[Recall]:
     """Recall at every k of KS and every nprobe of each part's ladder.
 
@@ -98,7 +98,7 @@ def recall_table(measured: Sequence[Recall], part: int) -> str:
     return "\n".join(lines)
 
 
-def _answer(sent: Any, rerank_factor: int, root: Path) -> Batches:
+def _answer(sent: Any, rerank_factor: int, root: Location) -> Batches:
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import set_threads
         from recsys_spark.tables.shard_files import open_shard

@@ -9,7 +9,6 @@ a user is not shown is left out inside the shard: one more candidate is looked a
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, fit_items, read_block,
 from recsys_spark.config import Config
 from recsys_spark.kernels.csr import Csr, entries_of
 from recsys_spark.kernels.ranked import Ranked, joined, merged
+from recsys_spark.location import Location
 
 _TASKS_PER_CORE = 2
 _USERS_PER_BLOCK = 2_000  # a record of 0.5 MB and more at 64 numbers; its answers of all shards are held at once
@@ -65,7 +65,7 @@ def takes_index(n_items: int, config: Config) -> bool:
 
 
 def search_shards(
-    users: DataFrame, hidden: DataFrame, n_users: int, shards: DataFrame, root: Path, source: str, k: int
+    users: DataFrame, hidden: DataFrame, n_users: int, shards: DataFrame, root: Location, source: str, k: int
 ) -> DataFrame:
     """Rows of `source_candidates`: the `k` best items that the index finds for every user with a vector.
 
@@ -105,7 +105,7 @@ def _record(block: int, arrays: Mapping[str, np.ndarray]) -> pa.RecordBatch:
     )
 
 
-def _search(sent: Any, k: int, root: Path) -> Batches:
+def _search(sent: Any, k: int, root: Location) -> Batches:
     def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import set_threads
         from recsys_spark.tables.shard_files import open_shard

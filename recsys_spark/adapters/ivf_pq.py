@@ -10,7 +10,6 @@ however often, and from whatever partitions, it is filled; the last bits of a co
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.fit_settings import Ann
 from recsys_spark.kernels.index_choice import IndexChoice, choose_index, indexed_length
+from recsys_spark.location import Location
 from recsys_spark.tables.blobs import Blob, NewBlob
 
 MAX_PARTS = 1000  # each is trained by itself and has a file at least
@@ -158,7 +158,7 @@ def _train(choices: Sequence[IndexChoice], longest: float | None, seed: int, n_t
 
 
 def fill_shards(
-    items: DataFrame, parts: Sequence[Part], trained: Mapping[int, bytes], longest: float | None, root: Path
+    items: DataFrame, parts: Sequence[Part], trained: Mapping[int, bytes], longest: float | None, root: Location
 ) -> list[dict[str, Any]]:
     """Stores every shard below `root` and returns its row of the manifest, as far as files and index are concerned.
 
@@ -175,7 +175,7 @@ def fill_shards(
     return sorted((row.asDict() for row in filled.collect()), key=lambda row: row["shard"])
 
 
-def _fill(sent: Any, longest: float | None, root: Path) -> Batches:
+def _fill(sent: Any, longest: float | None, root: Location) -> Batches:
     def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.kernels.ivf_pq import add, load_index, set_threads, write_index
         from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX

@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -20,6 +19,7 @@ from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import OWNER, read_job
 from recsys_spark.errors import KernelError, RecsysError
 from recsys_spark.fit_settings import TwoTower
+from recsys_spark.location import locate
 from recsys_spark.tables.scratch import Scratch
 
 _LOOK_S = 2.0
@@ -29,7 +29,7 @@ def main(folder: str) -> None:
     """Trains the job in `folder`; exit status 3, and the marker `failed`, if it cannot be trained."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     _end_with(int(os.environ.get(OWNER, "0")))
-    scratch = Scratch(Path(folder))
+    scratch = Scratch(locate(folder))
     first = os.environ.get("RANK", "0") == "0"
     try:
         job = read_job(scratch)

@@ -18,7 +18,9 @@ from typing import Any
 
 from recsys_spark.adapters.tower_job import OWNER, Job, State, read_job, read_state
 from recsys_spark.errors import DamagedError, KernelError
+from recsys_spark.location import as_text
 from recsys_spark.tables.scratch import Scratch
+from recsys_spark.tables.whole_file import own_folder
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ def train(scratch: Scratch, tell: Tell) -> tuple[State, bytes]:
     job = read_job(scratch)
     for name in ("done", "failed", "progress"):
         scratch.remove_marker(name)
-    log = scratch.folder / "train.log"
+    # Where what it said can be read after a failure; the file grows, so it is a file of this machine.
+    place = scratch.folder
+    log = place / "train.log" if isinstance(place, Path) else own_folder() / f"train-{os.getpid()}.log"
     n_resumed = len(read_state(scratch)[0].epochs)
     _log.info("phase=train processes=%d n_epochs_done=%d", job.settings.processes, n_resumed)
     with ThreadPoolExecutor(1) as one:
@@ -63,7 +67,7 @@ def _run_one(job: Job, scratch: Scratch, log: Path) -> None:
     environment = os.environ | {OWNER: str(os.getpid()), "OMP_NUM_THREADS": str(job.settings.threads)}
     with log.open("ab") as output:
         subprocess.run(  # noqa: S603 - this very interpreter
-            [sys.executable, "-m", "recsys_spark.adapters.tower_process", str(scratch.folder)],
+            [sys.executable, "-m", "recsys_spark.adapters.tower_process", as_text(scratch.folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -77,7 +81,7 @@ def _run_many(job: Job, scratch: Scratch, log: Path) -> None:
 
     os.environ[OWNER] = str(os.getpid())
     try:
-        TorchDistributor(job.settings.processes, local_mode=True, use_gpu=False).run(_join, str(scratch.folder))
+        TorchDistributor(job.settings.processes, local_mode=True, use_gpu=False).run(_join, as_text(scratch.folder))
     except RuntimeError as err:
         log.write_text(str(err), encoding="utf-8")
     finally:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from recsys_spark.config import Config, Events, Ingest, Items, Users
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.decode import Limits, PlannedFile
+from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
 from recsys_spark.tables.ledger import append_rows, read_rows
@@ -85,7 +86,7 @@ def hash_mapping(mapping: str) -> str:
     return sha256(json.dumps([parts["feed"], bounds], sort_keys=True).encode()).hexdigest()
 
 
-def read_open(root: Path) -> list[Batch]:
+def read_open(root: Location) -> list[Batch]:
     """Batches that were planned and neither done nor refused, in their order."""
     rows = read_rows(root, INGEST_BATCHES)
     settled = {row["batch_seq"] for row in rows if row["state"] != "planned"}
@@ -103,7 +104,7 @@ def _batch_of(row: dict[str, Any]) -> Batch:
     )
 
 
-def has_earlier(root: Path, batch: Batch) -> bool:
+def has_earlier(root: Location, batch: Batch) -> bool:
     """Whether an earlier batch of the same feed stored any row; batches are settled in their order."""
     return any(
         row["kind"] == batch.kind and row["batch_seq"] < batch.batch_seq and row["max_event_time"] is not None
@@ -111,12 +112,12 @@ def has_earlier(root: Path, batch: Batch) -> bool:
     )
 
 
-def record_plans(root: Path, batches: list[Batch]) -> None:
+def record_plans(root: Location, batches: list[Batch]) -> None:
     """Writes the plans in one commit, before a row of any is read."""
     append_rows(root, INGEST_BATCHES, [_row(batch, "planned") for batch in batches])
 
 
-def record_files(root: Path, batch: Batch, accounts: list[FileAccount]) -> None:
+def record_files(root: Location, batch: Batch, accounts: list[FileAccount]) -> None:
     """Writes one row per file of the batch, unless that was done before."""
     if not accounts or any(row["batch_seq"] == batch.batch_seq for row in read_rows(root, INGEST_FILES)):
         return
@@ -144,7 +145,7 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def record_done(root: Path, batch: Batch, report: BatchReport) -> None:
+def record_done(root: Location, batch: Batch, report: BatchReport) -> None:
     """Closes the batch."""
     append_rows(
         root,
@@ -160,7 +161,7 @@ def record_done(root: Path, batch: Batch, report: BatchReport) -> None:
     )
 
 
-def record_refused(root: Path, batch: Batch, detail: str) -> None:
+def record_refused(root: Location, batch: Batch, detail: str) -> None:
     """Closes the batch without its rows; its files are tried again by the next ingest."""
     append_rows(root, INGEST_BATCHES, [_row(batch, "refused") | {"detail": detail}])
 

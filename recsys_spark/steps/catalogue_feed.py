@@ -6,7 +6,6 @@ Owns: how snapshots are read, dated and stored.  Called by `take_in` for each ba
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_column
 from recsys_spark.kernels.read_file import PARSED, Reading
 from recsys_spark.kernels.records import Fields
 from recsys_spark.kernels.timestamps import to_datetime, to_us
+from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount
 from recsys_spark.steps.batch import Batch
 from recsys_spark.steps.take_in import Feed, Stored
@@ -80,7 +80,7 @@ def _reading(batch: Batch) -> Reading:
     )
 
 
-def _store(spark: SparkSession, root: Path, batch: Batch, landed: Landed, replayed: bool) -> Stored:
+def _store(spark: SparkSession, root: Location, batch: Batch, landed: Landed, replayed: bool) -> Stored:
     """Appends the rows that change what is known, and counts them in storage against what was decided.
 
     Storage is what counts in a replay whose rows were stored before: a snapshot that was overwritten in place since
@@ -112,7 +112,7 @@ def _store(spark: SparkSession, root: Path, batch: Batch, landed: Landed, replay
     return Stored(per_file, report, _account_lost(batch, landed, held.n_rows - n_kept))
 
 
-def _append_changes(spark: SparkSession, root: Path, batch: Batch, landed: Landed) -> list[Row]:
+def _append_changes(spark: SparkSession, root: Location, batch: Batch, landed: Landed) -> list[Row]:
     """Appends the rows of the batch; returns the verdicts, counted as (file_index, verdict, n_rows)."""
     table = _TABLES[batch.kind]
     parsed = landed.rows(PARSED)
@@ -127,7 +127,7 @@ def _append_changes(spark: SparkSession, root: Path, batch: Batch, landed: Lande
     return found
 
 
-def _read_back(spark: SparkSession, root: Path, batch: Batch) -> Row:
+def _read_back(spark: SparkSession, root: Location, batch: Batch) -> Row:
     """What storage holds of the batch: n_rows, and their first and last valid_from in microseconds, None without."""
     rows = read_table(spark, root, _TABLES[batch.kind]).where(F.col("batch_seq") == batch.batch_seq)
     # Times are collected as numbers: PySpark hands timestamps out in the zone of the host.
@@ -163,7 +163,7 @@ def _changes(parsed: DataFrame, stored: DataFrame, verdicts: DataFrame, batch: B
     return rows[0].unionByName(rows[1]).withColumn("batch_seq", sequence)
 
 
-def _snapshot_times(root: Path, batch: Batch) -> list[int]:
+def _snapshot_times(root: Location, batch: Batch) -> list[int]:
     """Times of the snapshots of this feed that earlier batches brought, in microseconds, ascending."""
     times = {
         to_us(dated)

@@ -5,7 +5,6 @@ lock of the warehouse.
 """
 
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +16,7 @@ from recsys_spark.errors import ContractError
 from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
 from recsys_spark.kernels.read_file import Reading
 from recsys_spark.kernels.timestamps import to_datetime, to_us
+from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount, IngestReport
 from recsys_spark.steps.batch import Batch, has_earlier
 from recsys_spark.steps.catalogue_feed import CATALOGUE_FEEDS
@@ -71,7 +71,7 @@ def _reading(batch: Batch) -> Reading:
     )
 
 
-def _store(spark: SparkSession, root: Path, batch: Batch, landed: Landed, replayed: bool) -> Stored:
+def _store(spark: SparkSession, root: Location, batch: Batch, landed: Landed, replayed: bool) -> Stored:
     """Appends the events that are new, and counts them in storage against what was decided."""
     counts: dict[int, tuple[int, int, int]] = {}
     if landed.n_parsed:
@@ -95,7 +95,7 @@ def _store(spark: SparkSession, root: Path, batch: Batch, landed: Landed, replay
     return Stored(counts, report, {})
 
 
-def _known_keys(spark: SparkSession, root: Path, batch: Batch, landed: Landed) -> DataFrame | None:
+def _known_keys(spark: SparkSession, root: Location, batch: Batch, landed: Landed) -> DataFrame | None:
     """Keys of earlier batches in the days that the batch touches; None if there is no earlier event.
 
     Bounded by batch_seq and not by a version of the table: a replay must give the same answer, and versions expire.
@@ -109,7 +109,7 @@ def _known_keys(spark: SparkSession, root: Path, batch: Batch, landed: Landed) -
 
 
 def _read_back(
-    spark: SparkSession, root: Path, batch: Batch, replayed: bool
+    spark: SparkSession, root: Location, batch: Batch, replayed: bool
 ) -> tuple[dict[str, tuple[int, int]], BatchReport]:
     """What storage holds of the batch: per file hash the rows with and without a user, and the report without files."""
     rows = read_table(spark, root, EVENTS).where(F.col("batch_seq") == batch.batch_seq)

@@ -4,13 +4,13 @@ Owns: the rule by which a second reading is safe.  Called by `take_in` before a 
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from recsys_spark.config import Events
 from recsys_spark.kernels.parse_event import type_names
+from recsys_spark.location import Location
 from recsys_spark.steps.batch import hash_mapping
 from recsys_spark.tables.catalog import INGEST_BATCHES
 from recsys_spark.tables.ledger import read_rows
@@ -19,7 +19,7 @@ _TYPES = {"types", "unknown_types", "default_type"}
 _VALUES = {"value_min", "value_max", "on_bad_value"}
 
 
-def reread_mappings(root: Path, kind: str, mapping: str, history: bool) -> frozenset[str]:
+def reread_mappings(root: Location, kind: str, mapping: str, history: bool) -> frozenset[str]:
     """Hashes of the mappings whose files are read again, under `mapping`, if lines of theirs were refused.
 
     Those under which a stored event has the same identity as under `mapping`, so that a second reading finds it as a

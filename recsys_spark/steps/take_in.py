@@ -21,6 +21,7 @@ from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.read_file import Reading
+from recsys_spark.location import Location
 from recsys_spark.steps.accounting import (
     BatchReport,
     FileAccount,
@@ -72,7 +73,7 @@ class Feed:
 
     table: Table
     reading: Callable[[Batch], Reading]
-    store: Callable[[SparkSession, Path, Batch, Landed, bool], Stored]
+    store: Callable[[SparkSession, Location, Batch, Landed, bool], Stored]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Intake:
     observe: Observer
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Location:
         """The warehouse."""
         return self.config.root
 

@@ -4,24 +4,22 @@ Owns: reads of table state through delta-rs, no JVM.  Called by the run ledger, 
 """
 
 from datetime import date
-from pathlib import Path
 
-from deltalake import DeltaTable
-
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.location import Location
+from recsys_spark.tables.delta_rs import open_delta, table_path
 
 
-def last_version(root: Path | str, name: str) -> int:
+def last_version(root: Location, name: str) -> int:
     """Newest Delta version of the table."""
-    return int(DeltaTable(table_path(root, name)).version())
+    return int(open_delta(table_path(root, name)).version())
 
 
-def days_with_rows(root: Path | str, name: str) -> list[date]:
+def days_with_rows(root: Location, name: str) -> list[date]:
     """The days of a table that is partitioned by `ds`, ascending."""
-    partitions = DeltaTable(table_path(root, name)).partitions()
+    partitions = open_delta(table_path(root, name)).partitions()
     return sorted({date.fromisoformat(str(partition["ds"])) for partition in partitions})
 
 
-def runs_with_rows(root: Path | str, name: str) -> set[str]:
+def runs_with_rows(root: Location, name: str) -> set[str]:
     """The runs that have rows in a table that is partitioned by `run_id`."""
-    return {str(partition["run_id"]) for partition in DeltaTable(table_path(root, name)).partitions()}
+    return {str(partition["run_id"]) for partition in open_delta(table_path(root, name)).partitions()}

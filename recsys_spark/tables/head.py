@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
+from recsys_spark.location import Location
 from recsys_spark.tables.catalog import PUBLISHES, TABLES
 from recsys_spark.tables.run_id import check_run_id
 
@@ -144,11 +145,18 @@ def check_sequence(seqs: Iterable[int]) -> None:
             )
 
 
-def inside(root: Path, rel_path: str, where: str) -> Path:
+def inside(root: Location, rel_path: str, where: str) -> Location:
     """The absolute path of `rel_path`; DamagedError if it leaves `root`, be it through a symbolic link."""
     path = root.absolute() / rel_path
-    if not _RELATIVE_PATH.fullmatch(rel_path) or not path.resolve().is_relative_to(root.resolve()):
+    if not _RELATIVE_PATH.fullmatch(rel_path) or _follows_link_out(path, root):
         raise DamagedError(
             f"{where}: expected a path inside {root}, got {rel_path[:200]!r}; store the data in the warehouse itself"
         )
     return path
+
+
+def _follows_link_out(path: Location, root: Location) -> bool:
+    """Whether a path below `root` is in truth elsewhere; object stores have no links."""
+    if not isinstance(path, Path) or not isinstance(root, Path):
+        return False
+    return not path.resolve().is_relative_to(root.resolve())

@@ -7,7 +7,6 @@ exclusive create, where Hadoop's rename on a local folder can lose one of two co
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,21 +14,17 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from recsys_spark.errors import EnvironmentFault, LockedError
+from recsys_spark.location import Location, answering, delta_options, store_fault
 from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import AUDITS, RUN_STEPS
 from recsys_spark.tables.contract import Table
-from recsys_spark.tables.run_files import read_whole
+from recsys_spark.tables.delta_rs import open_delta, read_whole, table_path
 
 # What is published is read by delta-rs and DuckDB: neither deletion vectors nor column mapping may ever be on.
 _PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
 
 
-def table_path(root: Path | str, name: str) -> str:
-    """Where the table called `name` is stored."""
-    return str(Path(root).absolute() / "tables" / name)
-
-
-def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
+def create_tables(root: Location, tables: Iterable[Table]) -> None:
     """Creates what is missing of `tables`, with comments, NOT NULL and CHECKs.
 
     Raises EnvironmentFault if it cannot, or if a table that is there lacks columns: nothing migrates it silently.
@@ -39,16 +34,17 @@ def create_tables(root: Path | str, tables: Iterable[Table]) -> None:
             _create(table_path(root, table.name), table)
     except (OSError, DeltaError) as err:
         cause = " ".join(str(err).split())  # delta-rs writes several lines
-        raise EnvironmentFault(
+        raise store_fault(root, err) or EnvironmentFault(
             f"[storage] root: expected a folder that can be written, got {root} ({cause}); "
             "give another with --set storage.root=..., or change its rights"
         ) from err
 
 
-def _create(path: str, table: Table) -> None:
+def _create(path: Location, table: Table) -> None:
     """Creates the table, or adds the checks that a kill between the two commits left out."""
     created = DeltaTable.create(
-        path,
+        str(path),
+        storage_options=delta_options(path),
         schema=arrow_schema(table),
         mode="ignore",
         partition_by=list(table.partition_by) or None,
@@ -69,27 +65,28 @@ def _create(path: str, table: Table) -> None:
         created.alter.add_constraint(missing)
 
 
-def append_rows(root: Path | str, table: Table, rows: list[dict[str, Any]], at_version: int | None = None) -> int:
+def append_rows(root: Location, table: Table, rows: list[dict[str, Any]], at_version: int | None = None) -> int:
     """Appends `rows` in one commit and returns the table's new version.
 
     at_version: the commit succeeds only on top of this version, otherwise LockedError: another writer came first.
     """
     path = table_path(root, table.name)
-    stored = DeltaTable(path, version=at_version)
+    stored = open_delta(path, at_version)
     frame = pa.Table.from_pylist(rows, schema=arrow_schema(table))
     properties = CommitProperties(max_commit_retries=0 if at_version is not None else 3)
     try:
-        write_deltalake(stored, frame, mode="append", commit_properties=properties)
+        with answering(path):
+            write_deltalake(stored, frame, mode="append", commit_properties=properties)
     except CommitFailedError as err:
         raise LockedError(
             f"{table.name}: expected to commit on version {stored.version()}, got another writer's commit; "
             "look at `recsys-spark status`, then run the command again"
         ) from err
-    return int(DeltaTable(path).version())
+    return int(open_delta(path).version())
 
 
 def read_rows(
-    root: Path | str,
+    root: Location,
     table: Table,
     columns: Sequence[str] | None = None,
     filters: Sequence[tuple[str, str, Any]] | None = None,
@@ -100,24 +97,24 @@ def read_rows(
     """
     named, held = list(columns) if columns else None, list(filters) if filters else None
     try:
-        frame = read_whole(DeltaTable(table_path(root, table.name)), named, held)
+        frame = read_whole(table_path(root, table.name), named, held)
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = frame.to_pylist(maps_as_pydicts="strict")
     return rows
 
 
-def steps_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
+def steps_of(root: Location, run_id: str) -> dict[str, dict[str, Any]]:
     """The completed steps of a run by name; a step that was run again counts with its newest row."""
     return _newest(root, RUN_STEPS, run_id, "step")
 
 
-def gates_of(root: Path, run_id: str) -> dict[str, dict[str, Any]]:
+def gates_of(root: Location, run_id: str) -> dict[str, dict[str, Any]]:
     """The newest verdict of every gate on a run, by name."""
     return _newest(root, AUDITS, run_id, "gate")
 
 
-def _newest(root: Path, table: Table, run_id: str, key: str) -> dict[str, dict[str, Any]]:
+def _newest(root: Location, table: Table, run_id: str, key: str) -> dict[str, dict[str, Any]]:
     """The newest row of a run for every value of `key`."""
     rows = [row for row in read_rows(root, table) if row["run_id"] == run_id]
     return {row[key]: row for row in sorted(rows, key=lambda row: row["recorded_at"])}

@@ -5,12 +5,12 @@ a log, a file or a row that is damaged is an error.
 """
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.errors import DamagedError
+from recsys_spark.location import Location
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.head import PublishRow, check_sequence, parse_row
 from recsys_spark.tables.run_files import DataFile, RunFiles, list_table
@@ -20,12 +20,12 @@ _ACTIONS = {"add", "remove", "cdc", "txn", "metaData", "protocol", "commitInfo",
 _REPAIR = "restore the table publishes from a copy of the warehouse"
 
 
-def publishes_folder(root: Path) -> Path:
+def publishes_folder(root: Location) -> Location:
     """Where the table is."""
     return root / "tables" / PUBLISHES.name
 
 
-def read_head(root: Path) -> tuple[PublishRow | None, int]:
+def read_head(root: Location) -> tuple[PublishRow | None, int]:
     """The checked head, None if nothing was ever published, and the Delta version that it was read from.
 
     One file is read, whatever the number of rows: the log names the publish_seq of every file.  Raises DamagedError if
@@ -47,7 +47,7 @@ def read_head(root: Path) -> tuple[PublishRow | None, int]:
     return head, version
 
 
-def has_moved(root: Path, version: int) -> bool:
+def has_moved(root: Location, version: int) -> bool:
     """Whether the table has a commit after `version`: two looks at single files, however long the log is."""
     log = publishes_folder(root) / "_delta_log"
     if _commit_file(log, version + 1).exists():
@@ -69,11 +69,11 @@ def _sequence(table: RunFiles, file: DataFile) -> list[int]:
 
 
 def _read(table: RunFiles, file: DataFile, columns: list[str] | None = None) -> pa.Table:
-    with table.reading(file, "a Parquet file") as path:
-        return pq.ParquetFile(path).read(columns=columns, use_threads=False)
+    with table.reading(file, "a Parquet file") as source:
+        return pq.ParquetFile(source).read(columns=columns, use_threads=False)
 
 
-def _check_commit(folder: Path, version: int) -> None:
+def _check_commit(folder: Location, version: int) -> None:
     """Raises DamagedError unless the newest commit is whole JSON of known actions.
 
     Delta readers skip an action that they do not know.  So one flipped bit in the word "add" would hide the newest row
@@ -96,5 +96,5 @@ def _check_commit(folder: Path, version: int) -> None:
         )
 
 
-def _commit_file(log: Path, version: int) -> Path:
+def _commit_file(log: Location, version: int) -> Location:
     return log / f"{version:020d}.json"

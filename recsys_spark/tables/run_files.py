@@ -7,18 +7,17 @@ by `publish_log` and the reader; delta-rs alone, no JVM.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from recsys_spark.errors import BundleExpired, DamagedError, RecsysError
+from recsys_spark.errors import BundleExpired, DamagedError, RecsysError, StoreFault
+from recsys_spark.location import Location, parquet_source, store_fault
 from recsys_spark.tables.arrow import form_of
+from recsys_spark.tables.delta_rs import open_delta, read_whole
 from recsys_spark.tables.head import inside
 
 _ROLL_BACK = "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
@@ -44,7 +43,7 @@ class RunFiles:
     """The files of one run of one table, and the table's columns without `run_id`; run_id None: the whole table."""
 
     name: str
-    folder: Path
+    folder: Location
     run_id: str | None
     schema: pa.Schema
     files: tuple[DataFile, ...]
@@ -59,7 +58,7 @@ class RunFiles:
         """How errors name it."""
         return self.name if self.run_id is None else f"{self.name} run_id={self.run_id}"
 
-    def checked_path(self, file: DataFile) -> Path:
+    def checked_path(self, file: DataFile) -> Location:
         """Where `file` is; DamagedError if it has another size than the log says, BundleExpired if it is gone."""
         path = inside(self.folder, file.rel_path, self.name)
         try:
@@ -71,15 +70,15 @@ class RunFiles:
         return path
 
     @contextmanager
-    def reading(self, file: DataFile, expected: str) -> Iterator[Path]:
-        """The checked path of `file`; what goes wrong inside becomes DamagedError or BundleExpired."""
-        path = self.checked_path(file)
+    def reading(self, file: DataFile, expected: str) -> Iterator[Any]:
+        """`file` for pyarrow.parquet, checked; what goes wrong inside becomes DamagedError or BundleExpired."""
         try:
-            yield path
+            yield parquet_source(self.checked_path(file))
         except FileNotFoundError as err:
             raise self.missing(file) from err
         except (OSError, ValueError, KeyError, pa.ArrowException) as err:
-            raise self.damaged(file, f"expected {expected}, got {_first_line(err)}") from err
+            fault = store_fault(self.folder, err)
+            raise fault or self.damaged(file, f"expected {expected}, got {_first_line(err)}") from err
 
     def check_columns(self, file: DataFile, found: pa.Schema) -> None:
         """Raises DamagedError unless every column in the footer of `file` is one of the table's, with its type.
@@ -109,14 +108,16 @@ class RunFiles:
         )
 
 
-def open_table(folder: Path, name: str, version: int | None = None) -> DeltaTable:
+def open_table(folder: Location, name: str, version: int | None = None) -> DeltaTable:
     """The table at `version`, by default its newest.
 
     Raises DamagedError if its log cannot be read, or needs what the product keeps off.
     """
     try:
-        table = DeltaTable(str(folder), version=version)
+        table = open_delta(folder, version)
         reader_version = table.protocol().min_reader_version
+    except StoreFault:
+        raise
     except Exception as err:  # delta-rs raises ValueError, OSError and plain Exception for a log that it cannot parse
         raise DamagedError(f"{name}: expected a Delta table at {folder}, got {_first_line(err)}; {_ROLL_BACK}") from err
     if reader_version != 1:
@@ -127,21 +128,13 @@ def open_table(folder: Path, name: str, version: int | None = None) -> DeltaTabl
     return table
 
 
-def read_whole(
-    table: DeltaTable, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
-) -> pa.Table:
-    """Rows of a small table, of all runs.
-
-    columns: what to read, None for all.  filters: (column, comparison, value) that all must hold.
-    The files are read through Arrow's own file system.  Through delta-rs's, which calls Python, a thread of Arrow may
-    still be closing a file when the interpreter ends, and the process aborts after its work is done: 29 of 150
-    processes on two busy cores (https://github.com/apache/arrow/issues/34314), and none this way.
-    """
-    files = SubTreeFileSystem(unquote(urlsplit(table.table_uri).path), LocalFileSystem())
-    return table.to_pyarrow_table(columns=columns, filters=filters, filesystem=files)
+def read_named(folder: Location, name: str, columns: list[str]) -> pa.Table:
+    """These columns of all rows of a table, of any run; DamagedError if it cannot be read."""
+    open_table(folder, name)
+    return read_whole(folder, columns)
 
 
-def list_run(folder: Path, name: str, run_id: str, sort_column: str | None) -> RunFiles:
+def list_run(folder: Location, name: str, run_id: str, sort_column: str | None) -> RunFiles:
     """The files of `run_id` in the newest version of the table.
 
     The newest version is right for every run: the rows of a run do not change once it is published.
@@ -152,20 +145,20 @@ def list_run(folder: Path, name: str, run_id: str, sort_column: str | None) -> R
     return RunFiles(name, folder, run_id, columns, _list_files(table, folder, name, run_id, sort_column))
 
 
-def list_version(folder: Path, name: str, version: int) -> RunFiles:
+def list_version(folder: Location, name: str, version: int) -> RunFiles:
     """The files of `version` of a table without partitions."""
     table = open_table(folder, name, version)
     return RunFiles(name, folder, None, pa.schema(table.schema().to_arrow()), _list_files(table, folder, name))
 
 
-def list_table(folder: Path, name: str, sort_column: str) -> tuple[int, tuple[DataFile, ...]]:
+def list_table(folder: Location, name: str, sort_column: str) -> tuple[int, tuple[DataFile, ...]]:
     """The newest version of a table without partitions, and its files; bounds of a number are its decimal text."""
     table = open_table(folder, name)
     return int(table.version()), _list_files(table, folder, name, sort_column=sort_column)
 
 
 def _list_files(
-    table: DeltaTable, folder: Path, name: str, run_id: str | None = None, sort_column: str | None = None
+    table: DeltaTable, folder: Location, name: str, run_id: str | None = None, sort_column: str | None = None
 ) -> tuple[DataFile, ...]:
     try:
         actions = pa.table(table.get_add_actions(flatten=True))
@@ -196,9 +189,9 @@ def _texts(actions: pa.Table, column: str) -> Sequence[str | None]:
     return [None if value is None else str(value) for value in _values(actions, column)]
 
 
-def _count_rows(path: Path, name: str) -> int:
+def _count_rows(path: Location, name: str) -> int:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(pq.read_metadata(parquet_source(path)).num_rows)
     except (OSError, pa.ArrowException) as err:
         raise DamagedError(f"{name}: expected a Parquet file, got {_first_line(err)}; {_ROLL_BACK}") from err
 

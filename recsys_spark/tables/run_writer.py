@@ -10,19 +10,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from recsys_spark.errors import ContractError
+from recsys_spark.location import Location, arrow_files
 from recsys_spark.tables.arrow import arrow_schema, form_of
 from recsys_spark.tables.contract import Table
+from recsys_spark.tables.delta_rs import open_delta
 from recsys_spark.tables.run_files import list_run
 
 Batches = Iterator[pa.RecordBatch]
@@ -34,7 +34,7 @@ WRITTEN_SCHEMA = "path string, n_bytes long, n_rows long, stats string, counts m
 _ROW_GROUP_BYTES = 64 << 20
 
 
-def write_rows(folder: str, table: Table, run_id: str, make: Maker) -> Callable[[Batches], Batches]:
+def write_rows(folder: Location, table: Table, run_id: str, make: Maker) -> Callable[[Batches], Batches]:
     """The function for `mapInArrow` that writes what `make` makes of a task's batches, as one file of `run_id`.
 
     Its answer is one row in WRITTEN_SCHEMA, with n_rows 0 and no file if there was nothing to write.  A file has a name
@@ -45,7 +45,7 @@ def write_rows(folder: str, table: Table, run_id: str, make: Maker) -> Callable[
 
     def write_batches(batches: Batches) -> Batches:
         counts: Counter[str] = Counter()
-        with _new_file(Path(folder), table, run_id) as file:
+        with _new_file(folder, table, run_id) as file:
             for batch in make(batches, counts):
                 _check_columns(batch, expected, table.name)
                 file.add(batch)
@@ -54,7 +54,7 @@ def write_rows(folder: str, table: Table, run_id: str, make: Maker) -> Callable[
     return write_batches
 
 
-def commit_files(folder: Path, table: Table, run_id: str, written: Iterable[dict[str, Any]]) -> None:
+def commit_files(folder: Location, table: Table, run_id: str, written: Iterable[dict[str, Any]]) -> None:
     """Makes `written`, rows in WRITTEN_SCHEMA, the files of the run, in place of any that the log listed before.
 
     The caller holds the lock of the warehouse.
@@ -67,7 +67,7 @@ def commit_files(folder: Path, table: Table, run_id: str, written: Iterable[dict
     ]
     replaced = bool(list_run(folder, table.name, run_id, None).files)
     if added or replaced:
-        stored = DeltaTable(str(folder))
+        stored = open_delta(folder)
         stored.create_write_transaction(
             added,
             "overwrite" if replaced else "append",
@@ -91,7 +91,7 @@ _WRITTEN = pa.schema(
 class _NewFile:
     """A file while it is written: row groups of about the bytes that `table` asks for."""
 
-    def __init__(self, folder: Path, rel_path: str, table: Table) -> None:
+    def __init__(self, folder: Location, rel_path: str, table: Table) -> None:
         self.path, self._rel_path, self._table = folder / rel_path, rel_path, table
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
@@ -141,9 +141,11 @@ class _NewFile:
         rows = pa.Table.from_batches(self._pending)
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            files, key = arrow_files(self.path)
             self._writer = pq.ParquetWriter(
-                self.path,
+                key,
                 rows.schema,
+                filesystem=files,
                 store_schema=False,
                 write_page_checksum=True,  # Hadoop's sidecars with checksums are not there
                 # Scores and vectors hardly repeat: a dictionary of them is written besides, and given up.
@@ -157,7 +159,7 @@ class _NewFile:
 
 
 @contextmanager
-def _new_file(folder: Path, table: Table, run_id: str) -> Iterator[_NewFile]:
+def _new_file(folder: Location, table: Table, run_id: str) -> Iterator[_NewFile]:
     """A file that is whole after the block, or gone if the block raises."""
     file = _NewFile(folder, f"run_id={run_id}/part-{uuid4().hex}.parquet", table)
     try:

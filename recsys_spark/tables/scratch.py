@@ -6,19 +6,19 @@ On a cluster the folder is part of the warehouse, so every worker sees it.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from recsys_spark.location import Location, parquet_source, remove_tree
+from recsys_spark.tables.whole_file import download, whole_file
 
 _FOLDER = "_scratch"
 
@@ -27,16 +27,21 @@ _FOLDER = "_scratch"
 class Scratch:
     """A folder; it is sent to workers by its path."""
 
-    folder: Path
+    folder: Location
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Stores an array, in place of any of that name; a reader sees the old one or the new one."""
-        with self._written(f"{name}.npy") as temporary, temporary.open("wb") as file:
+        with whole_file(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
     def read(self, name: str) -> np.ndarray:
         """The array, mapped and not to be written to."""
-        return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+        place = self.folder / f"{name}.npy"
+        if isinstance(place, Path):
+            return _mapped(place)
+        with TemporaryDirectory() as folder:  # the file is gone after the block, and what is mapped stays
+            download(place, Path(folder) / "copy.npy")
+            return _mapped(Path(folder) / "copy.npy")
 
     def sha256(self, name: str) -> str:
         """Hash of the stored array; "" if there is none."""
@@ -48,19 +53,17 @@ class Scratch:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Stores a table as Parquet, in place of any of that name."""
-        with self._written(f"{name}.parquet") as temporary:
+        with whole_file(self.folder / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary)
 
     def read_table(self, name: str) -> pa.Table:
         """The table of that name."""
-        return pq.read_table(self.folder / f"{name}.parquet", partitioning=None)
+        return pq.read_table(parquet_source(self.folder / f"{name}.parquet"), partitioning=None)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Stores a file, durably, in place of any of that name."""
-        with self._written(name) as temporary, temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with whole_file(self.folder / name, is_synced=True) as temporary:
+            temporary.write_bytes(data)
 
     def read_bytes(self, name: str) -> bytes | None:
         """The content of the file of that name; None if there is none."""
@@ -95,33 +98,26 @@ class Scratch:
             return None
         return content if isinstance(content, dict) else None
 
-    @contextmanager
-    def _written(self, name: str) -> Iterator[Path]:
-        """A file to write that takes the place of `name` when the block is left; a reader sees the old or the new."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.{uuid4().hex}"
-        try:
-            yield temporary
-            temporary.replace(self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
-
     def drop(self) -> None:
         """Removes the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
 
-def scratch_of(root: Path, run_id: str, step: str) -> Scratch:
+def _mapped(path: Path) -> np.ndarray:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def scratch_of(root: Location, run_id: str, step: str) -> Scratch:
     """The scratch of a step of a run."""
     return Scratch(root.absolute() / _FOLDER / run_id / step)
 
 
-def runs_with_scratch(root: Path) -> list[str]:
+def runs_with_scratch(root: Location) -> list[str]:
     """Runs that have left some."""
     folder = root / _FOLDER
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def drop_scratch(root: Path, run_id: str) -> None:
+def drop_scratch(root: Location, run_id: str) -> None:
     """Removes all scratch of a run."""
-    shutil.rmtree(root / _FOLDER / run_id, ignore_errors=True)
+    remove_tree(root / _FOLDER / run_id)

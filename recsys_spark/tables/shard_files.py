@@ -9,7 +9,6 @@ so a file of vectors can be mapped, and an item is found in it by bisection.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -17,6 +16,7 @@ import numpy as np
 
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.ivf_pq import index_facts, load_index, map_index, stored_ids
+from recsys_spark.location import Location
 from recsys_spark.tables.blobs import check_blob, read_blob
 
 INDEX_SUFFIX = ".faiss"
@@ -39,7 +39,7 @@ class Shard:
     vectors: np.ndarray
 
 
-def open_shard(root: Path, row: Mapping[str, Any], mapped: bool = False) -> Shard:
+def open_shard(root: Location, row: Mapping[str, Any], mapped: bool = False) -> Shard:
     """The shard of one row of `ann_shards`, both files hashed from end to end.
 
     mapped: the index is mapped too, not read into memory.

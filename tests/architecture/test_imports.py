@@ -14,6 +14,7 @@ LAYERS = {
     "config": 0,
     "plan": 0,
     "failpoint": 0,
+    "location": 0,
     "config_file": 0,
     "setting_types": 0,
     "fit_settings": 0,

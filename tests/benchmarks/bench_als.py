@@ -154,7 +154,7 @@ def mllib_part() -> tuple[dict[str, object], bool]:
     """How many times faster than MLlib, and whether that is enough."""
     folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
     _write(folder / "interactions")
-    spark = open_session("bench als", folder / "spark.log", {"spark.driver.memory": "10g"})
+    spark = open_session("bench als", folder, {"spark.driver.memory": "10g"})
     pairs = spark.read.parquet(str(folder / "interactions"))
     print(f"{pairs.count():,} interactions, {N_USERS:,} users x {N_ITEMS:,} items, {FACTORS} factors, {BLOCKS} blocks")
     folders = iter(folder / f"fit-{number}" for number in range(8))

@@ -62,7 +62,7 @@ def write(folder: Path, n_users: int) -> None:
 
 def fit(folder: Path, n_users: int, exchange: str) -> None:
     """One fit; prints the peak of this process in MB."""
-    spark = open_session("bench als memory", folder / "spark.log")
+    spark = open_session("bench als memory", folder)
     pairs = spark.read.parquet(str(folder / "pairs"))
     settings = load_config(sets=(f"als.exchange={exchange}", "als.factors=64", "als.iterations=2")).als
     fit_factors(pairs, Sizes(n_users, N_ITEMS, n_users, N_ITEMS), settings, 1, Scratch(folder / f"scratch-{exchange}"))

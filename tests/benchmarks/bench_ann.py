@@ -111,7 +111,7 @@ def measure(folder: Path, vectors: np.ndarray, asked: argparse.Namespace) -> dic
     from recsys_spark.session import open_session
 
     faiss = Faiss()
-    spark = open_session("bench ann", folder / "spark.log", {"spark.driver.memory": "4g"})
+    spark = open_session("bench ann", folder, {"spark.driver.memory": "4g"})
     items = spark.read.parquet(str(folder / "items"))
     queries = clustered_queries(vectors, max(asked.users, RECALL_QUERIES), SEED + 1)
     settings = load_config().ann.model_copy(update={"items_per_shard": -(-asked.items // asked.shards)})
@@ -357,7 +357,7 @@ def memory(folder: Path, vectors: np.ndarray) -> dict[str, Any]:
     """Peak of a worker that fills one shard with all items, in MB, in a session of its own."""
     from recsys_spark.session import open_session
 
-    spark = open_session("bench ann", folder / "spark.log", {"spark.driver.memory": "4g"})
+    spark = open_session("bench ann", folder, {"spark.driver.memory": "4g"})
     items = spark.read.parquet(str(folder / "items"))
     settings = load_config().ann.model_copy(update={"items_per_shard": len(vectors)})
     build(spark, items.limit(20_000), settings, folder / "warm")

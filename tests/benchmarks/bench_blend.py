@@ -55,7 +55,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
     write_inputs(folder / "all", arguments.users)
     write_inputs(folder / "tenth", arguments.users // 10)
-    spark = open_session("bench blend", folder / "spark.log", {"spark.driver.memory": "6g"})
+    spark = open_session("bench blend", folder, {"spark.driver.memory": "6g"})
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", "candidates.available_within_days=0"))
     create_tables(folder / "warehouse", declared_tables().values())
     times = []

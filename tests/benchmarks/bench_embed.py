@@ -153,7 +153,7 @@ def compare(folder: Path, n_rows: int, repeats: int) -> None:
     write(folder / "items", n_rows)
     data = make_model(None, USERS, ITEMS, SHAPE)
     (folder / "model").write_bytes(data)
-    torch, spark = Torch(folder / "model"), open_session("bench embed", folder / "spark.log")
+    torch, spark = Torch(folder / "model"), open_session("bench embed", folder)
     files = sorted((folder / "items").glob("*.parquet"))
     sent = send_model(spark, data, sha256(data).hexdigest())
     embedded = embed_items(spark.read.parquet(str(folder / "items")), sent)
@@ -192,7 +192,7 @@ def memory(folder: Path) -> None:
 
 def worker(folder: Path, n_rows: int) -> None:
     """Embeds the items; prints what a worker has resident with the model loaded, and at most after that, in MB."""
-    spark = open_session("bench embed", folder / f"spark-{n_rows}.log")
+    spark = open_session("bench embed", folder)
     data = (folder / "model").read_bytes()
     sent = send_model(spark, data, sha256(data).hexdigest())
 

@@ -37,7 +37,7 @@ def main() -> None:
     create_tables(config.root, declared_tables().values())
     written = write_events(folder / "landing", FIRST, END)
     parse_s = _parse_plainly(folder / "landing" / "events")
-    spark = open_session("bench ingest", folder / "spark.log")
+    spark = open_session("bench ingest", folder)
     started = time.perf_counter()
     report = ingest(spark, config)
     ingest_s = time.perf_counter() - started

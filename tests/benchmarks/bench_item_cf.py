@@ -130,7 +130,7 @@ def _through_spark(planted: Planted, lists: Ranked) -> tuple[float, int, bool]:
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *SETTINGS))
     tables = [TABLES[name] for name in ("interactions", "item_index", "item_neighbors")]
     create_tables(config.root, tables)
-    spark = open_session("bench item_cf", folder / "spark.log")
+    spark = open_session("bench item_cf", folder)
     _write_inputs(planted, folder / "inputs")
     for table in tables[:2]:
         stage_run(spark.read.parquet(str(folder / "inputs" / table.name)), config.root, table, RUN_ID)

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 
 from recsys_spark.reader import open_current
 from recsys_spark.tables.catalog import CANDIDATE_LISTS, PUBLISHES
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.delta_rs import table_path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
@@ -59,7 +59,7 @@ def build(root: Path, n_users: int, k: int) -> float:
     rows["item_features"] = [{"item_id": f"item-{n:05d}", "title": f"Title {n}"} for n in range(CATALOGUE_SIZE)]
     del rows["candidates"]
     stage_rows(root, RUN_A, rows, row_group=FEATURE_ROWS)
-    spark = open_session("bench_reader", log_file=root / "spark.log")
+    spark = open_session("bench_reader", root)
     items = f"""transform(sequence(1, {k}), r -> named_struct(
         'item_id', concat('item-', lpad(pmod(xxhash64(id, r), {CATALOGUE_SIZE}), 5, '0')),
         'rank', cast(r as int), 'score', cast(1 / (60 + r) as float),

@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{len(matrix.indices):,} interactions, {N_USERS:,} users x {N_ITEMS:,} items, {FACTORS} factors, top {K}")
     users, items = _fitted(matrix)
     _write(folder, users, items, matrix)
-    spark = open_session("bench top_k", folder / "spark.log", {"spark.driver.memory": "8g"})
+    spark = open_session("bench top_k", folder, {"spark.driver.memory": "8g"})
     model = _mllib_model(spark, folder)
     lists = str(folder / "lists")
 

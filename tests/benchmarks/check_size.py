@@ -140,7 +140,7 @@ def run_part(planted: Planted, load: Load) -> dict[str, Any]:
     """Bytes of the steps."""
     folder = Path(tempfile.mkdtemp(prefix="recsys-size-"))
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *SETS))
-    spark = open_session("check size", folder / "spark.log", {"spark.driver.memory": "6g"})
+    spark = open_session("check size", folder, {"spark.driver.memory": "6g"})
     measured = run_steps(spark, config, planted)
     spark.stop()
     figures: dict[str, Any] = {}

@@ -176,7 +176,7 @@ def solvers() -> dict[str, dict[str, Any]]:
     log = movietweetings()
     logs = {log.name: log_tasks(log), "goodbooks, no forecast": book_tasks()}
     with tempfile.TemporaryDirectory() as folder:
-        spark = open_session("compare als", Path(folder) / "spark.log", {"spark.driver.memory": "8g"})
+        spark = open_session("compare als", Path(folder), {"spark.driver.memory": "8g"})
         fits = {"ours": fit_ours, "implicit": fit_implicit, "MLlib": mllib_fit(spark, Path(folder))}
         found = compare_solvers(logs, fits)
         spark.stop()

@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     folder = parser.parse_args().folder
-    spark = open_session("diversity curve", folder / "curve.log")
+    spark = open_session("diversity curve", folder)
     wanted = {f"mmr {weight}": Diversity(mmr_weight=weight) for weight in WEIGHTS}
     found = {}
     for log, plan in PLANS.items():

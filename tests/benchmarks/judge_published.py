@@ -80,7 +80,7 @@ def main() -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="recsys-judge-"))
     folder.mkdir(parents=True, exist_ok=True)
     console, found = Console(json_logs=False), {}
-    spark = open_session("judge published", folder / "spark.log")
+    spark = open_session("judge published", folder)
     for log, land in ((online_retail(), land_shop), (movietweetings(), land_films)):
         if arguments.log not in (None, log.name):
             continue

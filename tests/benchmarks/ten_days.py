@@ -29,7 +29,8 @@ from recsys_spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.collect import vacuum
-from recsys_spark.tables.ledger import create_tables, table_path
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import create_tables
 
 LOG_STARTS = date(2009, 12, 1)
 MOST_RATIO = 1.3
@@ -46,7 +47,7 @@ def main() -> None:
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="recsys-days-"))
     config = settings(folder, asked.towers)
     create_tables(config.root, declared_tables().values())
-    spark = open_session("ten days", folder / "spark.log")
+    spark = open_session("ten days", folder)
     write_catalogue(folder / "landing", asked.first)
     ingest_catalogue(spark, config)
     write_events(folder / "landing", LOG_STARTS, asked.first - timedelta(days=1))

@@ -12,8 +12,9 @@ import pytest
 from recsys_spark.config import Config
 from recsys_spark.tables.catalog import RUN_STEPS
 from recsys_spark.tables.ledger import read_rows
+from tests.fast_jvm import with_classes
 from tests.published_content import published_content
-from tests.run_process import FAST_START, end_run
+from tests.run_process import end_run
 from tests.small_shop import FIRST_DAY, land_days, make_shop, write_settings
 from tests.standalone_cluster import (
     event_log,
@@ -83,7 +84,7 @@ def test_a_day_on_a_cluster_is_that_of_a_laptop_though_executors_are_lost(tmp_pa
     assert len(lost) >= 2, f"{killed} in the ALS, another in the index; got {lost}"
     assert (tmp_path / "killed").exists()
     given = event_log(tmp_path / "laptop_events")
-    code, output = end_run(submit_to_laptop(settings["laptop"], *given, JAVA_TOOL_OPTIONS=FAST_START))
+    code, output = end_run(submit_to_laptop(settings["laptop"], *given, JAVA_TOOL_OPTIONS=with_classes()))
     assert code == 0, output[-6000:]
     cluster, laptop = (published_content(shops[name].root) for name in ("cluster", "laptop"))
     assert cluster == laptop

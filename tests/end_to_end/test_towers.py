@@ -1,4 +1,4 @@
-"""Two days with the towers on: trained, embedded, proposed, published, read; the second day starts from the first."""
+"""Two days with towers, in an object store: trained, embedded, proposed, published, read; the second starts warm."""
 
 import json
 from datetime import timedelta
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.config import Config
+from recsys_spark.location import ObjectPath, hadoop_settings, remove_tree
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current, open_index
 from recsys_spark.runner import run_day
@@ -15,6 +17,7 @@ from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.blobs import blobs
 from recsys_spark.tables.ledger import steps_of
+from tests.s3_server import copy_to
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
 
 pytestmark = pytest.mark.slow
@@ -28,8 +31,20 @@ TOWERS = (
 )  # fmt: skip
 
 
-def test_two_days_with_towers_are_trained_published_and_read(spark: SparkSession, tmp_path: Path) -> None:
-    config = make_shop(tmp_path, *TOWERS)
+def _in_bucket(spark: SparkSession, config: Config, root: ObjectPath) -> Config:
+    """The settings of a shop whose warehouse, with its tables, is moved to `root`."""
+    copy_to(Path(config.storage.root), root)
+    remove_tree(config.root)
+    for key, value in hadoop_settings(root).items():  # the session was made before the server was
+        spark.sparkContext._jsc.hadoopConfiguration().set(key, value)
+    place = {"root": str(root), "endpoint": root.endpoint, "region": root.region}
+    return config.model_copy(update={"storage": config.storage.model_copy(update=place)})
+
+
+def test_two_days_with_towers_are_trained_published_and_read(
+    spark: SparkSession, tmp_path: Path, s3_root: ObjectPath
+) -> None:
+    config = _in_bucket(spark, make_shop(tmp_path, *TOWERS), s3_root)
     land_catalogue(config, FIRST_DAY)
     land_days(config, FIRST_DAY, N_DAYS)
     ingest_catalogue(spark, config)
@@ -61,3 +76,4 @@ def test_two_days_with_towers_are_trained_published_and_read(spark: SparkSession
     assert figures["two_tower"]["figures"]["warm"] == 1
     assert -1 <= figures["embed"]["figures"]["drift_cosine"] <= 1 + 1e-6
     assert len(blobs(config.root)) == 2 * 3
+    assert not (tmp_path / "warehouse").exists(), "nothing is written beside the bucket"

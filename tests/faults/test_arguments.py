@@ -29,7 +29,7 @@ BAD_CONFIGS = [
     ("[publish]\ngrace_hours = 47\n", "[publish] grace_hours", "give 48 or more"),
     ("[interactions]\nhalf_life_days = nan\n", "[interactions] half_life_days", "expected "),
     ('[storage]\nroot = ""\n', "[storage] root", "expected "),
-    ('[storage]\nroot = "s3://bucket/warehouse"\n', "[storage] root", "a folder of this machine"),
+    ('[storage]\nroot = "s3a://bucket/warehouse"\n', "[storage] root", "a folder, or a URL of s3"),
     ('[events]\ntimezone = "Mars"\n', "[events] timezone", "Europe/Berlin"),
     ('[events]\ntime_format = "%Q"\n', "[events] time_format", "strptime"),
     ('[events.types.View]\nrole = "engage"\n', "[events.types] View", "lower-case"),
@@ -170,7 +170,7 @@ def test_hostile_text_as_a_setting_is_refused_and_nothing_is_written(text: str, 
 
 
 @pytest.mark.parametrize(
-    "text", ["\0", "a\0b", "file:///tmp/x", "s3://bucket/x", "hdfs://h/x", "\x1b[31m", "\u202e", "\udcff"]
+    "text", ["\0", "a\0b", "file:///tmp/x", "s3a://bucket/x", "ftp://h/x", "\x1b[31m", "\u202e", "\udcff"]
 )
 @pytest.mark.parametrize("key", ["storage.root", "landing.events"])
 def test_root_that_no_folder_can_have_is_refused(key: str, text: str, refused: Callable[..., str]) -> None:

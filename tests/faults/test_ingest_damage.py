@@ -22,7 +22,7 @@ from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import EVENTS
 from recsys_spark.tables.delta import read_table
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.delta_rs import table_path
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, refused_lines, rows_of
 

@@ -93,7 +93,7 @@ from tests.event_files import RECEIVED_AT
 from tests.ingest_world import make_world
 folder = Path(sys.argv[1])
 config = make_world(folder)
-ingest(open_session("child", folder / "child.log", extra=TEST_SETTINGS), config, received_at=RECEIVED_AT)
+ingest(open_session("child", folder, extra=TEST_SETTINGS), config, received_at=RECEIVED_AT)
 """
 
 

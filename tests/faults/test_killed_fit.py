@@ -13,7 +13,8 @@ from recsys_spark.publish import history
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.runner import run_day
 from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.ledger import steps_of, table_path
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import steps_of
 from recsys_spark.tables.scratch import runs_with_scratch
 from tests.run_process import end_run, start_run
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings

@@ -1,5 +1,6 @@
 """What is read is what was stored, or nothing; and what nobody names goes, when it is old enough."""
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -22,7 +23,7 @@ from recsys_spark.tables.blobs import (
     put_blob,
     read_blob,
 )
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.delta_rs import table_path
 
 DATA = np.random.default_rng(1).bytes(1000)
 SHA = sha256(DATA).hexdigest()
@@ -31,16 +32,13 @@ NOW = datetime(2025, 3, 1, tzinfo=UTC)
 MODEL, VECTORS = BlobColumns("rel_path", "sha256", "n_bytes"), BlobColumns("vectors_rel_path", "", "")
 
 
-def _put(root: Path, data: bytes, hours_ago: float) -> str:
-    """Puts a blob that many hours before NOW."""
-    rel_path = put_blob(root, data, ".safetensors").rel_path
-    _age(root / rel_path, hours_ago)
-    return rel_path
+def _put(root: Path, data: bytes) -> str:
+    return put_blob(root, data, ".safetensors").rel_path
 
 
-def _age(path: Path, hours_ago: float) -> None:
-    then = (NOW - timedelta(hours=hours_ago)).timestamp()
-    os.utime(path, (then, then))
+def _drop(root: Path, keep: set[str], hours: float) -> int:
+    """What a collection that many hours after NOW drops, with a grace of 48 hours."""
+    return drop_blobs(root, keep, NOW + timedelta(hours=hours), 48)
 
 
 def test_put_blob_stores_what_read_blob_gives(tmp_path: Path) -> None:
@@ -59,12 +57,9 @@ def test_put_blob_stores_a_file(tmp_path: Path) -> None:
 
 def test_put_blob_writes_nothing_the_second_time(tmp_path: Path) -> None:
     first = put_blob(tmp_path, DATA, ".safetensors")
-    _age(tmp_path / REL_PATH, 1)
-    before = (tmp_path / REL_PATH).stat()
+    inode = (tmp_path / REL_PATH).stat().st_ino
     assert put_blob(tmp_path, DATA, ".safetensors") == first
-    after = (tmp_path / REL_PATH).stat()
-    assert after.st_ino == before.st_ino  # not replaced
-    assert after.st_mtime > before.st_mtime  # its grace begins anew
+    assert (tmp_path / REL_PATH).stat().st_ino == inode  # not replaced
     assert [path.name for path in (tmp_path / "blobs").iterdir()] == [f"{SHA}.safetensors"]
 
 
@@ -83,7 +78,7 @@ def test_put_blob_syncs_the_whole_file_before_it_takes_its_name(
     def sync(descriptor: int) -> None:
         seen.append((os.fstat(descriptor).st_size, (tmp_path / REL_PATH).exists()))
 
-    monkeypatch.setattr("recsys_spark.tables.blobs.os.fsync", sync)
+    monkeypatch.setattr("recsys_spark.tables.whole_file.os.fsync", sync)
     put_blob(tmp_path, DATA, ".safetensors")
     assert seen == [(1000, False)]
 
@@ -92,7 +87,7 @@ def test_put_blob_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(_descriptor: int) -> None:
         raise OSError("disk is full")
 
-    monkeypatch.setattr("recsys_spark.tables.blobs.os.fsync", full)
+    monkeypatch.setattr("recsys_spark.tables.whole_file.os.fsync", full)
     with pytest.raises(OSError, match="disk is full"):
         put_blob(tmp_path, DATA, ".safetensors")
     assert list((tmp_path / "blobs").iterdir()) == []
@@ -186,17 +181,33 @@ def test_blobs_lists_whole_ones_in_order(tmp_path: Path) -> None:
     assert blobs(tmp_path) == sorted(stored)
 
 
-def test_drop_blobs_drops_what_is_neither_kept_nor_young(tmp_path: Path) -> None:
-    kept, *_old, young = (_put(tmp_path, bytes([hours]), hours) for hours in (100, 99, 49, 47))
-    assert drop_blobs(tmp_path, {kept}, NOW, 48) == 2
+def test_drop_blobs_drops_what_was_not_kept_for_the_grace(tmp_path: Path) -> None:
+    kept, old, young = (_put(tmp_path, bytes([number])) for number in range(3))
+    assert _drop(tmp_path, {kept, young}, 0) == 0
+    assert _drop(tmp_path, {kept}, 47) == 0
+    assert blobs(tmp_path) == sorted([kept, old, young])
+    assert _drop(tmp_path, {kept}, 48) == 1
     assert blobs(tmp_path) == sorted([kept, young])
 
 
 def test_drop_blobs_counts_the_grace_from_when_a_blob_was_last_kept(tmp_path: Path) -> None:
-    rel_path = _put(tmp_path, DATA, 99)
-    drop_blobs(tmp_path, {rel_path}, NOW, 48)
-    assert drop_blobs(tmp_path, set(), NOW + timedelta(hours=47), 48) == 0
-    assert drop_blobs(tmp_path, set(), NOW + timedelta(hours=49), 48) == 1
+    rel_path = _put(tmp_path, DATA)
+    assert [_drop(tmp_path, set(), 0), _drop(tmp_path, {rel_path}, 24), _drop(tmp_path, set(), 49)] == [0, 0, 0]
+    assert [_drop(tmp_path, set(), 96), _drop(tmp_path, set(), 98)] == [0, 1]
+
+
+@pytest.mark.parametrize("content", ["", "[]", f'{{"{SHA}.safetensors": 1}}', f'{{"{SHA}.safetensors": "soon"}}'])
+def test_drop_blobs_drops_nothing_by_times_that_it_cannot_read(tmp_path: Path, content: str) -> None:
+    _put(tmp_path, DATA)
+    _drop(tmp_path, set(), 0)
+    (tmp_path / "blobs" / "unused.json").write_text(content)
+    assert [_drop(tmp_path, set(), 100), _drop(tmp_path, set(), 148)] == [0, 1]
+
+
+def test_drop_blobs_reads_a_time_without_a_zone(tmp_path: Path) -> None:
+    _put(tmp_path, DATA)
+    (tmp_path / "blobs" / "unused.json").write_text(json.dumps({f"{SHA}.safetensors": "2025-02-01T00:00:00"}))
+    assert _drop(tmp_path, set(), 0) == 1
 
 
 def test_new_blob_is_seen_once_it_is_stored(tmp_path: Path) -> None:
@@ -227,8 +238,7 @@ def test_new_blob_leaves_nothing_if_it_is_not_stored(tmp_path: Path) -> None:
 def test_drop_blobs_takes_a_new_blob_that_a_kill_left(tmp_path: Path) -> None:
     left = NewBlob(tmp_path, ".f32").path
     left.write_bytes(b"half")
-    _age(left, 49)
-    assert drop_blobs(tmp_path, set(), NOW, 48) == 1
+    assert [_drop(tmp_path, set(), 0), _drop(tmp_path, set(), 48)] == [0, 1]
 
 
 def test_check_blob_gives_the_path_of_what_was_stored(tmp_path: Path) -> None:
@@ -255,14 +265,12 @@ def test_check_blob_refuses_what_was_not_stored(tmp_path: Path, data: bytes | No
 
 
 def test_drop_blobs_takes_what_a_kill_left_and_nothing_of_others(tmp_path: Path) -> None:
-    _put(tmp_path, DATA, 99)
+    _put(tmp_path, DATA)
     folder = tmp_path / "blobs"
-    half, young = folder / f".{SHA}.faiss.{'0' * 32}", folder / f".{SHA}.faiss.{'1' * 32}"
-    for path, hours in ((half, 49), (young, 47), (folder / "README.txt", 49)):
-        path.write_bytes(b"half")
-        _age(path, hours)
-    assert drop_blobs(tmp_path, {REL_PATH}, NOW, 48) == 1
-    assert {path.name for path in folder.iterdir()} == {f"{SHA}.safetensors", young.name, "README.txt"}
+    for name in (f".{SHA}.faiss.{'0' * 32}", f".unused.json.{'1' * 32}", "README.txt"):
+        (folder / name).write_bytes(b"half")
+    assert [_drop(tmp_path, {REL_PATH}, 0), _drop(tmp_path, {REL_PATH}, 48)] == [0, 2]
+    assert {path.name for path in folder.iterdir()} == {f"{SHA}.safetensors", "unused.json", "README.txt"}
 
 
 def test_drop_blobs_of_a_new_warehouse_are_none(tmp_path: Path) -> None:

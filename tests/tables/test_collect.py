@@ -10,7 +10,7 @@ from recsys_spark.tables.arrow import random_table
 from recsys_spark.tables.catalog import USER_INDEX
 from recsys_spark.tables.collect import delete_run, vacuum
 from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.delta_rs import table_path
 
 RUN, OTHER = "20250131-001-9f2c81aa", "20250131-002-9f2c81aa"
 

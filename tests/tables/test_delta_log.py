@@ -10,7 +10,7 @@ from deltalake import write_deltalake
 from recsys_spark.tables.arrow import random_table
 from recsys_spark.tables.catalog import EVENTS, USER_INDEX
 from recsys_spark.tables.delta_log import days_with_rows, last_version, runs_with_rows
-from recsys_spark.tables.ledger import table_path
+from recsys_spark.tables.delta_rs import table_path
 
 RUN = "20250131-001-9f2c81aa"
 

@@ -11,7 +11,8 @@ from deltalake import DeltaTable
 from recsys_spark.errors import EnvironmentFault, LockedError
 from recsys_spark.tables.catalog import AUDITS, RUNS, TABLES
 from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.ledger import append_rows, create_tables, gates_of, read_rows, table_path
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import append_rows, create_tables, gates_of, read_rows
 
 
 def _run(number: int) -> dict[str, object]:

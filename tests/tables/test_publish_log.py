@@ -7,8 +7,9 @@ from deltalake import DeltaTable
 
 from recsys_spark.errors import DamagedError
 from recsys_spark.tables.catalog import PUBLISHES
+from recsys_spark.tables.delta_rs import table_path
 from recsys_spark.tables.head import seal_row
-from recsys_spark.tables.ledger import append_rows, create_tables, read_rows, table_path
+from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
 from recsys_spark.tables.publish_log import has_moved, read_head
 from tests.warehouse import RUN_A, RUN_B, append_publish, log_file
 

@@ -9,8 +9,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from recsys_spark.errors import BundleExpired, DamagedError
 from recsys_spark.tables.catalog import USER_INDEX
-from recsys_spark.tables.ledger import create_tables, table_path
-from recsys_spark.tables.run_files import DataFile, RunFiles, list_run, list_table, open_table, read_whole
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import create_tables
+from recsys_spark.tables.run_files import DataFile, RunFiles, list_run, list_table, open_table
 from tests.warehouse import RUN_A, RUN_B, drop_run, stage_rows
 
 DECLARED = pa.schema(
@@ -138,18 +139,3 @@ def test_check_columns_accepts_how_spark_and_delta_rs_write_the_same_types() -> 
         [("user_id", pa.string()), ("items", pa.list_(pa.field("item", struct))), ("at", pa.timestamp("ns"))]
     ).append(pa.field("run_id", pa.string()))
     RunFiles("t", Path("t"), RUN_A, DECLARED, (file,)).check_columns(file, found)
-
-
-def test_read_whole_opens_no_file_through_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that Python opened for a thread of Arrow can abort the process at its end."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("opened through delta-rs")
-
-    monkeypatch.setattr("deltalake.fs.DeltaStorageHandler.open_input_file", refuse)
-    root = tmp_path / "a shop's 100% (ä)"
-    create_tables(root, [USER_INDEX])
-    stage_rows(root, RUN_A, {"user_index": [{"user_idx": 0, "user_id": "a"}]})
-    table = open_table(Path(table_path(root, "user_index")), "user_index")
-    assert read_whole(table).to_pylist() == [{"user_idx": 0, "user_id": "a", "run_id": RUN_A}]
-    assert read_whole(table, ["user_id"], [("run_id", "=", RUN_B)]).to_pylist() == []

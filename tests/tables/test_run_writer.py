@@ -17,7 +17,8 @@ from recsys_spark.features import declared_tables
 from recsys_spark.tables.arrow import random_table
 from recsys_spark.tables.catalog import CANDIDATE_LISTS, SOURCE_CANDIDATES, USER_INDEX
 from recsys_spark.tables.contract import Column, MapOf, Table
-from recsys_spark.tables.ledger import create_tables, table_path
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import create_tables
 from recsys_spark.tables.run_files import list_run
 from recsys_spark.tables.run_writer import commit_files, write_rows
 

@@ -140,7 +140,7 @@ def test_write_bytes_is_on_disk_before_it_takes_its_place(scratch: Scratch, monk
         seen.append((os.fstat(number).st_size, scratch.read_bytes("a")))
         sync(number)
 
-    monkeypatch.setattr("recsys_spark.tables.scratch.os.fsync", watched)
+    monkeypatch.setattr("recsys_spark.tables.whole_file.os.fsync", watched)
     scratch.write_bytes("a", b"newer")
     scratch.mark("marker", {})
     assert seen == [(len(b"newer"), b"old"), (len(b"{}"), b"newer")]
