@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fast_jvm import with_classes
+
 ROOT = Path(__file__).parents[1]
 # What would make uv or Spark take this environment for that one.
 _OURS = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "SPARK_HOME", "PYSPARK_PYTHON", "PYTEST_ADDOPTS")
@@ -34,4 +36,4 @@ def test_the_dag_does_what_exit_codes_ask_for() -> None:
 
 @pytest.mark.slow
 def test_a_day_by_the_dag_is_the_day_of_the_command_line() -> None:
-    run_suite("-m", "slow", RECSYS_REAL_VENV=sys.prefix)
+    run_suite("-m", "slow", RECSYS_REAL_VENV=sys.prefix, JAVA_TOOL_OPTIONS=with_classes())

@@ -93,8 +93,6 @@ def test_a_day_by_the_dag_is_that_of_the_command_line(
     airflow_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_product(PREPARE, tmp_path / "landing", DAY)
-    # A process that lives for a minute does not earn back what the optimising compiler costs.
-    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC")
     monkeypatch.setenv("RECSYS_VENV", str(programs(tmp_path)))
     monkeypatch.setenv("RECSYS_CONFIG", str(settings_of(tmp_path, tmp_path / "landing", "by_dag")))
     from airflow.dag_processing.dagbag import DagBag
