@@ -1,11 +1,10 @@
 """What a warehouse published, as content hashes: two runs that gave the same have the same."""
 
-from pathlib import Path
-
+from recsys_spark.location import Location
 from recsys_spark.publish import history
 
 
-def published_content(root: Path) -> dict[str, str]:
+def published_content(root: Location) -> dict[str, str]:
     """Content hash of every table of the only bundle that was ever published below `root`."""
     (row,) = history(root)
     return {table.name: table.content_hash for table in row.tables}

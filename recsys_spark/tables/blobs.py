@@ -173,7 +173,7 @@ def read_blob(root: Location, rel_path: str, sha256_hex: str) -> bytes:
 
 @contextmanager
 def _blamed(place: Location, rel_path: str, sha256_hex: str) -> Iterator[None]:
-    """What goes wrong inside becomes DamagedError, or EnvironmentFault if the store does not answer."""
+    """What goes wrong inside becomes DamagedError, or StoreFault if the store does not answer."""
     try:
         yield
     except FileNotFoundError as err:
