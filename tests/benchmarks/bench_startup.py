@@ -69,7 +69,7 @@ def make_table(path: Path) -> None:
 def started(folder: Path, side: str, jvm_options: str = "") -> tuple[float, float]:
     """Seconds to the session and to the first job; returns when the JVM has ended too."""
     command = [sys.executable, "-c", SIDE, side, str(folder)]
-    environment = os.environ | {"SPARK_SUBMIT_OPTS": jvm_options}
+    environment = os.environ | {"SPARK_SUBMIT_OPTS": f"{jvm_options} -Xlog:disable"}  # it would warn on our output
     ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     session, first_job = map(float, ended.stdout.splitlines()[-1].split())
     return session, first_job
