@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "gs", "abfss", "hdfs")
 
 # What may stand in the query of a URL; and of what an endpoint is made.
-_ENDPOINT = re.compile(r"https?://[A-Za-z0-9_.:-]+")
+ENDPOINT = r"https?://[A-Za-z0-9_.:-]+"
 _QUERY = {"endpoint", "region"}
 
 # What the clients say when the store, not the file, is at fault.
@@ -155,7 +155,7 @@ def locate(place: str | Location, endpoint: str = "", region: str = "") -> Locat
         query.get("endpoint", endpoint),
         query.get("region", region),
     )
-    if query.keys() - _QUERY or (named.endpoint and not _ENDPOINT.fullmatch(named.endpoint)):
+    if query.keys() - _QUERY or (named.endpoint and not re.fullmatch(ENDPOINT, named.endpoint)):
         raise ArgumentError(
             f"{named}: expected at most ?endpoint=http://HOST:PORT&region=NAME after it, got {', '.join(query)}; "
             "credentials belong into the environment"

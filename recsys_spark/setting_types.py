@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from recsys_spark.errors import ArgumentError
-from recsys_spark.location import SCHEMES, locate
+from recsys_spark.location import ENDPOINT, SCHEMES, locate
 
 
 def _check_folder(path: str) -> str:
@@ -67,7 +67,7 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 PartialWeight = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Place = Annotated[str, AfterValidator(_check_place)]
-Endpoint = Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9_.:-]+)?$")]
+Endpoint = Annotated[str, Field(pattern=f"^({ENDPOINT})?$")]
 Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{0,40}$")]
 Folder = Annotated[str, AfterValidator(_check_folder)]
 FileFormat = Literal["auto", "jsonl", "csv", "parquet"]

@@ -27,17 +27,17 @@ def read_whole(
     place: Location,
     columns: list[str] | None = None,
     filters: list[tuple[str, str, Any]] | None = None,
-    version: int | None = None,
+    stored: DeltaTable | None = None,
 ) -> pa.Table:
     """Rows of a small table, of all runs; raises StoreFault, and else what delta-rs raises.
 
-    columns: what to read, None for all.  filters: (column, comparison, value) that all must hold.  version: None for
-    the newest.
+    columns: what to read, None for all.  filters: (column, comparison, value) that all must hold.  stored: the
+    table as it was opened, None for its newest version.
     The files are read through Arrow's own file system.  Through delta-rs's, which calls Python, a thread of Arrow may
     still be closing a file when the interpreter ends, and the process aborts after its work is done: 29 of 150
     processes on two busy cores (https://github.com/apache/arrow/issues/34314), and none this way.
     """
     files, key = arrow_files(place)
-    stored = open_delta(place, version)
+    stored = stored or open_delta(place)
     with answering(place):
         return stored.to_pyarrow_table(columns=columns, filters=filters, filesystem=SubTreeFileSystem(key, files))

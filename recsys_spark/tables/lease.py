@@ -200,7 +200,7 @@ def _changed(table: Location, change: Callable[[Rows], Rows | None]) -> bool:
     for _ in range(_TRIES):
         stored = open_delta(table)
         now = datetime.now(UTC)
-        rows = change([row for row in read_whole(table, version=stored.version()).to_pylist() if row["ends_at"] > now])
+        rows = change([row for row in read_whole(table, stored=stored).to_pylist() if row["ends_at"] > now])
         if rows is None:
             return False
         frame = pa.Table.from_pylist(rows, schema=arrow_schema(LEASES))

@@ -130,8 +130,7 @@ def open_table(folder: Location, name: str, version: int | None = None) -> Delta
 
 def read_named(folder: Location, name: str, columns: list[str]) -> pa.Table:
     """These columns of all rows of a table, of any run; DamagedError if it cannot be read."""
-    open_table(folder, name)
-    return read_whole(folder, columns)
+    return read_whole(folder, columns, stored=open_table(folder, name))
 
 
 def list_run(folder: Location, name: str, run_id: str, sort_column: str | None) -> RunFiles:

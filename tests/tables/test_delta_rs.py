@@ -33,4 +33,4 @@ def test_read_whole_opens_no_file_through_python(place: Path, monkeypatch: pytes
 def test_read_whole_gives_an_earlier_version(place: Path) -> None:
     version = open_delta(place).version()
     open_delta(place).delete()
-    assert (read_whole(place).num_rows, read_whole(place, version=version).num_rows) == (0, 1)
+    assert (read_whole(place).num_rows, read_whole(place, stored=open_delta(place, version)).num_rows) == (0, 1)
