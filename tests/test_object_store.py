@@ -100,7 +100,7 @@ def test_of_two_commits_on_one_version_one_is_refused(published: ObjectPath) -> 
         append_rows(published, PUBLISHES, [row], at_version=version)
 
 
-def test_gc_removes_what_is_not_kept(published: ObjectPath, make_config: Callable[..., Config]) -> None:
+def test_gc_runs_there_and_keeps_the_current_bundle(published: ObjectPath, make_config: Callable[..., Config]) -> None:
     place = [f"storage.root={published}", f"storage.endpoint={published.endpoint}", "storage.region=eu-central-1"]
     config = make_config(*place)
     assert config.root == published
