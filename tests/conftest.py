@@ -1,6 +1,7 @@
 """One Spark session for each process of a test run; a warehouse and settings for each test."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -82,3 +83,9 @@ def failpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr("recsys_spark.failpoint._passages", {})
 
     return arm
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses names with an address of memory: they differ from worker to worker, which only two workers show."""
+    if unstable := [item.nodeid for item in items if re.search(" at 0x[0-9a-f]+>", item.nodeid)]:
+        raise pytest.UsageError(f"{unstable[0]}: expected a name that is the same in every process, give ids=[...]")

@@ -85,7 +85,9 @@ def test_a_place_without_a_warehouse_is_not_damage(s3_root: ObjectPath) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [open_current, history, lambda root: put_blob(root, b"weights", ".safetensors"), remove_tree], ids=str
+    "ask",
+    [open_current, history, lambda root: put_blob(root, b"weights", ".safetensors"), remove_tree],
+    ids=["open_current", "history", "put_blob", "remove_tree"],
 )
 def test_a_server_that_does_not_answer_is_not_damage(ask: Callable[[Location], object]) -> None:
     with pytest.raises(StoreFault, match="expected the object store to answer"):
