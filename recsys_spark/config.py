@@ -32,6 +32,8 @@ from recsys_spark.setting_types import (
     Timezone,
 )
 
+_S3 = "s3://"  # the one scheme whose servers have an endpoint and a region
+
 
 class Storage(Section):
     """Where the warehouse is, and what is written beside it."""
@@ -41,19 +43,13 @@ class Storage(Section):
     region: Region
     metrics_file: Folder
 
-    @model_validator(mode="after")
-    def _check_endpoint(self) -> "Storage":
-        if (self.endpoint or self.region) and not self.root.startswith("s3://"):
-            raise ValueError("endpoint, region: none unless root is in s3://")
-        return self
-
 
 class Landing(Section):
-    """Folders that files are dropped into; an empty name means that there is no such feed."""
+    """Where files are dropped, folders or prefixes; an empty name means that there is no such feed."""
 
-    events: Folder
-    items: Folder
-    users: Folder
+    events: Place
+    items: Place
+    users: Place
 
 
 class Run(Section):
@@ -251,7 +247,26 @@ class Config(Section):
     @property
     def root(self) -> Location:
         """Where the warehouse is."""
-        return locate(self.storage.root, self.storage.endpoint, self.storage.region)
+        return self._locate(self.storage.root)
+
+    def landing_place(self, kind: str) -> Location | None:
+        """Where files of the feed `kind` are dropped, None if there is no such feed."""
+        place: str = getattr(self.landing, kind)
+        return self._locate(place) if place else None
+
+    def _locate(self, place: str) -> Location:
+        is_s3 = place.startswith(_S3)
+        return locate(place, self.storage.endpoint if is_s3 else "", self.storage.region if is_s3 else "")
+
+    @field_validator("landing")
+    @classmethod
+    def _check_endpoint(cls, landing: Landing, info: ValidationInfo) -> Landing:
+        storage = info.data.get("storage")
+        if not storage or not (storage.endpoint or storage.region):
+            return landing
+        if not any(place.startswith(_S3) for place in (storage.root, landing.events, landing.items, landing.users)):
+            raise ValueError("[storage] endpoint and region only where its root or a feed is in s3://")
+        return landing
 
     @property
     def places(self) -> dict[tuple[str, ...], str]:

@@ -76,6 +76,12 @@ class ObjectPath:
         """Whether there is such a file, or any below."""
         return bool(self._info().type)
 
+    def is_dir(self) -> bool:
+        """Whether there is any file below."""
+        from pyarrow.fs import FileType
+
+        return bool(self._info().type == FileType.Directory)
+
     def stat(self) -> Stat:
         """Size in bytes, and time of the last write in seconds; FileNotFoundError if there is no such file."""
         found = self._info()
@@ -87,7 +93,8 @@ class ObjectPath:
         """A file of Arrow, to read ("rb") or to write anew ("wb"); also a write that was given up ends with a file."""
         files, key = arrow_files(self)
         with answering(self):
-            return files.open_input_file(key) if mode == "rb" else files.open_output_stream(key)
+            # Arrow would compress what is written under a name such as a.gz.
+            return files.open_input_file(key) if mode == "rb" else files.open_output_stream(key, compression=None)
 
     def read_bytes(self) -> bytes:
         """All of the file; FileNotFoundError if there is none."""
@@ -180,9 +187,10 @@ def arrow_files(location: Location) -> tuple["FileSystem", str]:
 
     if isinstance(location, Path):
         return LocalFileSystem(), str(location)
-    parts = urlsplit(location.url)
-    files, prefix = _connect(f"{parts.scheme}://{parts.netloc}", location.endpoint, location.region)
-    return files, f"{prefix.rstrip('/')}{parts.path}"
+    scheme, _, rest = location.url.partition("://")
+    store, _, key = rest.partition("/")  # a key is no URL: ?, # and % stand for themselves in it
+    files, prefix = _connect(f"{scheme}://{store}", location.endpoint, location.region)
+    return files, f"{prefix.rstrip('/')}/{key}".rstrip("/")
 
 
 @lru_cache(maxsize=16)

@@ -82,7 +82,7 @@ def _read_kind(logs: Path, paths: list[str], as_text: bool) -> tuple[Kind | None
     whole: list[tuple[str, str]] = []
     for path in (paths[at] for at in chosen):
         try:
-            for _, fields, _ in _read_file(str(logs), path):
+            for _, fields, _ in _read_file(logs, path):
                 if isinstance(fields, RowFault):
                     faults.append(fields.detail)
                 else:
@@ -94,7 +94,7 @@ def _read_kind(logs: Path, paths: list[str], as_text: bool) -> tuple[Kind | None
     return Kind(tuple(paths), as_text, tuple(rows), tuple(faults)), whole
 
 
-def _read_file(logs: str, path: str) -> list[Record]:
+def _read_file(logs: Path, path: str) -> list[Record]:
     layout = layout_of(path, "auto")
     with open_landed(logs, path) as file:
         if layout.format == "parquet":

@@ -32,7 +32,7 @@ def open_session(
 
     root: the warehouse.  extra: settings laid over the local profile.  log_folder: where a local JVM and its workers
     write what would otherwise cover the console; by default in the warehouse, or among the temporary files if the
-    warehouse is in an object store.  Raises EnvironmentFault if Java or the Delta jar is missing.
+    warehouse is in an object store.  Raises EnvironmentFault if Java, the Delta jar or a store's client is missing.
     """
     # Workers must run the interpreter of the driver.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -40,7 +40,9 @@ def open_session(
     for key, value in hadoop_settings(root).items():
         builder = builder.config(f"spark.hadoop.{key}", value)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        return builder.getOrCreate()
+        session = builder.getOrCreate()
+        check_store_client(session, root)
+        return session
     log_file = _log_file(root, log_folder)
     settings = settings_for(root) | (extra or {})
     for key, value in settings.items():
@@ -59,6 +61,16 @@ def open_session(
             "check that Maven Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in "
             f"{log_file}"
         ) from err
+
+
+def check_store_client(spark: SparkSession, root: Location) -> None:
+    """Raises EnvironmentFault if `root` is in S3 and the session, whose jars others chose, has no client for it."""
+    client = "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    if str(root).startswith("s3://") and not spark.sparkContext._jsc.hadoopConfiguration().getClassByNameOrNull(client):
+        raise EnvironmentFault(
+            f"session: expected Hadoop's client for {root}, got a session without its jars; put the two lines of "
+            "conf/spark/s3.conf at the end of the file that --properties-file names"
+        )
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def event_reading(folder: Path, *sets: str, limits: Limits = LIMITS, earliest: d
     spec = EventSpec(events, to_us(RECEIVED_AT), to_us(earliest) if earliest else None)
     columns = events.columns
     return Reading(
-        str(folder),
+        folder,
         events.format,
         limits,
         pa.schema([schema.field(name) for name in EVENT_COLUMNS]),

@@ -7,6 +7,7 @@ import pytest
 from recsys_spark.config import Config
 from recsys_spark.config_file import conf_folder, config_hash, load_config
 from recsys_spark.errors import ConfigError
+from recsys_spark.location import ObjectPath
 
 
 def write(folder: Path, text: str) -> Path:
@@ -57,8 +58,15 @@ def test_load_config_reads_a_bare_word_of_set_as_text(text: str, read: str) -> N
 
 
 def test_endpoint_of_a_folder_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\[storage\]: expected endpoint, region: none unless root is in s3://"):
+    with pytest.raises(ConfigError, match=r"\[landing\]: expected \[storage\] endpoint and region only where its"):
         load_config(sets=("storage.endpoint=http://minio:9000",))
+
+
+def test_landing_place_has_the_endpoint_of_the_storage_section() -> None:
+    config = load_config(sets=("storage.endpoint=http://minio:9000", "landing.events=s3://logs/day", "landing.items="))
+    assert config.landing_place("events") == ObjectPath("s3://logs/day", "http://minio:9000")
+    assert config.landing_place("items") is None
+    assert config.landing_place("users") == Path("landing/users")
 
 
 @pytest.mark.parametrize("text", ["candidates", "k=5", "candidates.=5", ".k=5", "=5", "", "candidates..k=5"])

@@ -6,13 +6,15 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 from recsys_spark import session
 from recsys_spark.errors import EnvironmentFault
 from recsys_spark.location import locate
-from recsys_spark.session import check_java, is_fetched, local_settings, packages_of, settings_for
+from recsys_spark.session import check_java, check_store_client, is_fetched, local_settings, packages_of, settings_for
 
 
 @pytest.fixture
@@ -127,6 +129,12 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".ivy2.5.2" / "jars" / "io.delta_delta-spark_4.2_2.13-4.4.0.jar"
 
 
+def test_a_session_without_the_client_of_the_store_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    check_store_client(spark, tmp_path)
+    with pytest.raises(EnvironmentFault, match=r"expected Hadoop's client for s3://shop/w.*conf/spark/s3\.conf"):
+        check_store_client(spark, locate("s3://shop/w"))
+
+
 def test_is_fetched_asks_for_a_jar_that_is_whole(kept: Path) -> None:
     assert not is_fetched(PACKAGE)
     kept.touch()
@@ -138,7 +146,8 @@ def test_is_fetched_asks_for_a_jar_that_is_whole(kept: Path) -> None:
 
 def test_a_session_is_told_of_the_server_that_has_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under spark-submit, whose settings are those of its properties."""
-    told = {}
+    told: dict[str, str] = {}
+    asked: list[tuple[Any, ...]] = []
 
     class Builder:
         def appName(self, _name: str) -> "Builder":  # noqa: N802 - Spark's name
@@ -151,9 +160,12 @@ def test_a_session_is_told_of_the_server_that_has_the_warehouse(monkeypatch: pyt
         def getOrCreate(self) -> str:  # noqa: N802 - Spark's name
             return "session"
 
+    monkeypatch.setattr(session, "check_store_client", lambda *given: asked.append(given))
     monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=Builder()))
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
-    assert session.open_session("a day", locate("s3://shop/w", "http://minio:9000", "eu-west-1")) == "session"
+    root = locate("s3://shop/w", "http://minio:9000", "eu-west-1")
+    assert session.open_session("a day", root) == "session"
+    assert asked == [("session", root)]
     assert told == {
         "spark.hadoop.fs.s3a.endpoint": "http://minio:9000",
         "spark.hadoop.fs.s3a.endpoint.region": "eu-west-1",

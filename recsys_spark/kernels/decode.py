@@ -10,13 +10,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
+from shutil import copyfileobj
 from stat import S_ISREG
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_spark.location import Location, ObjectPath, answering
+
 PIECE_BYTES = 1 << 20
+_FETCHED_BYTES = 16 << 20  # by one request to an object store
 # Below this size a file that expands without measure does no harm: short logs of equal lines compress a thousandfold.
 _HARMLESS_BYTES = 16 << 20
 _PARQUET_BATCH_ROWS = 8192
@@ -89,14 +95,33 @@ def layout_of(path: str, wanted: str) -> Layout:
     return Layout(found, compression)
 
 
-def open_landed(folder: str, path: str) -> BinaryIO:
+def open_landed(folder: Location, path: str) -> BinaryIO:
     """The regular file `path` below `folder`, open for reading; no link is followed in any part of `path`.
 
+    Of an object store's file it is a copy: one that is read four times is fetched once.
     Raises FileFault `mutated` if it is gone or is no longer a regular file inside the folder.
     """
     parts = path.split("/")
     if not all(parts) or ".." in parts:
         raise FileFault("mutated", "expected a path inside the landing folder")
+    return _copy_of(folder / path) if isinstance(folder, ObjectPath) else _open_below(folder, parts)
+
+
+def _copy_of(place: ObjectPath) -> BinaryIO:
+    """The file's content in a file of this machine without a name, which goes when it is closed."""
+    copy = TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+    try:
+        with answering(place), place.open("rb") as source:
+            copyfileobj(source, copy, _FETCHED_BYTES)
+    except BaseException as err:
+        copy.close()
+        if isinstance(err, FileNotFoundError):
+            raise FileFault("mutated", "expected the file that was listed, got none") from err
+        raise
+    return copy
+
+
+def _open_below(folder: Path, parts: list[str]) -> BinaryIO:
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts[:-1]:
@@ -127,6 +152,12 @@ def hash_file(file: BinaryIO) -> str:
     while piece := file.read(PIECE_BYTES):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def check_size(planned: PlannedFile, limits: Limits) -> None:
+    """Raises FileFault `too_large` if the file, as it was listed, is over its bound."""
+    if planned.n_bytes > limits.max_file_bytes:
+        raise FileFault("too_large", f"expected at most {limits.max_file_bytes} bytes, got {planned.n_bytes}")
 
 
 def check_unchanged(file: BinaryIO, planned: PlannedFile) -> None:
@@ -169,8 +200,6 @@ def read_pieces(file: BinaryIO, layout: Layout, limits: Limits) -> Iterator[byte
 
 def prove_readable(file: BinaryIO, planned: PlannedFile, layout: Layout, limits: Limits) -> None:
     """Reads the whole file once and keeps nothing; raises FileFault if any part of it cannot be read."""
-    if planned.n_bytes > limits.max_file_bytes:
-        raise FileFault("too_large", f"expected at most {limits.max_file_bytes} bytes, got {planned.n_bytes}")
     check_unchanged(file, planned)
     if layout.format == "parquet":
         for _ in read_row_batches(file, None, limits):

@@ -10,11 +10,13 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from recsys_spark.errors import StoreFault
 from recsys_spark.kernels.decode import (
     FileFault,
     Layout,
     Limits,
     PlannedFile,
+    check_size,
     check_unchanged,
     layout_of,
     open_landed,
@@ -37,6 +39,7 @@ from recsys_spark.kernels.records import (
     split_lines,
 )
 from recsys_spark.kernels.tally import FileSummary, Tally
+from recsys_spark.location import Location
 
 PARSED, REFUSED, SUMMARY = 0, 1, 2
 
@@ -56,7 +59,7 @@ class Reading:
     mapping names; None: every column is read.  first: column by which a CSV delimiter is recognised.
     """
 
-    folder: str
+    folder: Location
     wanted_format: str
     limits: Limits
     schema: pa.Schema
@@ -83,14 +86,15 @@ def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch
     """
     try:
         layout = layout_of(planned.path, reading.wanted_format)
+        check_size(planned, reading.limits)
         with open_landed(reading.folder, planned.path) as file:
             prove_readable(file, planned, layout, reading.limits)
             summary = yield from _parse_file(file, planned, layout, reading)
             check_unchanged(file, planned)
     except FileFault as fault:
         summary = FileSummary(planned.index, "quarantined", fault.reason, fault.detail)
-    except (OSError, MemoryError):
-        # A full disk, a lost mount or too little memory says nothing of the file: the task fails and is tried again.
+    except (OSError, MemoryError, StoreFault):
+        # A full disk, a lost mount or store or too little memory says nothing of the file: the task is tried again.
         raise
     except Exception as err:
         summary = FileSummary(planned.index, "quarantined", "unreadable", _named(err))

@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 from recsys_spark.config import Config, Events, Ingest, Items, Users
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.decode import Limits, PlannedFile
-from recsys_spark.location import Location
+from recsys_spark.location import Location, as_text, locate
 from recsys_spark.steps.accounting import BatchReport, FileAccount
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
 from recsys_spark.tables.ledger import append_rows, read_rows
@@ -42,9 +41,9 @@ class Batch:
     mapping: str
 
     @property
-    def folder(self) -> Path:
-        """The landing folder that the paths are relative to."""
-        return Path(json.loads(self.mapping)["folder"])
+    def folder(self) -> Location:
+        """The landing folder or prefix that the paths are relative to."""
+        return locate(json.loads(self.mapping)["folder"])
 
     @property
     def feed(self) -> Events | Items | Users:
@@ -69,14 +68,14 @@ class Batch:
         return Limits(bounds.max_file_bytes, bounds.max_decompressed_bytes, bounds.max_expansion, bounds.max_line_bytes)
 
 
-def make_mapping(config: Config, kind: str, folder: Path) -> str:
+def make_mapping(config: Config, kind: str, folder: Location) -> str:
     """JSON of what decides how files of `kind` are read, and of the gates."""
     feed = getattr(config, kind).model_dump(mode="json")
     # What a type is worth has no say in how it is read.
     for declared in feed.get("types", {}).values():
         for name in set(declared) - {"raw"}:
             del declared[name]
-    return json.dumps({"folder": str(folder), "feed": feed, "ingest": config.ingest.model_dump()}, sort_keys=True)
+    return json.dumps({"folder": as_text(folder), "feed": feed, "ingest": config.ingest.model_dump()}, sort_keys=True)
 
 
 def hash_mapping(mapping: str) -> str:

@@ -68,7 +68,7 @@ def _reading(batch: Batch) -> Reading:
         return catalogue_parser(spec, as_text, to_us(_valid_from(batch, planned.path)))
 
     return Reading(
-        folder=str(batch.folder),
+        folder=batch.folder,
         wanted_format=feed.format,
         limits=batch.limits,
         schema=pa.schema(fields),

@@ -59,7 +59,7 @@ def _reading(batch: Batch) -> Reading:
     types = () if events.default_type else (columns.event_type,)
     schema = arrow_schema(EVENTS)
     return Reading(
-        folder=str(batch.folder),
+        folder=batch.folder,
         wanted_format=events.format,
         limits=batch.limits,
         schema=pa.schema([schema.field(name) for name in EVENT_COLUMNS]),

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_IFREG, S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
+from pyarrow.fs import FileSelector
+
 from recsys_spark.kernels.decode import FileFault, PlannedFile, hash_file, open_landed
+from recsys_spark.location import Location, ObjectPath, answering, arrow_files
 
 # Names that a writer gives to what is not finished, or that Hadoop and editors leave beside files.
 _SKIPPED_STARTS = (".", "_")
@@ -44,11 +47,11 @@ class Sorted:
     warnings: tuple[str, ...]
 
 
-def list_landing(folder: Path) -> Listing:
+def list_landing(folder: Location) -> Listing:
     """The finished regular files below `folder`; links are not followed, they and other kinds of files are reported."""
     files: list[Listed] = []
     warnings: list[str] = []
-    for path, kind, size, mtime_ns in _walk(folder, ""):
+    for path, kind, size, mtime_ns in _walk_store(folder) if isinstance(folder, ObjectPath) else _walk(folder, ""):
         if not path.isprintable():
             # A name that is not UTF-8, or that would garble a table: it could not be recorded.
             warnings.append(f"{folder}/{path!a}: expected a printable file name; rename the file, it was passed over")
@@ -64,7 +67,7 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, int, int, int]]:
     """(relative path, mode, bytes, mtime_ns) of everything that is not a folder."""
     with os.scandir(folder / below) as entries:
         for entry in entries:
-            if entry.name.startswith(_SKIPPED_STARTS) or entry.name.endswith(_SKIPPED_ENDS):
+            if _is_skipped(entry.name):
                 continue
             path = f"{below}/{entry.name}" if below else entry.name
             try:
@@ -77,8 +80,24 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, int, int, int]]:
                 yield path, found.st_mode, found.st_size, found.st_mtime_ns
 
 
+def _walk_store(folder: ObjectPath) -> Iterator[tuple[str, int, int, int]]:
+    """What `_walk` gives, of an object store: every file there is finished and regular."""
+    files, prefix = arrow_files(folder)
+    with answering(folder):
+        listed = files.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True))
+    for one in listed:
+        path = one.path[len(prefix) + 1 :]
+        if one.is_file and not any(_is_skipped(part) for part in path.split("/")):
+            yield path, S_IFREG, one.size, one.mtime_ns
+
+
+def _is_skipped(name: str) -> bool:
+    """Whether a file or folder of that name is passed over."""
+    return name.startswith(_SKIPPED_STARTS) or name.endswith(_SKIPPED_ENDS)
+
+
 def sort_listed(
-    folder: Path,
+    folder: Location,
     listed: Iterable[Listed],
     ledger: list[dict[str, Any]],
     mapping_hash: str,
@@ -147,10 +166,10 @@ def _suffix(path: str) -> str:
     return ".".join(path.rsplit("/", 1)[-1].lower().split(".")[1:][-2:])
 
 
-def _hash(folder: Path, one: Listed) -> str:
+def _hash(folder: Location, one: Listed) -> str:
     """SHA-256 of the file, "" if it is gone or may not be read; one that grows meanwhile is found when it is parsed."""
     try:
-        with open_landed(str(folder), one.path) as file:
+        with open_landed(folder, one.path) as file:
             return hash_file(file)
     except (FileFault, PermissionError):
         return ""

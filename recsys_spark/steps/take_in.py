@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -124,12 +123,12 @@ def take_in(intake: Intake, request: Request) -> IngestReport:
 
 def _plan(intake: Intake, kind: str, request: Request) -> tuple[list[Batch], tuple[PlannedFile, ...], list[str]]:
     """Lists and hashes, and records the batches of what is new; also copies of known content, and warnings."""
-    setting = getattr(intake.config.landing, kind)
-    folder = Path(setting).absolute()
-    if not setting or not folder.is_dir():
+    place = intake.config.landing_place(kind)
+    folder = place.absolute() if place else None
+    if not folder or not folder.is_dir():
         # Most teams have no catalogue to begin with; a feed of events is what the product lives on.
         missing = f"[landing] {kind}: expected a folder, got none at {folder}; create it, or correct the setting"
-        return [], (), [missing] if setting and kind == "events" else []
+        return [], (), [missing] if folder and kind == "events" else []
     started = time.perf_counter()
     listing = list_landing(folder)
     ledger = [row for row in read_rows(intake.root, INGEST_FILES) if row["kind"] == kind]

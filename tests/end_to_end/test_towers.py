@@ -1,4 +1,4 @@
-"""Two days with towers, in an object store: trained, embedded, proposed, published, read; the second starts warm."""
+"""Two days with towers, logs and warehouse in an object store, the second warm: from taking in to reading."""
 
 import json
 from datetime import timedelta
@@ -13,6 +13,7 @@ from recsys_spark.location import ObjectPath, hadoop_settings, remove_tree
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current, open_index
 from recsys_spark.runner import run_day
+from recsys_spark.session import check_store_client
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.blobs import blobs
@@ -32,21 +33,30 @@ TOWERS = (
 
 
 def _in_bucket(spark: SparkSession, config: Config, root: ObjectPath) -> Config:
-    """The settings of a shop whose warehouse, with its tables, is moved to `root`."""
+    """The settings of a shop whose warehouse, with its tables, is moved to `root`, and whose files land beside it."""
     copy_to(Path(config.storage.root), root)
     remove_tree(config.root)
     for key, value in hadoop_settings(root).items():  # the session was made before the server was
         spark.sparkContext._jsc.hadoopConfiguration().set(key, value)
     place = {"root": str(root), "endpoint": root.endpoint, "region": root.region}
-    return config.model_copy(update={"storage": config.storage.model_copy(update=place)})
+    landing = {feed: f"{root.parent}/landing/{feed}" for feed in ("events", "items", "users")}
+    return config.model_copy(
+        update={
+            "storage": config.storage.model_copy(update=place),
+            "landing": config.landing.model_copy(update=landing),
+        }
+    )
 
 
 def test_two_days_with_towers_are_trained_published_and_read(
     spark: SparkSession, tmp_path: Path, s3_root: ObjectPath
 ) -> None:
-    config = _in_bucket(spark, make_shop(tmp_path, *TOWERS), s3_root)
-    land_catalogue(config, FIRST_DAY)
-    land_days(config, FIRST_DAY, N_DAYS)
+    shop = make_shop(tmp_path, *TOWERS)
+    config = _in_bucket(spark, shop, s3_root)
+    check_store_client(spark, s3_root)
+    land_catalogue(shop, FIRST_DAY)
+    land_days(shop, FIRST_DAY, N_DAYS)
+    copy_to(tmp_path / "landing", s3_root.parent / "landing")
     ingest_catalogue(spark, config)
     ingest(spark, config)
     assert run_day(spark, config).outcome == "published"
@@ -69,7 +79,8 @@ def test_two_days_with_towers_are_trained_published_and_read(
     proposed_by = {source.source for one in bundle.candidates("user-01").items for source in one.sources}
     assert "two_tower" in proposed_by
 
-    land_events(config, DAY, events_of(DAY))
+    land_events(shop, DAY, events_of(DAY))
+    copy_to(tmp_path / "landing", s3_root.parent / "landing")
     ingest(spark, config)
     assert run_day(spark, config).outcome == "published"
     figures = steps_of(config.root, head(config.root).run_id)

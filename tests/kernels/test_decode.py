@@ -15,11 +15,13 @@ from recsys_spark.kernels.decode import (
     Layout,
     Limits,
     PlannedFile,
+    check_size,
     layout_of,
     open_landed,
     prove_readable,
     read_pieces,
 )
+from recsys_spark.location import ObjectPath
 from tests.event_files import LIMITS, planned, zstd
 
 TEXT = bytes(range(256)) * 400
@@ -27,12 +29,12 @@ GZIP, ZSTD, PLAIN = Layout("jsonl", "gzip"), Layout("jsonl", "zstd"), Layout("js
 
 
 def _read(path: Path, layout: Layout, limits: Limits = LIMITS) -> bytes:
-    with open_landed(str(path.parent), path.name) as file:
+    with open_landed(path.parent, path.name) as file:
         return b"".join(read_pieces(file, layout, limits))
 
 
 def _reason(path: Path, layout: Layout, limits: Limits = LIMITS) -> str:
-    with pytest.raises(FileFault) as caught, open_landed(str(path.parent), path.name) as file:
+    with pytest.raises(FileFault) as caught, open_landed(path.parent, path.name) as file:
         prove_readable(file, planned(path), layout, limits)
     return caught.value.reason
 
@@ -98,7 +100,7 @@ def test_prove_readable_refuses_an_empty_file_when_compressed(tmp_path: Path, la
 def test_prove_readable_bounds_expansion_only_where_it_can_do_harm(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(gzip.compress(b"\n" * (8 << 20)))
     (tmp_path / "bomb").write_bytes(gzip.compress(b"\n" * (32 << 20)))
-    with open_landed(str(tmp_path), "small") as file:
+    with open_landed(tmp_path, "small") as file:
         prove_readable(file, planned(tmp_path / "small"), GZIP, LIMITS)
     assert _reason(tmp_path / "bomb", GZIP) == "expansion"
 
@@ -106,7 +108,8 @@ def test_prove_readable_bounds_expansion_only_where_it_can_do_harm(tmp_path: Pat
 def test_prove_readable_bounds_sizes(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x" * 2000)
     (tmp_path / "g").write_bytes(gzip.compress(os.urandom(2000)))
-    assert _reason(tmp_path / "f", PLAIN, Limits(1999, 1 << 30, 200, 100)) == "too_large"
+    with pytest.raises(FileFault, match="too_large"):
+        check_size(planned(tmp_path / "f"), Limits(1999, 1 << 30, 200, 100))
     assert _reason(tmp_path / "g", GZIP, Limits(1 << 30, 1999, 200, 100)) == "too_large"
 
 
@@ -114,7 +117,7 @@ def test_prove_readable_reads_every_page_of_parquet(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     pq.write_table(pa.table({"a": list(range(50_000))}), path, row_group_size=5000, write_page_checksum=True)
     layout = Layout("parquet", "")
-    with open_landed(str(tmp_path), path.name) as file:
+    with open_landed(tmp_path, path.name) as file:
         prove_readable(file, planned(path), layout, LIMITS)
     whole = path.read_bytes()
     flipped = bytearray(whole)
@@ -130,7 +133,7 @@ def test_prove_readable_finds_another_content_than_planned(tmp_path: Path) -> No
     plan = planned(path)
     for content in (b"two\n", b"longer\n"):
         path.write_bytes(content)
-        with pytest.raises(FileFault, match="mutated"), open_landed(str(tmp_path), "f") as file:
+        with pytest.raises(FileFault, match="mutated"), open_landed(tmp_path, "f") as file:
             prove_readable(file, plan, PLAIN, LIMITS)
 
 
@@ -145,8 +148,17 @@ def test_open_landed_follows_no_link(tmp_path: Path) -> None:
     os.mkfifo(landing / "pipe.jsonl")
     for path in ("link.jsonl", "folder/secret.jsonl", "pipe.jsonl", "../outside/secret.jsonl", "/etc/passwd", "gone"):
         with pytest.raises(FileFault, match="mutated"):
-            open_landed(str(landing), path)
+            open_landed(landing, path)
 
 
 def test_planned_file_names_its_place() -> None:
     assert PlannedFile(3, "a/b.jsonl", "0" * 64, 5).mtime_ns == 0
+
+
+def test_open_landed_gives_a_file_of_a_bucket_as_one_of_a_folder(s3_root: ObjectPath) -> None:
+    (s3_root / "a.gz").write_bytes(gzip.compress(TEXT))
+    with open_landed(s3_root, "a.gz") as file:
+        (s3_root / "a.gz").write_bytes(b"another")
+        assert b"".join(read_pieces(file, GZIP, LIMITS)) == TEXT
+    with pytest.raises(FileFault, match="mutated: expected the file that was listed, got none"):
+        open_landed(s3_root, "b.gz")

@@ -16,8 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys_spark.errors import StoreFault
 from recsys_spark.kernels.decode import Limits
 from recsys_spark.kernels.read_file import Reading, landed_schema, read_file
+from recsys_spark.location import ObjectPath
 from tests.event_files import LIMITS, event, event_reading, jsonl, planned, read_through, write_file
 
 PLACE = {"line", "file_index", "status"}
@@ -207,11 +209,21 @@ def test_read_file_sets_a_file_aside_that_fails_in_an_unforeseen_way(tmp_path: P
     assert "odd" in str(summary.detail)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError(), StoreFault("no answer")]
+)
 def test_read_file_does_not_blame_a_file_for_the_machine(tmp_path: Path, error: Exception) -> None:
     path = write_file(tmp_path / "a.jsonl", jsonl([event(1)]))
     with pytest.raises(type(error)):
         list(read_file(planned(path), _break_parsing(event_reading(tmp_path), error)))
+
+
+def test_read_file_does_not_fetch_a_file_that_is_too_large(tmp_path: Path) -> None:
+    plan = planned(write_file(tmp_path / "a.jsonl", jsonl([event(1)])))
+    away = ObjectPath("s3://logs", "http://127.0.0.1:9", "eu-central-1")
+    reading = replace(event_reading(tmp_path), folder=away, limits=replace(LIMITS, max_file_bytes=plan.n_bytes - 1))
+    (summary,) = read_file(plan, reading)
+    assert "too_large" in summary.column("detail")[0].as_py()
 
 
 def test_read_file_sets_a_csv_file_with_a_giant_first_cell_aside(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.errors import GateRefused
+from recsys_spark.location import ObjectPath
 from recsys_spark.steps.ingest import ingest
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of, with_sets
+from tests.s3_server import copy_to
 
 
 def test_ingest_divides_a_first_load_and_bounds_only_what_comes_later(spark: SparkSession, tmp_path: Path) -> None:
@@ -69,6 +71,19 @@ def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_
         ingest(spark, config, received_at=RECEIVED_AT)
     assert rows_of(config, "events") == []
     assert len(rows_of(config, "quarantine")) == 5
+
+
+def test_ingest_takes_in_what_lands_in_a_bucket(spark: SparkSession, tmp_path: Path, s3_root: ObjectPath) -> None:
+    config = make_world(tmp_path)
+    drop(config, "2025/a.jsonl.gz", jsonl(event(number) for number in range(5)))
+    drop(config, "b.jsonl", jsonl([*(event(number) for number in range(4, 9)), b"{"]))
+    copy_to(tmp_path / "landing", s3_root)
+    server = config.storage.model_copy(update={"endpoint": s3_root.endpoint, "region": s3_root.region})
+    bucket = config.landing.model_copy(update={"events": f"{s3_root}/events"})
+    report = ingest(spark, config.model_copy(update={"landing": bucket, "storage": server}), received_at=RECEIVED_AT)
+    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (9, 1, 1)
+    assert ingest(spark, config, received_at=RECEIVED_AT).batches == (), "content is known wherever it lands"
+    check_accounts(config)
 
 
 def test_ingest_says_when_there_is_no_folder(spark: SparkSession, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from recsys_spark.location import ObjectPath
 from recsys_spark.steps import landing
 from recsys_spark.steps.landing import Listed, Sorted, list_landing, sort_listed
+from tests.s3_server import copy_to
 
 
 def _write(folder: Path, path: str, text: str = "") -> Path:
@@ -91,12 +93,27 @@ def test_sort_listed_passes_a_file_that_still_lies_there_without_hashing_it(
     assert hashed == []
 
 
+def test_landing_of_a_bucket_has_the_files_of_a_folder(tmp_path: Path, s3_root: ObjectPath) -> None:
+    for path in ("b.jsonl", "2025/01/a b#1?%41.jsonl", ".hidden", "_tmp/x.jsonl", "c.part", "d/.e/f", "copy.jsonl"):
+        _write(tmp_path, path, "same" if path in ("b.jsonl", "copy.jsonl") else "")
+    (tmp_path / "empty.jsonl").touch()
+    copy_to(tmp_path, s3_root)
+    folder, bucket = list_landing(tmp_path), list_landing(s3_root)
+    assert [(one.path, one.n_bytes) for one in bucket.files] == [(one.path, one.n_bytes) for one in folder.files]
+    assert bucket.warnings == ()
+    found, expected = (
+        sort_listed(place, listing.files, [], "m", 2) for place, listing in ((s3_root, bucket), (tmp_path, folder))
+    )
+    assert [(one.path, one.sha256) for one in found.new] == [(one.path, one.sha256) for one in expected.new]
+    assert [one.path for one in found.copies] == [one.path for one in expected.copies] == ["copy.jsonl"]
+
+
 def test_sort_listed_reports_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path, "a")
     _write(tmp_path, "secret")
     real = landing.open_landed
 
-    def guarded(folder: str, path: str) -> Any:
+    def guarded(folder: Path, path: str) -> Any:
         if path == "secret":
             raise PermissionError(13, "Permission denied")
         return real(folder, path)
