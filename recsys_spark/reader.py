@@ -11,6 +11,7 @@ Owns: `open_current` and what a service asks of a bundle.  Every table is read b
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from functools import cached_property
 from time import perf_counter
@@ -23,15 +24,15 @@ import pyarrow.parquet as pq
 from recsys_spark.arguments import check_ids, check_k
 from recsys_spark.bundle_changes import changed_users
 from recsys_spark.candidate_lists import Candidate, Candidates, Source, candidates_of
-from recsys_spark.errors import ArgumentError, BundleExpired, DamagedError, NothingPublished
+from recsys_spark.errors import ArgumentError, BundleExpired, NothingPublished
 from recsys_spark.item_factors import ItemFactors, Scored, item_factors
 from recsys_spark.location import Location, locate
 from recsys_spark.related import HISTORY_ITEMS, Related, for_user, nearest
 from recsys_spark.row_lookup import RowLookup
 from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.head import PublishedTable, PublishRow, inside
+from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_head
-from recsys_spark.tables.run_files import RunFiles, list_run
+from recsys_spark.tables.run_files import RunFiles, open_published
 from recsys_spark.user_encoder import UserEncoder, user_encoder
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = ["Bundle", "BundleExpired", "Candidate", "Candidates", "Related", "Sco
 __all__ += ["open_current", "open_index"]
 
 _OF_LISTS = ("items", "generated_at", "variant")
+_TABLES_AT_ONCE = 8  # an object store takes its time for each request
 _BATCH_ROWS = 8192  # about 50 MB of lists of 100 items
 
 _log = logging.getLogger(__name__)
@@ -62,7 +64,9 @@ def open_current(root: str | Location) -> "Bundle":
     head, version = read_head(folder)
     if head is None:
         raise nothing
-    tables = {table.name: _open_run(folder, table, head.run_id) for table in head.tables}
+    with ThreadPoolExecutor(_TABLES_AT_ONCE) as pool:
+        runs = pool.map(lambda table: open_published(folder, table, head.run_id), head.tables)
+        tables = {run.name: run for run in runs}
     seconds = perf_counter() - started
     _log.info("open_bundle run_id=%s publish_seq=%d seconds=%.3f", head.run_id, head.publish_seq, seconds)
     return Bundle(folder, head, version, tables)
@@ -87,22 +91,6 @@ def open_index(
     models = bundle.read_table("two_tower_models", ("model_version",))["model_version"].to_pylist()
     manifest, items = bundle.read_table("ann_shards"), bundle.read_table("item_index", ("item_id", "item_idx"))
     return open_shards(manifest, items, "".join(models), bundle.root, shards, part, mapped, threads)
-
-
-def _open_run(root: Location, published: PublishedTable, run_id: str) -> RunFiles:
-    """The run's files of one table; DamagedError if they do not hold the number of rows that was published."""
-    where = f"{published.name} run_id={run_id}"
-    sort_by = TABLES[published.name].sort_by
-    folder = inside(root, published.rel_path, where)
-    run = list_run(folder, published.name, run_id, sort_by[0] if sort_by else None)
-    if run.n_rows != published.n_rows:
-        raise DamagedError(
-            f"{where}: expected {published.n_rows} rows as published, found {run.n_rows}; "
-            "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
-        )
-    for file in run.files:
-        run.checked_path(file)
-    return run
 
 
 class Bundle:

@@ -17,8 +17,9 @@ from deltalake import DeltaTable
 from recsys_spark.errors import BundleExpired, DamagedError, RecsysError, StoreFault
 from recsys_spark.location import Location, parquet_source, store_fault
 from recsys_spark.tables.arrow import form_of
+from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta_rs import open_delta, read_whole
-from recsys_spark.tables.head import inside
+from recsys_spark.tables.head import PublishedTable, inside
 
 _ROLL_BACK = "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
 
@@ -142,6 +143,19 @@ def list_run(folder: Location, name: str, run_id: str, sort_column: str | None) 
     schema = pa.schema(table.schema().to_arrow())
     columns = pa.schema([field for field in schema if field.name != "run_id"])
     return RunFiles(name, folder, run_id, columns, _list_files(table, folder, name, run_id, sort_column))
+
+
+def open_published(root: Location, published: PublishedTable, run_id: str) -> RunFiles:
+    """The files of `run_id`, all there; DamagedError if they do not hold the number of rows that was published."""
+    where = f"{published.name} run_id={run_id}"
+    sort_by = TABLES[published.name].sort_by
+    folder = inside(root, published.rel_path, where)
+    run = list_run(folder, published.name, run_id, sort_by[0] if sort_by else None)
+    if run.n_rows != published.n_rows:
+        raise DamagedError(f"{where}: expected {published.n_rows} rows as published, found {run.n_rows}; {_ROLL_BACK}")
+    for file in run.files:
+        run.checked_path(file)
+    return run
 
 
 def list_version(folder: Location, name: str, version: int) -> RunFiles:
