@@ -221,8 +221,8 @@ class Sources(BaseModel):
 class Config(Section):
     """Every setting of a command."""
 
-    storage: Storage
     landing: Landing
+    storage: Storage
     run: Run
     events: Events
     items: Items
@@ -247,26 +247,27 @@ class Config(Section):
     @property
     def root(self) -> Location:
         """Where the warehouse is."""
-        return self._locate(self.storage.root)
+        return self.locate(self.storage.root)
 
     def landing_place(self, kind: str) -> Location | None:
         """Where files of the feed `kind` are dropped, None if there is no such feed."""
         place: str = getattr(self.landing, kind)
-        return self._locate(place) if place else None
+        return self.locate(place).absolute() if place else None
 
-    def _locate(self, place: str) -> Location:
+    def locate(self, place: str) -> Location:
+        """The folder or prefix `place`, reached as [storage] says."""
         is_s3 = place.startswith(_S3)
         return locate(place, self.storage.endpoint if is_s3 else "", self.storage.region if is_s3 else "")
 
-    @field_validator("landing")
+    @field_validator("storage")
     @classmethod
-    def _check_endpoint(cls, landing: Landing, info: ValidationInfo) -> Landing:
-        storage = info.data.get("storage")
-        if not storage or not (storage.endpoint or storage.region):
-            return landing
+    def _check_endpoint(cls, storage: Storage, info: ValidationInfo) -> Storage:
+        landing = info.data.get("landing")
+        if not landing or not (storage.endpoint or storage.region):
+            return storage
         if not any(place.startswith(_S3) for place in (storage.root, landing.events, landing.items, landing.users)):
-            raise ValueError("[storage] endpoint and region only where its root or a feed is in s3://")
-        return landing
+            raise ValueError("endpoint and region only where root or a feed of [landing] is in s3://")
+        return storage
 
     @property
     def places(self) -> dict[tuple[str, ...], str]:

@@ -41,6 +41,7 @@ def examine(config: Config) -> list[Finding]:
         "Spark": _spark,
         "jars": _jars,
         "warehouse": _warehouse,
+        "landing": _landing,
         "disk": _disk,
         "cores": _cores,
         "memory": _memory,
@@ -89,6 +90,19 @@ def _warehouse(config: Config) -> Finding:
     if isinstance(root, ObjectPath):
         remedy = "check the bucket, [storage] endpoint and region, and the credentials in the environment"
     return Finding("warehouse", f"{root} cannot be written", remedy)
+
+
+def _landing(config: Config) -> Finding:
+    found = {feed: config.landing_place(feed) for feed in ("events", "items", "users")}
+    named = {feed: place for feed, place in found.items() if place}
+    try:
+        missing = [f"{feed} in {place}" for feed, place in named.items() if not place.is_dir()]
+    except StoreFault as err:
+        fault, _, remedy = str(err).rpartition("; ")
+        return Finding("landing", fault, remedy)
+    if missing:  # a feed may be yet to come
+        return Finding("landing", f"nothing yet of {', '.join(missing)}")
+    return Finding("landing", ", ".join(named) or "no feed")
 
 
 def _can_write(folder: Location) -> bool:

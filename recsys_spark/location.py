@@ -1,8 +1,8 @@
-"""Where a warehouse is: a folder, or a prefix in an object store; and what Arrow, delta-rs and Spark call it.
+"""Where a warehouse is and logs land, a folder or a prefix in an object store; what Arrow, delta-rs and Spark call it.
 
 Owns: `ObjectPath`, which answers for an object store what `pathlib.Path` answers for a folder, and the rendering of
-both for the three engines.  Called by everything that opens a file of the warehouse.  Credentials are never part of a
-location: each engine finds them where its cloud puts them (environment, profile, role of the instance).
+both for the three engines.  Called by everything that opens a file of the warehouse, or one that landed.  Credentials
+are never part of a location: each engine finds them where its cloud puts them (environment, profile, role).
 """
 
 import re
@@ -28,7 +28,9 @@ ENDPOINT = r"https?://[A-Za-z0-9_.:-]+"
 _QUERY = {"endpoint", "region"}
 
 # What the clients say when the store, not the file, is at fault.
-_STORE_FAULT = re.compile(r"AWS Error (?!NO_SUCH_KEY)|Generic \w+ error|error sending request|Could not connect", re.I)
+_STORE_FAULT = re.compile(
+    r"AWS Error (?!NO_SUCH_KEY)|Generic \w+ error|error sending request|Could not connect|Bucket '.*' not found", re.I
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs writes for a terminal
 
 
@@ -77,7 +79,7 @@ class ObjectPath:
         return bool(self._info().type)
 
     def is_dir(self) -> bool:
-        """Whether there is any file below."""
+        """Whether files are below it, or the mark of a folder."""
         from pyarrow.fs import FileType
 
         return bool(self._info().type == FileType.Directory)
@@ -189,7 +191,8 @@ def arrow_files(location: Location) -> tuple["FileSystem", str]:
         return LocalFileSystem(), str(location)
     scheme, _, rest = location.url.partition("://")
     store, _, key = rest.partition("/")  # a key is no URL: ?, # and % stand for themselves in it
-    files, prefix = _connect(f"{scheme}://{store}", location.endpoint, location.region)
+    with answering(location):  # a client of AWS's asks for the region of the bucket first
+        files, prefix = _connect(f"{scheme}://{store}", location.endpoint, location.region)
     return files, f"{prefix.rstrip('/')}/{key}".rstrip("/")
 
 

@@ -88,4 +88,6 @@ def failpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuses names with an address of memory: they differ from worker to worker, which only two workers show."""
     if unstable := [item.nodeid for item in items if re.search(" at 0x[0-9a-f]+>", item.nodeid)]:
-        raise pytest.UsageError(f"{unstable[0]}: expected a name that is the same in every process, give ids=[...]")
+        raise pytest.UsageError(
+            f"expected names that are the same in every process, give ids=[...], got {', '.join(unstable)}"
+        )

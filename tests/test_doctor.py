@@ -22,7 +22,7 @@ def finding(config: Config, name: str) -> doctor.Finding:
 def test_a_machine_that_runs_the_tests_has_all_but_perhaps_disk_and_memory(make_config: Callable[..., Config]) -> None:
     found = doctor.examine(make_config())
     assert [one.name for one in found if one.remedy and one.name not in ("disk", "memory", "cores")] == []
-    assert len(found) == 9
+    assert len(found) == 10
     assert all(one.found for one in found)
 
 
@@ -113,4 +113,16 @@ def test_a_check_that_crashes_is_a_finding_and_the_others_go_on(
     monkeypatch.setattr(doctor, "_cores", crash)
     found = {one.name: one for one in doctor.examine(make_config())}
     assert found["cores"].found == "no such thing"
-    assert len(found) == 9
+    assert len(found) == 10
+
+
+def test_a_landing_bucket_that_does_not_answer_is_found(
+    make_config: Callable[..., Config], s3_root: ObjectPath
+) -> None:
+    (s3_root / "events/a.jsonl").write_bytes(b"{}")
+    feeds = (f"landing.events={s3_root}/events", f"landing.items={s3_root}/items", "landing.users=")
+    server = "storage.region=eu-central-1"
+    found = finding(make_config(*feeds, server, f"storage.endpoint={s3_root.endpoint}"), "landing")
+    assert (found.found, found.remedy) == (f"nothing yet of items in {s3_root}/items", "")
+    away = finding(make_config(*feeds, server, "storage.endpoint=http://127.0.0.1:9"), "landing")
+    assert away.remedy.startswith("check the network, the credentials in the environment, and [storage] endpoint")

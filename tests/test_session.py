@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pyspark.sql import SparkSession
@@ -129,7 +129,10 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".ivy2.5.2" / "jars" / "io.delta_delta-spark_4.2_2.13-4.4.0.jar"
 
 
-def test_a_session_without_the_client_of_the_store_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_session_without_the_client_of_the_store_is_refused(tmp_path: Path) -> None:
+    hadoop = SimpleNamespace(getClassByNameOrNull=lambda name: None)
+    context = SimpleNamespace(_jsc=SimpleNamespace(hadoopConfiguration=lambda: hadoop))
+    spark = cast("SparkSession", SimpleNamespace(sparkContext=context))
     check_store_client(spark, tmp_path)
     with pytest.raises(EnvironmentFault, match=r"expected Hadoop's client for s3://shop/w.*conf/spark/s3\.conf"):
         check_store_client(spark, locate("s3://shop/w"))

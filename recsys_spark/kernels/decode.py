@@ -8,6 +8,7 @@ and it hands out a bounded piece at a time, so that a bomb costs one piece of me
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_spark.errors import StoreFault
 from recsys_spark.location import Location, ObjectPath, answering
 
 PIECE_BYTES = 1 << 20
-_FETCHED_BYTES = 16 << 20  # by one request to an object store
+_FETCHED_BYTES = 4 << 20  # by one request to an object store
+_REFUSALS = ("ACCESS_DENIED", "INVALID_OBJECT_STATE")  # what S3 answers for one object, where the bucket is ours
 # Below this size a file that expands without measure does no harm: short logs of equal lines compress a thousandfold.
 _HARMLESS_BYTES = 16 << 20
 _PARQUET_BATCH_ROWS = 8192
@@ -95,33 +98,50 @@ def layout_of(path: str, wanted: str) -> Layout:
     return Layout(found, compression)
 
 
-def open_landed(folder: Location, path: str) -> BinaryIO:
+def open_planned(folder: Location, planned: PlannedFile) -> BinaryIO:
+    """The planned file below `folder`, open for reading; of an object a copy: what is read thrice is fetched once.
+
+    Raises FileFault `mutated` as `open_landed` and `open_object` do, and for an object of another size.
+    """
+    if isinstance(folder, Path):
+        return open_landed(folder, planned.path)
+    copy = TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it; it has no name, and goes with that
+    try:
+        # Written through a buffer, which raises on a full disk: a raw file would write a part and say so.
+        with open_object(folder / planned.path) as source, open(copy.fileno(), "wb", closefd=False) as target:
+            _check_n_bytes(source.size(), planned)
+            copyfileobj(source, target, _FETCHED_BYTES)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+@contextmanager
+def open_object(place: ObjectPath) -> Iterator[Any]:
+    """A landed object, open for reading inside the block.
+
+    Raises FileFault `mutated` if it is gone, and PermissionError if it alone may not be read, as one that was archived.
+    """
+    try:
+        with answering(place), place.open("rb") as source:
+            yield source
+    except (OSError, StoreFault) as err:
+        if isinstance(err, FileNotFoundError) or "NO_SUCH_KEY" in str(err):
+            raise FileFault("mutated", "expected the file that was listed, got none") from err
+        if any(refusal in str(err) for refusal in _REFUSALS):
+            raise PermissionError(errno.EACCES, "Permission denied", str(place)) from err
+        raise
+
+
+def open_landed(folder: Path, path: str) -> BinaryIO:
     """The regular file `path` below `folder`, open for reading; no link is followed in any part of `path`.
 
-    Of an object store's file it is a copy: one that is read four times is fetched once.
     Raises FileFault `mutated` if it is gone or is no longer a regular file inside the folder.
     """
     parts = path.split("/")
     if not all(parts) or ".." in parts:
         raise FileFault("mutated", "expected a path inside the landing folder")
-    return _copy_of(folder / path) if isinstance(folder, ObjectPath) else _open_below(folder, parts)
-
-
-def _copy_of(place: ObjectPath) -> BinaryIO:
-    """The file's content in a file of this machine without a name, which goes when it is closed."""
-    copy = TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
-    try:
-        with answering(place), place.open("rb") as source:
-            copyfileobj(source, copy, _FETCHED_BYTES)
-    except BaseException as err:
-        copy.close()
-        if isinstance(err, FileNotFoundError):
-            raise FileFault("mutated", "expected the file that was listed, got none") from err
-        raise
-    return copy
-
-
-def _open_below(folder: Path, parts: list[str]) -> BinaryIO:
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts[:-1]:
@@ -149,7 +169,7 @@ def hash_file(file: BinaryIO) -> str:
     """SHA-256 of the whole file as hex, from its beginning."""
     file.seek(0)
     digest = sha256()
-    while piece := file.read(PIECE_BYTES):
+    while piece := file.read(_FETCHED_BYTES):
         digest.update(piece)
     return digest.hexdigest()
 
@@ -162,11 +182,14 @@ def check_size(planned: PlannedFile, limits: Limits) -> None:
 
 def check_unchanged(file: BinaryIO, planned: PlannedFile) -> None:
     """Raises FileFault `mutated` unless size and content are those of the plan."""
-    n_bytes = os.fstat(file.fileno()).st_size
-    if n_bytes != planned.n_bytes:
-        raise FileFault("mutated", f"expected {planned.n_bytes} bytes as listed, got {n_bytes}")
+    _check_n_bytes(os.fstat(file.fileno()).st_size, planned)
     if hash_file(file) != planned.sha256:
         raise FileFault("mutated", "expected the content that was listed, got another")
+
+
+def _check_n_bytes(n_bytes: int, planned: PlannedFile) -> None:
+    if n_bytes != planned.n_bytes:
+        raise FileFault("mutated", f"expected {planned.n_bytes} bytes as listed, got {n_bytes}")
 
 
 def read_pieces(file: BinaryIO, layout: Layout, limits: Limits) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from recsys_spark.kernels.decode import (
     check_size,
     check_unchanged,
     layout_of,
-    open_landed,
+    open_planned,
     parquet_columns,
     prove_readable,
     read_pieces,
@@ -87,7 +87,7 @@ def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch
     try:
         layout = layout_of(planned.path, reading.wanted_format)
         check_size(planned, reading.limits)
-        with open_landed(reading.folder, planned.path) as file:
+        with open_planned(reading.folder, planned) as file:
             prove_readable(file, planned, layout, reading.limits)
             summary = yield from _parse_file(file, planned, layout, reading)
             check_unchanged(file, planned)

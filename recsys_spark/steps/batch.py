@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from recsys_spark.config import Config, Events, Ingest, Items, Users
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.decode import Limits, PlannedFile
-from recsys_spark.location import Location, as_text, locate
+from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount
 from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
 from recsys_spark.tables.ledger import append_rows, read_rows
@@ -41,9 +41,9 @@ class Batch:
     mapping: str
 
     @property
-    def folder(self) -> Location:
-        """The landing folder or prefix that the paths are relative to."""
-        return locate(json.loads(self.mapping)["folder"])
+    def folder(self) -> str:
+        """The landing folder or prefix that the paths are relative to; how it is reached is no part of a plan."""
+        return str(json.loads(self.mapping)["folder"])
 
     @property
     def feed(self) -> Events | Items | Users:
@@ -75,7 +75,7 @@ def make_mapping(config: Config, kind: str, folder: Location) -> str:
     for declared in feed.get("types", {}).values():
         for name in set(declared) - {"raw"}:
             del declared[name]
-    return json.dumps({"folder": as_text(folder), "feed": feed, "ingest": config.ingest.model_dump()}, sort_keys=True)
+    return json.dumps({"folder": str(folder), "feed": feed, "ingest": config.ingest.model_dump()}, sort_keys=True)
 
 
 def hash_mapping(mapping: str) -> str:

@@ -52,7 +52,7 @@ def _valid_from(batch: Batch, path: str) -> datetime:
     return date_of_path(path) or undated
 
 
-def _reading(batch: Batch) -> Reading:
+def _reading(batch: Batch, folder: Location) -> Reading:
     """How the snapshots of a batch are read."""
     feed, table = batch.feed, _TABLES[batch.kind]
     assert isinstance(feed, Items | Users)  # noqa: S101 - the kind decides the model
@@ -68,7 +68,7 @@ def _reading(batch: Batch) -> Reading:
         return catalogue_parser(spec, as_text, to_us(_valid_from(batch, planned.path)))
 
     return Reading(
-        folder=batch.folder,
+        folder=folder,
         wanted_format=feed.format,
         limits=batch.limits,
         schema=pa.schema(fields),

@@ -47,7 +47,7 @@ def ingest(
     return take_in(intake, Request(("events",), history, received_at or datetime.now(UTC)))
 
 
-def _reading(batch: Batch) -> Reading:
+def _reading(batch: Batch, folder: Location) -> Reading:
     """How the files of an event batch are read."""
     events = batch.feed
     assert isinstance(events, Events)  # noqa: S101 - the kind decides the model
@@ -59,7 +59,7 @@ def _reading(batch: Batch) -> Reading:
     types = () if events.default_type else (columns.event_type,)
     schema = arrow_schema(EVENTS)
     return Reading(
-        folder=batch.folder,
+        folder=folder,
         wanted_format=events.format,
         limits=batch.limits,
         schema=pa.schema([schema.field(name) for name in EVENT_COLUMNS]),

@@ -13,12 +13,13 @@ from typing import Any
 
 from pyarrow.fs import FileSelector
 
-from recsys_spark.kernels.decode import FileFault, PlannedFile, hash_file, open_landed
+from recsys_spark.kernels.decode import FileFault, PlannedFile, hash_file, open_landed, open_object
 from recsys_spark.location import Location, ObjectPath, answering, arrow_files
 
 # Names that a writer gives to what is not finished, or that Hadoop and editors leave beside files.
 _SKIPPED_STARTS = (".", "_")
 _SKIPPED_ENDS = (".tmp", ".crc", ".part")
+_HASHED_AT_ONCE = 16  # on the driver, also of a large cluster
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ def list_landing(folder: Location) -> Listing:
     files: list[Listed] = []
     warnings: list[str] = []
     for path, kind, size, mtime_ns in _walk_store(folder) if isinstance(folder, ObjectPath) else _walk(folder, ""):
-        if not path.isprintable():
-            # A name that is not UTF-8, or that would garble a table: it could not be recorded.
-            warnings.append(f"{folder}/{path!a}: expected a printable file name; rename the file, it was passed over")
+        if not path.isprintable() or not all(path.split("/")):
+            # A name that is not UTF-8, or that would garble a table, could not be recorded; a//b not be opened.
+            warnings.append(
+                f"{folder}/{path!a}: expected a printable name with no empty part; rename the file, it was passed over"
+            )
         elif S_ISREG(kind):
             files.append(Listed(path, size, mtime_ns))
         else:
@@ -82,8 +85,8 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, int, int, int]]:
 
 def _walk_store(folder: ObjectPath) -> Iterator[tuple[str, int, int, int]]:
     """What `_walk` gives, of an object store: every file there is finished and regular."""
-    files, prefix = arrow_files(folder)
     with answering(folder):
+        files, prefix = arrow_files(folder)
         listed = files.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True))
     for one in listed:
         path = one.path[len(prefix) + 1 :]
@@ -110,7 +113,8 @@ def sort_listed(
     same mapping and suffix: a renamed file may be read as another format.  reread: hashes of mappings under which
     ingested content with refused lines is not settled (see `reread.reread_mappings`).  A file whose path, size and time
     of change are recorded with settled content is not hashed again: landed logs are not rewritten in place, and if one
-    was within the same nanosecond and size, it is missed, never doubled.
+    was with the same size, within the same tick of the storage's clock (a nanosecond, in S3 a second), it is missed,
+    never doubled.  Known content with another time is a copy, which records that time.
     """
     known = _Known(ledger, mapping_hash, reread)
     unsure = [
@@ -118,7 +122,7 @@ def sort_listed(
         for one in listed
         if not known.settles(one.path, known.hashes.get((one.path, one.n_bytes, one.mtime_ns), ""))
     ]
-    with ThreadPoolExecutor(n_threads) as pool:
+    with ThreadPoolExecutor(min(n_threads, _HASHED_AT_ONCE)) as pool:
         hashes = list(pool.map(lambda one: _hash(folder, one), unsure))
     new: dict[str, PlannedFile] = {}
     copies: list[PlannedFile] = []
@@ -132,22 +136,20 @@ def sort_listed(
         planned = PlannedFile(len(new), one.path, sha256, one.n_bytes, one.mtime_ns)
         if not known.settles(one.path, sha256) and sha256 not in new:
             new[sha256] = planned
-        elif (one.path, sha256) not in known.recorded:
+        elif known.hashes.get((one.path, one.n_bytes, one.mtime_ns)) != sha256:
             copies.append(planned)
     return Sorted(tuple(new.values()), tuple(copies), tuple(warnings))
 
 
 class _Known:
-    """What the ledger knows: content that is settled, content by path, and the hash of what lay where."""
+    """What the ledger knows: content that is settled, and the hash of what lay where."""
 
     def __init__(self, ledger: list[dict[str, Any]], mapping_hash: str, reread: frozenset[str]) -> None:
-        self.recorded: set[tuple[str, str]] = set()
         self.hashes: dict[tuple[str, int, int], str] = {}
         self._ingested: set[str] = set()
         self._set_aside: set[tuple[str, str]] = set()
         for row in ledger:
             path, sha256 = row["path"], row["sha256"]
-            self.recorded.add((path, sha256))
             self.hashes[(path, row["bytes"], row["mtime_ns"])] = sha256
             if row["state"] == "ingested":
                 if not (row["n_quarantined"] and row["mapping_hash"] in reread):
@@ -169,7 +171,9 @@ def _suffix(path: str) -> str:
 def _hash(folder: Location, one: Listed) -> str:
     """SHA-256 of the file, "" if it is gone or may not be read; one that grows meanwhile is found when it is parsed."""
     try:
-        with open_landed(folder, one.path) as file:
+        with (
+            open_object(folder / one.path) if isinstance(folder, ObjectPath) else open_landed(folder, one.path) as file
+        ):
             return hash_file(file)
     except (FileFault, PermissionError):
         return ""

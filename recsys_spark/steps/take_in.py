@@ -71,7 +71,7 @@ class Feed:
     """What differs between feeds: how a batch's files are read, into which table, and how its rows are stored."""
 
     table: Table
-    reading: Callable[[Batch], Reading]
+    reading: Callable[[Batch, Location], Reading]
     store: Callable[[SparkSession, Location, Batch, Landed, bool], Stored]
 
 
@@ -123,11 +123,10 @@ def take_in(intake: Intake, request: Request) -> IngestReport:
 
 def _plan(intake: Intake, kind: str, request: Request) -> tuple[list[Batch], tuple[PlannedFile, ...], list[str]]:
     """Lists and hashes, and records the batches of what is new; also copies of known content, and warnings."""
-    place = intake.config.landing_place(kind)
-    folder = place.absolute() if place else None
+    folder = intake.config.landing_place(kind)
     if not folder or not folder.is_dir():
         # Most teams have no catalogue to begin with; a feed of events is what the product lives on.
-        missing = f"[landing] {kind}: expected a folder, got none at {folder}; create it, or correct the setting"
+        missing = f"[landing] {kind}: expected a folder, got none at {folder}; put files there, or correct the setting"
         return [], (), [missing] if folder and kind == "events" else []
     started = time.perf_counter()
     listing = list_landing(folder)
@@ -183,7 +182,7 @@ def _store_files(intake: Intake, batch: Batch, replayed: bool) -> BatchReport:
     """Reads the files, passes the gates, stores rows and quarantine, and accounts for every line."""
     feed = intake.feeds[batch.kind]
     started = time.perf_counter()
-    landed = read_landed(intake.spark, batch.files, feed.reading(batch), feed.table)
+    landed = read_landed(intake.spark, batch.files, feed.reading(batch, intake.config.locate(batch.folder)), feed.table)
     _log("read", batch.kind, started, batch_seq=batch.batch_seq, rows=landed.n_parsed)
     try:
         faults = gate_faults(batch.files, landed.summaries, batch.bounds)

@@ -2,7 +2,10 @@
 
 import gzip
 import os
+import resource
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +21,8 @@ from recsys_spark.kernels.decode import (
     check_size,
     layout_of,
     open_landed,
+    open_object,
+    open_planned,
     prove_readable,
     read_pieces,
 )
@@ -105,11 +110,15 @@ def test_prove_readable_bounds_expansion_only_where_it_can_do_harm(tmp_path: Pat
     assert _reason(tmp_path / "bomb", GZIP) == "expansion"
 
 
-def test_prove_readable_bounds_sizes(tmp_path: Path) -> None:
+def test_check_size_bounds_the_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x" * 2000)
-    (tmp_path / "g").write_bytes(gzip.compress(os.urandom(2000)))
+    check_size(planned(tmp_path / "f"), Limits(2000, 1 << 30, 200, 100))
     with pytest.raises(FileFault, match="too_large"):
         check_size(planned(tmp_path / "f"), Limits(1999, 1 << 30, 200, 100))
+
+
+def test_prove_readable_bounds_what_is_decompressed(tmp_path: Path) -> None:
+    (tmp_path / "g").write_bytes(gzip.compress(os.urandom(2000)))
     assert _reason(tmp_path / "g", GZIP, Limits(1 << 30, 1999, 200, 100)) == "too_large"
 
 
@@ -155,10 +164,52 @@ def test_planned_file_names_its_place() -> None:
     assert PlannedFile(3, "a/b.jsonl", "0" * 64, 5).mtime_ns == 0
 
 
-def test_open_landed_gives_a_file_of_a_bucket_as_one_of_a_folder(s3_root: ObjectPath) -> None:
-    (s3_root / "a.gz").write_bytes(gzip.compress(TEXT))
-    with open_landed(s3_root, "a.gz") as file:
+def _landed_object(root: ObjectPath, data: bytes) -> PlannedFile:
+    (root / "a.gz").write_bytes(data)
+    return PlannedFile(0, "a.gz", sha256(data).hexdigest(), len(data))
+
+
+def test_open_planned_gives_an_object_as_it_was_fetched(s3_root: ObjectPath) -> None:
+    plan = _landed_object(s3_root, gzip.compress(TEXT))
+    with open_planned(s3_root, plan) as file:
         (s3_root / "a.gz").write_bytes(b"another")
+        prove_readable(file, plan, GZIP, LIMITS)
         assert b"".join(read_pieces(file, GZIP, LIMITS)) == TEXT
+    with pytest.raises(FileFault, match=r"mutated: expected .* bytes as listed, got 7"):
+        open_planned(s3_root, plan)
+    (s3_root / "a.gz").unlink()
     with pytest.raises(FileFault, match="mutated: expected the file that was listed, got none"):
-        open_landed(s3_root, "b.gz")
+        open_planned(s3_root, plan)
+
+
+def test_open_planned_raises_where_the_copy_finds_no_room(s3_root: ObjectPath) -> None:
+    plan = _landed_object(s3_root, os.urandom(5000))
+    bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, bounds[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            open_planned(s3_root, plan)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bounds)
+
+
+@pytest.mark.parametrize("refusal", ["ACCESS_DENIED during HeadObject", "INVALID_OBJECT_STATE during GetObject"])
+def test_an_object_that_alone_may_not_be_read_is_no_fault_of_the_store(
+    s3_root: ObjectPath, refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise OSError(f"When reading information: AWS Error {refusal} operation: No response body.")
+
+    monkeypatch.setattr(ObjectPath, "open", refused)
+    with pytest.raises(PermissionError), open_object(s3_root / "a.gz"):
+        pass
+
+
+def test_an_object_that_goes_while_it_is_read_is_gone(s3_root: ObjectPath) -> None:
+    with pytest.raises(FileFault, match="mutated"), open_object(_place(s3_root)):
+        raise OSError("When reading: AWS Error NO_SUCH_KEY during GetObject operation")
+
+
+def _place(root: ObjectPath) -> ObjectPath:
+    _landed_object(root, TEXT)
+    return root / "a.gz"

@@ -1,13 +1,17 @@
 """Logs become events once each, in batches of bounded size, whatever their order."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
+from recsys_spark.failpoint import FailpointReached
 from recsys_spark.location import ObjectPath
+from recsys_spark.steps.batch import read_open
 from recsys_spark.steps.ingest import ingest
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of, with_sets
@@ -73,17 +77,44 @@ def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_
     assert len(rows_of(config, "quarantine")) == 5
 
 
-def test_ingest_takes_in_what_lands_in_a_bucket(spark: SparkSession, tmp_path: Path, s3_root: ObjectPath) -> None:
+def test_ingest_takes_in_what_lands_in_a_bucket(
+    spark: SparkSession, tmp_path: Path, s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make_world(tmp_path)
     drop(config, "2025/a.jsonl.gz", jsonl(event(number) for number in range(5)))
     drop(config, "b.jsonl", jsonl([*(event(number) for number in range(4, 9)), b"{"]))
     copy_to(tmp_path / "landing", s3_root)
-    server = config.storage.model_copy(update={"endpoint": s3_root.endpoint, "region": s3_root.region})
-    bucket = config.landing.model_copy(update={"events": f"{s3_root}/events"})
-    report = ingest(spark, config.model_copy(update={"landing": bucket, "storage": server}), received_at=RECEIVED_AT)
+    bucket = _in_bucket(config, s3_root, s3_root.endpoint)
+    report = ingest(spark, bucket, received_at=RECEIVED_AT)
     assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (9, 1, 1)
-    assert ingest(spark, config, received_at=RECEIVED_AT).batches == (), "content is known wherever it lands"
+    monkeypatch.setattr("recsys_spark.steps.landing._hash", None)
+    assert ingest(spark, bucket, received_at=RECEIVED_AT).batches == (), "what is known is not fetched"
+    monkeypatch.undo()
+    (copies,) = ingest(spark, config, received_at=RECEIVED_AT).batches
+    assert {one.reason for one in copies.files} == {"known_content"}, "content is known wherever it lands"
     check_accounts(config)
+
+
+def test_ingest_replays_what_landed_in_a_bucket_by_the_endpoint_that_is_set_now(
+    spark: SparkSession, tmp_path: Path, s3_root: ObjectPath, failpoint: Callable[[str], None]
+) -> None:
+    config = make_world(tmp_path)
+    (s3_root / "events/a.jsonl").write_bytes(jsonl(event(number) for number in range(5)))
+    failpoint("ingest.after_plan")
+    with pytest.raises(FailpointReached):
+        ingest(spark, _in_bucket(config, s3_root, s3_root.endpoint), received_at=RECEIVED_AT)
+    failpoint("none")
+    assert [batch.folder for batch in read_open(config.root)] == [f"{s3_root}/events"]
+    moved = _in_bucket(config, s3_root, s3_root.endpoint.replace("127.0.0.1", "localhost"))
+    report = ingest(spark, moved, received_at=RECEIVED_AT)
+    assert (report.batches[0].replayed, report.total("n_new")) == (True, 5)
+
+
+def _in_bucket(config: Config, root: ObjectPath, endpoint: str) -> Config:
+    """The settings with events that land below `root`."""
+    server = config.storage.model_copy(update={"endpoint": endpoint, "region": root.region})
+    landing = config.landing.model_copy(update={"events": f"{root}/events"})
+    return config.model_copy(update={"landing": landing, "storage": server})
 
 
 def test_ingest_says_when_there_is_no_folder(spark: SparkSession, tmp_path: Path) -> None:

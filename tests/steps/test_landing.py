@@ -125,13 +125,15 @@ def test_sort_listed_reports_a_file_that_may_not_be_read(tmp_path: Path, monkeyp
 
 
 def test_sort_listed_knows_content_under_any_name(tmp_path: Path) -> None:
-    """Fault row 15: the copy is reported once, and never again."""
+    """Fault row 15: the copy is reported once, and again only with another time, which is then known."""
     ledger = [_row(_write(tmp_path, "a", "same"), tmp_path)]
     copy = _write(tmp_path, "copy", "same")
     assert _sort(tmp_path, ledger) == ([], ["copy"])
     ledger.append(_row(copy, tmp_path, state="duplicate"))
     assert _sort(tmp_path, ledger) == ([], [])
     os.utime(copy, ns=(1, 1))
+    assert _sort(tmp_path, ledger) == ([], ["copy"])
+    ledger.append(_row(copy, tmp_path, state="duplicate"))
     assert _sort(tmp_path, ledger) == ([], [])
 
 
