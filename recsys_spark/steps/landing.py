@@ -114,7 +114,7 @@ def sort_listed(
     ingested content with refused lines is not settled (see `reread.reread_mappings`).  A file whose path, size and time
     of change are recorded with settled content is not hashed again: landed logs are not rewritten in place, and if one
     was with the same size, within the same tick of the storage's clock (a nanosecond, in S3 a second), it is missed,
-    never doubled.  Known content with another time is a copy, which records that time.
+    never doubled.  In an object store a copy with another time is recorded again: to hash it anew is to fetch it.
     """
     known = _Known(ledger, mapping_hash, reread)
     unsure = [
@@ -136,20 +136,22 @@ def sort_listed(
         planned = PlannedFile(len(new), one.path, sha256, one.n_bytes, one.mtime_ns)
         if not known.settles(one.path, sha256) and sha256 not in new:
             new[sha256] = planned
-        elif known.hashes.get((one.path, one.n_bytes, one.mtime_ns)) != sha256:
+        elif isinstance(folder, ObjectPath) or (one.path, sha256) not in known.recorded:
             copies.append(planned)
     return Sorted(tuple(new.values()), tuple(copies), tuple(warnings))
 
 
 class _Known:
-    """What the ledger knows: content that is settled, and the hash of what lay where."""
+    """What the ledger knows: content that is settled, content by path, and the hash of what lay where."""
 
     def __init__(self, ledger: list[dict[str, Any]], mapping_hash: str, reread: frozenset[str]) -> None:
+        self.recorded: set[tuple[str, str]] = set()
         self.hashes: dict[tuple[str, int, int], str] = {}
         self._ingested: set[str] = set()
         self._set_aside: set[tuple[str, str]] = set()
         for row in ledger:
             path, sha256 = row["path"], row["sha256"]
+            self.recorded.add((path, sha256))
             self.hashes[(path, row["bytes"], row["mtime_ns"])] = sha256
             if row["state"] == "ingested":
                 if not (row["n_quarantined"] and row["mapping_hash"] in reread):

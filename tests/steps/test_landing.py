@@ -125,16 +125,29 @@ def test_sort_listed_reports_a_file_that_may_not_be_read(tmp_path: Path, monkeyp
 
 
 def test_sort_listed_knows_content_under_any_name(tmp_path: Path) -> None:
-    """Fault row 15: the copy is reported once, and again only with another time, which is then known."""
+    """Fault row 15: the copy is reported once, and never again."""
     ledger = [_row(_write(tmp_path, "a", "same"), tmp_path)]
     copy = _write(tmp_path, "copy", "same")
     assert _sort(tmp_path, ledger) == ([], ["copy"])
     ledger.append(_row(copy, tmp_path, state="duplicate"))
     assert _sort(tmp_path, ledger) == ([], [])
     os.utime(copy, ns=(1, 1))
-    assert _sort(tmp_path, ledger) == ([], ["copy"])
-    ledger.append(_row(copy, tmp_path, state="duplicate"))
     assert _sort(tmp_path, ledger) == ([], [])
+
+
+def test_sort_listed_knows_an_object_that_was_stored_again(
+    s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feed that moved from a folder to a bucket has other times; each is fetched once, not once a day."""
+    (s3_root / "a").write_bytes(b"same")
+    (listed,) = list_landing(s3_root).files
+    known = {"path": "a", "sha256": sha256(b"same").hexdigest(), "bytes": 4, "mapping_hash": "m", "n_quarantined": 0}
+    ledger: list[dict[str, Any]] = [known | {"mtime_ns": 1, "state": "ingested", "reason": None}]
+    (copy,) = sort_listed(s3_root, [listed], ledger, "m", 2).copies
+    assert (copy.path, copy.mtime_ns) == ("a", listed.mtime_ns)
+    ledger.append(known | {"mtime_ns": copy.mtime_ns, "state": "duplicate", "reason": "known_content"})
+    monkeypatch.setattr(landing, "_hash", None)
+    assert sort_listed(s3_root, [listed], ledger, "m", 2) == Sorted((), (), ())
 
 
 def test_sort_listed_plans_equal_new_files_once(tmp_path: Path) -> None:
