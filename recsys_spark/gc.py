@@ -45,11 +45,11 @@ def collect(config: Config, now: datetime) -> Collected:
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
     kept_of = {table.name: kept for table in run_tables} | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
-    # Before rows are deleted: what they name has a grace from the next collection on, which finds it without a row.
-    n_files = drop_blobs(root, named_blobs(root), now, config.publish.grace_hours)
     for table in run_tables:
         for run_id in sorted(stored[table.name] - kept_of[table.name]):
             delete_run(root, table, run_id)
+    # After rows are deleted: the grace of what they named begins now.
+    n_files = drop_blobs(root, named_blobs(root), now, config.publish.grace_hours)
     for row in latest_runs(root):
         if row["state"] == "open" and row["run_id"] in gone:
             # Its steps are recorded as done, but their rows are gone: nobody may resume it.

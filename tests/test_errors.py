@@ -22,4 +22,5 @@ def test_every_fault_has_its_exit_code() -> None:
         "LockedError": 4,
         "ContractError": 1,
         "KernelError": 1,
+        "StoreFault": 1,
     }

@@ -39,7 +39,7 @@ def test_read_open_gives_the_plan_as_it_was_written(root: Path, make_config: Cal
     (batch,) = read_open(root)
     assert batch == _batch(config)
     assert batch.files == (FILE,)
-    assert (batch.folder, batch.limits.max_line_bytes) == (Path("/landing"), 1000)
+    assert (batch.folder, batch.limits.max_line_bytes) == ("/landing", 1000)
     assert batch.feed.time_format == "epoch_ms"
     assert batch.feed.columns == config.events.columns
 
