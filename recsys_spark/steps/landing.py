@@ -1,4 +1,4 @@
-"""What lies in a landing folder, and which of it is new.
+"""What lies in a landing folder, or below a prefix of an object store, and which of it is new.
 
 Owns: the listing and the rule by which a file is known.  Called by `take_in` on the driver.
 """
@@ -85,8 +85,8 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, int, int, int]]:
 
 def _walk_store(folder: ObjectPath) -> Iterator[tuple[str, int, int, int]]:
     """What `_walk` gives, of an object store: every file there is finished and regular."""
+    files, prefix = arrow_files(folder)
     with answering(folder):
-        files, prefix = arrow_files(folder)
         listed = files.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True))
     for one in listed:
         path = one.path[len(prefix) + 1 :]

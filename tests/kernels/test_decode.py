@@ -206,10 +206,6 @@ def test_an_object_that_alone_may_not_be_read_is_no_fault_of_the_store(
 
 
 def test_an_object_that_goes_while_it_is_read_is_gone(s3_root: ObjectPath) -> None:
-    with pytest.raises(FileFault, match="mutated"), open_object(_place(s3_root)):
+    plan = _landed_object(s3_root, TEXT)
+    with pytest.raises(FileFault, match="mutated"), open_object(s3_root / plan.path):
         raise OSError("When reading: AWS Error NO_SUCH_KEY during GetObject operation")
-
-
-def _place(root: ObjectPath) -> ObjectPath:
-    _landed_object(root, TEXT)
-    return root / "a.gz"
