@@ -1,7 +1,7 @@
 """The Spark session of a command; nothing else in the product builds one.
 
-Owns: the check of Java, the local profile, the Delta jar.  Under spark-submit the session exists already and its
-settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
+Owns: the check of Java, the local profile, the Delta jar, what Python keeps of the JVM.  Under spark-submit the session
+exists already and its settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
 """
 
 import fcntl
@@ -42,6 +42,7 @@ def open_session(
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         session = builder.getOrCreate()
         check_store_client(session, root)
+        _keep_lookups(session)
         return session
     log_file = _log_file(root, log_folder)
     settings = settings_for(root) | (extra or {})
@@ -50,7 +51,7 @@ def open_session(
     log_file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _fetching_alone(settings), _stderr_to(log_file):
-            return builder.getOrCreate()
+            session = builder.getOrCreate()
     except Exception as err:
         try:
             check_java()  # only now: to ask starts a JVM, which every command would wait for
@@ -61,6 +62,32 @@ def open_session(
             "check that Maven Central can be reached (the jar is kept in ~/.ivy2.5.2 after that); all output is in "
             f"{log_file}"
         ) from err
+    _keep_lookups(session)
+    return session
+
+
+# What PySpark asks the JVM for by name at every expression: 12,000 questions and a tenth of the time of a small day,
+# most of it the JVM's, which looks for `functions` in each package that it might be of.  Py4J keeps no answer.
+_LOOKUPS = {
+    "functions": ("col", "lit", "not"),
+    "org.apache.spark.sql.functions": (
+        *("array", "array_sort", "coalesce", "col", "count", "count_distinct", "count_if", "explode", "expr"),
+        *("lit", "map_entries", "max", "min", "size", "struct", "sum", "transform", "when", "xxhash64"),
+    ),
+    "org.apache.spark.sql.classic.SparkSession": ("getActiveSession",),
+    "PythonUtils": ("toList", "toSeq"),
+    "PythonSQLUtils": ("lambdaFunction", "unresolvedNamedLambdaVariable"),
+    "SimplePythonFunction": (),
+}
+
+
+def _keep_lookups(session: SparkSession) -> None:
+    """Lets Python keep the classes and static methods of `_LOOKUPS`, which are the same as long as the JVM lives."""
+    jvm = session.sparkContext._jvm
+    for name, members in _LOOKUPS.items():
+        kept = vars(jvm).setdefault(name, getattr(jvm, name))
+        for member in members:
+            vars(kept).setdefault(member, getattr(kept, member))
 
 
 def check_store_client(spark: SparkSession, root: Location) -> None:

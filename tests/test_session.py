@@ -9,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from py4j.protocol import REFLECTION_COMMAND_NAME
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from recsys_spark import session
 from recsys_spark.errors import EnvironmentFault
@@ -193,6 +195,24 @@ def test_sessions_that_have_to_fetch_jars_start_one_after_the_other(kept: Path, 
         assert started.wait(0.5) == is_kept
     assert started.wait(10)
     second.join()
+
+
+def test_a_session_keeps_what_python_would_ask_the_jvm_for_at_every_expression(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[str] = []
+    client = cast(Any, spark.sparkContext)._jvm._gateway_client
+    sent = client.send_command
+    monkeypatch.setattr(
+        client,
+        "send_command",
+        lambda command, *rest, **named: commands.append(command) or sent(command, *rest, **named),
+    )
+    frame = spark.range(3).where(~(F.col("id") == 1)).agg(F.sum(F.when(F.col("id") > 0, F.lit(2))), F.expr("max(id)"))
+    assert frame.first() == (2, 2)
+    of_columns = [one for one in commands if one.startswith(REFLECTION_COMMAND_NAME) and "unctions" in one]
+    assert commands
+    assert of_columns == []
 
 
 def run_ingest(folder: Path, root: str, **environment: str) -> subprocess.CompletedProcess[str]:
