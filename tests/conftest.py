@@ -13,7 +13,7 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.location import Location, locate
 from tests.empty_warehouse import copy_empty_warehouse
-from tests.fast_jvm import FAST_START, SMALL_JVM
+from tests.fast_jvm import FAST_START, FEW_ROWS, SMALL_JVM
 from tests.s3_server import CREDENTIALS, endpoint, s3_root  # noqa: F401 - fixtures of all tests
 
 # On a busy machine an example of a millisecond takes a quarter of a second now and then.
@@ -23,18 +23,12 @@ hypothesis.settings.load_profile("busy")
 os.environ.update(CREDENTIALS)  # before a JVM or a worker is started, which take them from here
 
 # Two attempts of a task, so that retries can be tested.
-TEST_SETTINGS = {
+TEST_SETTINGS = FEW_ROWS | {
     "spark.master": "local[2,2]",
     # A task more costs more than what it does to a small frame.
     "spark.sql.shuffle.partitions": "2",
-    # A test's frames are small: each adaptive stage is a job of its own, a fifth of the time of a small day.
-    "spark.sql.adaptive.enabled": "false",
     # Sorts spill early, so that what depends on rows staying in order in memory is found.
     "spark.shuffle.spill.numElementsForceSpillThreshold": "2000",
-    # Nearly every query is seen once: to compile it takes longer than to interpret it (a third of a small day).  What
-    # runs in a process of its own, as the slow tests do, is compiled as it is for users.
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # A fifth of the CPU time of a test run was the optimising compiler's.
     "spark.driver.extraJavaOptions": FAST_START,
 }
@@ -85,9 +79,16 @@ def failpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return arm
 
 
+# Of the slow tests, the files that take longest, which would else leave one worker alone at the end.
+LONGEST = ("test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuses names with an address of memory: they differ from worker to worker, which only two workers show."""
+    """Puts LONGEST first in a slow run; refuses names with an address of memory, which differ from worker to worker."""
     if unstable := [item.nodeid for item in items if re.search(" at 0x[0-9a-f]+>", item.nodeid)]:
         raise pytest.UsageError(
             f"expected names that are the same in every process, give ids=[...], got {', '.join(unstable)}"
         )
+    if items and items[0].config.option.markexpr.startswith("slow"):
+        order = dict(zip(LONGEST, range(len(LONGEST)), strict=True))
+        items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))

@@ -1,4 +1,4 @@
-"""What makes a JVM fit for a test: small, quick to start, and given the classes that Spark loads.
+"""What makes a JVM fit for a test: small, quick to start, given Spark's classes, and told that rows are few.
 
 The classes are kept by the first process of a test run that asks; a session that is given them starts in 70 %.
 """
@@ -15,6 +15,14 @@ from tempfile import gettempdir
 # A process that lives for a minute does not earn back what the optimising compiler costs.
 SMALL_JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 FAST_START = f"-XX:TieredStopAtLevel=1 {SMALL_JVM}"
+
+# A small day asks some hundred queries once each.  To compile one takes longer than to interpret it (a third of the
+# day), and each adaptive stage is a job of its own (a fifth).
+FEW_ROWS = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
 
 _SESSION = """
 import sys
@@ -33,7 +41,10 @@ spark.stop()
 
 @cache
 def with_classes() -> str:
-    """FAST_START, and the archive; a JVM with other jars than those of this environment starts as it would without."""
+    """What JAVA_TOOL_OPTIONS says to a JVM for a small day: FAST_START, FEW_ROWS, and the archive of classes.
+
+    A JVM with other jars than those of this environment starts as it would without the archive.
+    """
     import pyspark
 
     jars, java = Path(pyspark.__file__).parent / "jars", Path(shutil.which("java") or "").resolve()
@@ -41,6 +52,7 @@ def with_classes() -> str:
     folder = Path(gettempdir()) / f"recsys-tests-{os.getuid()}-{made_of}"
     folder.mkdir(mode=0o700, exist_ok=True)
     archive = folder / "spark.jsa"
+    options = " ".join([FAST_START, *(f"-D{name}={value}" for name, value in FEW_ROWS.items())])
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
@@ -52,6 +64,6 @@ def with_classes() -> str:
             # The pipe is held by the JVM too, which writes the archive after Python has ended.
             subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
             if not (folder / "new.jsa").exists():  # a JVM without class data sharing
-                return FAST_START
+                return options
             (folder / "new.jsa").rename(archive)
-    return f"{FAST_START} -XX:SharedArchiveFile={archive} -Xlog:disable"
+    return f"{options} -XX:SharedArchiveFile={archive} -Xlog:disable"

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recsys_spark.package import NAME
+from tests.fast_jvm import FAST_START
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -36,7 +37,7 @@ def standalone(folder: Path, n_workers: int = 2) -> Iterator[str]:
     """A master and workers of one core on the loopback address; the master's URL."""
     import pyspark
 
-    options = f"-Dspark.authenticate=true -Dspark.authenticate.secret={SECRET}"
+    options = f"{FAST_START} -Dspark.authenticate=true -Dspark.authenticate.secret={SECRET}"
     home = Path(pyspark.__file__).parent
     environment = os.environ | {
         "SPARK_HOME": str(home),

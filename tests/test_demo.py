@@ -11,6 +11,7 @@ from recsys_spark.config_file import load_config
 from recsys_spark.demo import MARKER, prepare_folder, write_settings
 from recsys_spark.errors import ArgumentError, LockedError
 from recsys_spark.lock import warehouse_lock
+from tests.fast_jvm import FAST_START
 
 
 def test_prepare_folder_makes_a_demo_folder(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_demo_publishes_and_is_not_worse_than_all_time_popularity(tmp_path: Path
     python = os.environ.get("RECSYS_DEMO_PYTHON", sys.executable)
     done = subprocess.run(
         [python, "-c", program, "demo", "--folder", str(tmp_path / "demo")],
-        env=os.environ | {"COLUMNS": "200", "PYSPARK_PYTHON": python},
+        env=os.environ | {"COLUMNS": "200", "PYSPARK_PYTHON": python, "JAVA_TOOL_OPTIONS": FAST_START},
         capture_output=True,
         text=True,
         timeout=2400,
