@@ -165,6 +165,7 @@ def test_a_session_is_told_of_the_server_that_has_the_warehouse(monkeypatch: pyt
         def getOrCreate(self) -> str:  # noqa: N802 - Spark's name
             return "session"
 
+    monkeypatch.setattr(session, "_keep_lookups", lambda _: None)  # there is no JVM
     monkeypatch.setattr(session, "check_store_client", lambda *given: asked.append(given))
     monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=Builder()))
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
