@@ -33,6 +33,9 @@ TEST_SETTINGS = FEW_ROWS | {
     "spark.driver.extraJavaOptions": FAST_START,
 }
 
+# Of the slow tests, the files that take longest, which would else leave one worker alone at the end.
+LONGEST = ("test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
+
 
 @pytest.fixture(scope="session")
 def spark(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
@@ -40,7 +43,7 @@ def spark(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     settings, logs = dict(TEST_SETTINGS), tmp_path_factory.mktemp("logs")
     root: Location = logs
-    if request.config.option.markexpr.startswith("slow"):  # some are held against a time, over many rows
+    if _is_slow_run(request.config):  # some are held against a time, over many rows
         settings["spark.driver.extraJavaOptions"] = SMALL_JVM
         root = locate("s3://any/warehouse")  # and one has its warehouse in an object store
     session = open_session("tests", root, settings, logs)
@@ -79,16 +82,17 @@ def failpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return arm
 
 
-# Of the slow tests, the files that take longest, which would else leave one worker alone at the end.
-LONGEST = ("test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts LONGEST first in a slow run; refuses names with an address of memory, which differ from worker to worker."""
     if unstable := [item.nodeid for item in items if re.search(" at 0x[0-9a-f]+>", item.nodeid)]:
         raise pytest.UsageError(
             f"expected names that are the same in every process, give ids=[...], got {', '.join(unstable)}"
         )
-    if items and items[0].config.option.markexpr.startswith("slow"):
-        order = dict(zip(LONGEST, range(len(LONGEST)), strict=True))
+    if _is_slow_run(config):
+        order = {name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
+
+
+def _is_slow_run(config: pytest.Config) -> bool:
+    """Whether the tests that are marked as slow are asked for."""
+    return config.option.markexpr.startswith("slow")

@@ -13,12 +13,10 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.publish import head
-from recsys_spark.runner import run_day
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import with_classes
 from tests.published_content import published_content
+from tests.whole_day import run_whole_day
 
 ROOT = Path(__file__).parents[1]
 # What would make uv or Spark take this environment for that one.
@@ -74,9 +72,7 @@ def test_a_day_by_the_dag_is_the_day_of_a_run(spark: SparkSession, tmp_path: Pat
     given = {"RECSYS_REAL_FOLDER": str(tmp_path), "RECSYS_REAL_DAY": str(DAY), "RECSYS_REAL_VENV": sys.prefix}
     run_suite("-m", "slow", JAVA_TOOL_OPTIONS=with_classes(), **given)
     copy_empty_warehouse(config["by_hand"].root)
-    ingest_catalogue(spark, config["by_hand"])
-    ingest(spark, config["by_hand"])
-    assert run_day(spark, config["by_hand"], DAY).outcome == "published"
+    assert run_whole_day(spark, config["by_hand"], DAY).outcome == "published"
     assert published_content(config["by_dag"].root) == published_content(config["by_hand"].root)
     assert head(config["by_dag"].root).data_date == DAY
 

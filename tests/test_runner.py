@@ -15,12 +15,12 @@ from recsys_spark.publish import head, history
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.runner import join_run, next_day, run_day
-from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.delta_log import last_version, runs_with_rows
 from recsys_spark.tables.ledger import steps_of
 from recsys_spark.tables.scratch import runs_with_scratch
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
+from tests.whole_day import run_whole_day
 
 N_DAYS = 20
 DAY = FIRST_DAY + timedelta(days=N_DAYS)
@@ -32,9 +32,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Confi
     config = make_shop(tmp_path_factory.mktemp("shop"))
     land_catalogue(config, FIRST_DAY)
     land_days(config, FIRST_DAY, N_DAYS)
-    ingest_catalogue(spark, config)
-    ingest(spark, config)
-    assert run_day(spark, config).outcome == "published"
+    assert run_whole_day(spark, config).outcome == "published"
     return config
 
 

@@ -10,8 +10,6 @@ from conftest import DAGS
 
 pytestmark = pytest.mark.slow
 
-REAL = Path(os.environ.get("RECSYS_REAL_VENV", DAGS.parent / ".venv")) / "bin"
-
 # In place of spark-submit: the driver of the first attempt of `als` is killed when its first table is staged.
 KILLS_ONCE = """#!/bin/sh
 case "$*" in
@@ -23,8 +21,9 @@ exec "{real}/spark-submit" "$@"
 
 def programs(folder: Path) -> Path:
     """A folder like the product's environment, whose spark-submit kills once."""
-    made = {name: f'#!/bin/sh\nexec "{REAL}/{name}" "$@"\n' for name in ("python", "recsys-spark")}
-    made["spark-submit"] = KILLS_ONCE.format(marker=folder / "killed", real=REAL)
+    real = Path(os.environ["RECSYS_REAL_VENV"]) / "bin"
+    made = {name: f'#!/bin/sh\nexec "{real}/{name}" "$@"\n' for name in ("python", "recsys-spark")}
+    made["spark-submit"] = KILLS_ONCE.format(marker=folder / "killed", real=real)
     (folder / "venv" / "bin").mkdir(parents=True)
     for name, text in made.items():
         path = folder / "venv" / "bin" / name
@@ -34,7 +33,8 @@ def programs(folder: Path) -> Path:
 
 
 def test_a_day_by_the_dag_takes_up_what_was_killed(airflow_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RECSYS_REAL_FOLDER has `by_dag.toml`, the settings of a shop whose logs have landed; RECSYS_REAL_DAY is the date.
+    """RECSYS_REAL_FOLDER has `by_dag.toml`, the settings of a shop whose logs have landed; RECSYS_REAL_DAY is the date,
+    RECSYS_REAL_VENV the product's environment.
 
     tests/test_airflow_project.py gives them, and holds what is published against a run without Airflow.
     """

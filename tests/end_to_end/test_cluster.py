@@ -12,9 +12,6 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.runner import run_day
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import RUN_STEPS
 from recsys_spark.tables.ledger import read_rows
 from tests.conftest import TEST_SETTINGS
@@ -30,6 +27,7 @@ from tests.standalone_cluster import (
     standalone,
     submit_to_cluster,
 )
+from tests.whole_day import run_whole_day
 
 pytestmark = pytest.mark.slow
 
@@ -45,9 +43,8 @@ device = "cpu"
 """
 SOURCES = '["popular","item_cf","als","two_tower"]'
 
-
-# Executors for few rows; their drivers are told by with_classes.
-FAST = (f"spark.executor.extraJavaOptions={FAST_START}", *(f"{key}={FEW_ROWS[key]}" for key in sorted(FEW_ROWS)))
+# What with_classes tells the driver, over conf/spark/cluster.conf and for the executors.
+FAST = (f"spark.executor.extraJavaOptions={FAST_START}", *(f"{name}={value}" for name, value in FEW_ROWS.items()))
 # Vectors of a batch are rounded as its length wants: equal bytes need the same partitions.
 PARTITIONS = "4"
 
@@ -94,12 +91,12 @@ def test_a_day_on_a_cluster_is_that_of_a_laptop_though_executors_are_lost(spark:
     lost = set(re.findall(r"Lost executor (\d+)", output))
     assert len(lost) >= 2, f"{killed} in the ALS, another in the index; got {lost}"
     assert (tmp_path / "killed").exists()
-    print(f"shuffled: {shuffled_bytes(tmp_path / 'cluster_events')} bytes")
+    shuffled = shuffled_bytes(tmp_path / "cluster_events")
+    print(f"shuffled: {shuffled} bytes")
+    assert shuffled
     laptop = load_config(file=settings["laptop"])
     spark.conf.set("spark.sql.shuffle.partitions", PARTITIONS)
-    ingest_catalogue(spark, laptop)
-    ingest(spark, laptop)
-    assert run_day(spark, laptop).outcome == "published"
+    assert run_whole_day(spark, laptop).outcome == "published"
     spark.conf.set("spark.sql.shuffle.partitions", TEST_SETTINGS["spark.sql.shuffle.partitions"])
     published = published_content(laptop.root)
     assert "ann_shards" in published

@@ -15,13 +15,13 @@ from recsys_spark.gate import forced_gates
 from recsys_spark.reader import changed_users, open_current
 from recsys_spark.runner import run_day
 from recsys_spark.steps import blend
-from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.context import Context
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.ledger import read_rows
 from tests.small_shop import FIRST_DAY, land_days, make_shop
 from tests.staged import staged
+from tests.whole_day import run_whole_day
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +35,7 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("planted")
     config = make_shop(folder, f"candidates.k={K}")
     land_days(config, FIRST_DAY, 7)
-    ingest_catalogue(spark, config)
-    ingest(spark, config)
-    assert run_day(spark, config, DAY).outcome == "published"
+    assert run_whole_day(spark, config, DAY).outcome == "published"
     return folder
 
 

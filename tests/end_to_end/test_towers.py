@@ -12,14 +12,12 @@ from recsys_spark.config import Config
 from recsys_spark.location import ObjectPath, hadoop_settings, remove_tree
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current, open_index
-from recsys_spark.runner import run_day
 from recsys_spark.session import check_store_client
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.blobs import blobs
 from recsys_spark.tables.ledger import steps_of
 from tests.s3_server import copy_to
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
+from tests.whole_day import run_whole_day
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +55,7 @@ def test_two_days_with_towers_are_trained_published_and_read(
     land_catalogue(shop, FIRST_DAY)
     land_days(shop, FIRST_DAY, N_DAYS)
     copy_to(tmp_path / "landing", s3_root.parent / "landing")
-    ingest_catalogue(spark, config)
-    ingest(spark, config)
-    assert run_day(spark, config).outcome == "published"
+    assert run_whole_day(spark, config).outcome == "published"
     bundle = open_current(config.root)
     (model,) = bundle.read_table("two_tower_models").to_pylist()
     (shard,) = bundle.read_table("ann_shards").to_pylist()
@@ -81,8 +77,7 @@ def test_two_days_with_towers_are_trained_published_and_read(
 
     land_events(shop, DAY, events_of(DAY))
     copy_to(tmp_path / "landing", s3_root.parent / "landing")
-    ingest(spark, config)
-    assert run_day(spark, config).outcome == "published"
+    assert run_whole_day(spark, config).outcome == "published"
     figures = steps_of(config.root, head(config.root).run_id)
     assert figures["two_tower"]["figures"]["warm"] == 1
     assert -1 <= figures["embed"]["figures"]["drift_cosine"] <= 1 + 1e-6

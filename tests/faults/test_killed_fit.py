@@ -11,9 +11,6 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.publish import history
 from recsys_spark.run_ledger import latest_runs
-from recsys_spark.runner import run_day
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import EVENTS
 from recsys_spark.tables.delta_log import days_with_rows, runs_with_rows
 from recsys_spark.tables.ledger import steps_of
@@ -21,6 +18,7 @@ from recsys_spark.tables.scratch import runs_with_scratch
 from tests.published_content import published_content
 from tests.run_process import end_run, start_run
 from tests.small_shop import land_catalogue, land_days, make_shop, write_settings
+from tests.whole_day import run_whole_day
 
 pytestmark = pytest.mark.slow
 
@@ -59,9 +57,11 @@ def test_a_fit_that_was_killed_and_gone_on_with_in_another_time_zone_gives_what_
     assert days_with_rows(config.root, EVENTS.name) == [date(2025, 3, day) for day in range(7, 11)]
 
     other, _ = _shop(tmp_path / "uninterrupted")
-    ingest_catalogue(spark, other)
-    ingest(spark, other)
-    report = run_day(spark, other)
+    report = run_whole_day(spark, other)
     assert report.data_date == date(2025, 3, 11)
+    (published,) = history(config.root)
+    assert published.data_date == report.data_date
+    n_rows = {table.name: table.n_rows for table in published.tables}
+    assert min(n_rows["user_factors"], n_rows["item_factors"]) >= 10
     assert steps_of(other.root, report.run_id)["als"]["figures"] | {"n_resumed": 3.0} == figures
     assert published_content(other.root) == published_content(config.root)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,27 +9,19 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current
-from recsys_spark.runner import run_day
 from recsys_spark.steps import index
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.ledger import read_rows
 from tests.small_shop import FIRST_DAY, events_of, land_days, land_events, make_shop
+from tests.whole_day import run_whole_day
 
 
 @pytest.fixture
 def run(spark: SparkSession) -> Callable[..., str]:
-    def ingest_and_run(config: Config, day: date | None = None) -> str:
-        ingest_catalogue(spark, config)
-        ingest(spark, config)
-        return run_day(spark, config, day).outcome
-
-    return ingest_and_run
+    return lambda config, day=None: run_whole_day(spark, config, day).outcome
 
 
 def test_poison_row_ends_the_run_soon_and_publishes_nothing(
