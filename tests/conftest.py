@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.location import Location, locate
+from tests import measurement
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import FAST_START, FEW_ROWS, SMALL_JVM
 from tests.s3_server import CREDENTIALS, endpoint, s3_root  # noqa: F401 - fixtures of all tests
@@ -35,6 +36,10 @@ TEST_SETTINGS = FEW_ROWS | {
 
 # Of the slow tests, the files that take longest, which would else leave one worker alone at the end.
 LONGEST = ("test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(measurement)
 
 
 @pytest.fixture(scope="session")
