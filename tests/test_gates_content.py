@@ -60,11 +60,15 @@ def failed(found: dict[str, Gate]) -> dict[str, float | None]:
 
 
 def test_a_sound_day_passes_beside_the_day_before(verdicts: Callable[..., dict[str, Gate]]) -> None:
-    found = verdicts(SOUND, SOUND)
+    found = verdicts(SOUND, SOUND | {"gone": SOUND["u00"]})
     assert {gate.outcome for gate in found.values()} == {"passed"}
     figures = {name: gate.figure for name, gate in found.items()}
     expected = {"overlap": 1.0, "repeated_lists": 8 / 24, "unavailable_items": 0, "never_engaged": 0.0}
-    assert figures == expected | {"one_brand": pytest.approx(32 / 48), "item_jump": 0.0}
+    # x and y were in 17 of 25 lists, z in 16.
+    assert figures == expected | {
+        "one_brand": pytest.approx(32 / 48),
+        "item_jump": pytest.approx(16 / 24 - 16 / 25),
+    }
 
 
 def test_the_first_day_skips_what_compares(verdicts: Callable[..., dict[str, Gate]]) -> None:
@@ -74,13 +78,12 @@ def test_the_first_day_skips_what_compares(verdicts: Callable[..., dict[str, Gat
 
 
 def test_an_item_in_every_list_overnight_is_refused_by_name(verdicts: Callable[..., dict[str, Gate]]) -> None:
-    rare = {user: [("x", 1, 1.0), ("y", 2, 0.5)] if at else [("z", 1, 1.0)] for at, user in enumerate(SOUND)}
-    lists, setting = with_item(rare | {"u00": [("x", 1, 1.0), ("y", 2, 0.5)]}, "z"), "audit.max_repeated_lists=1.0"
-    lists["u01"] = [("x", 1, 1.0), ("y", 2, 0.5)]
-    found = verdicts(lists, rare, setting, shared="xy")
-    assert failed(found) == {"item_jump": pytest.approx(23 / 24 - 1 / 24)}
+    before: Lists = {user: [("x", 1, 1.0), ("y", 2, 0.5)] for user in SOUND}
+    lists, setting = with_item(before, "z") | {"u01": before["u01"]}, "audit.max_repeated_lists=1.0"
+    found = verdicts(lists, before, setting, shared="xy")
+    assert failed(found) == {"item_jump": pytest.approx(23 / 24)}
     assert found["item_jump"].detail.startswith("item 'z'")
-    assert failed(verdicts(lists, rare, setting, shared="z")) == {}, "what sells may come into all lists"
+    assert failed(verdicts(lists, before, setting, shared="z")) == {}, "what sells may come into all lists"
 
 
 def test_lists_that_hold_nearly_everything_have_room_for_what_is_new(verdicts: Callable[..., dict[str, Gate]]) -> None:
@@ -92,6 +95,7 @@ def test_lists_that_hold_nearly_everything_have_room_for_what_is_new(verdicts: C
         "skipped",
         "a list holds most of what is listed at all",
     )
+    assert found["overlap"].figure == pytest.approx(2 / 3)
     assert failed(found) == {}
 
 

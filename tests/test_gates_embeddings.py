@@ -74,7 +74,13 @@ def test_embeddings_of_any_length_pass_where_they_need_not_have_one(verdicts: Ca
 
 @pytest.mark.parametrize(
     ("least", "cosine", "outcome"),
-    [(0.9, 0.9, "passed"), (0.9, 0.89, "failed"), (0.9, None, "skipped"), (0.0, -1.0, "skipped")],
+    [
+        (0.9, 0.9, "passed"),
+        (0.9, 0.89, "failed"),
+        (0.9, -0.95, "failed"),
+        (0.9, None, "skipped"),
+        (0.0, -1.0, "skipped"),
+    ],
 )
 def test_drift_is_held_against_its_bound_if_there_is_one(
     spark: SparkSession, make_config: Callable[..., Config], least: float, cosine: float | None, outcome: str
@@ -105,6 +111,7 @@ def test_shards_that_hold_every_item_of_the_model_pass(verdicts: Callable[..., d
     ("wrong", "gate", "figure", "detail"),
     [
         ({"missing_items": 1}, "shards_items", 2, ""),
+        ({"missing_items": -1}, "shards_items", 4, ""),
         ({"shard": {"model_version": "another"}}, "shards_of_other_model", 1, ""),
         ({"shard": {"sha256": "0" * 64}}, "shards_damaged", 1, "shard 0: blobs/"),
         ({"shard": {"vectors_rel_path": "blobs/none.f32"}}, "shards_damaged", 1, "shard 0: blobs/none.f32: expected"),

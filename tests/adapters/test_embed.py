@@ -172,6 +172,18 @@ def test_embed_gives_zeros_for_what_is_not_finite_or_zero_and_spoils_nothing_els
     np.testing.assert_array_equal(_matrix(found), [expected[name] for name in names])
     norms = {"fine": 6.0, "inf": 0.0, "zero": 0.0, "long": 0.0}
     assert found["norm"].to_pylist() == [norms[name] for name in names]
+    weights["user.history"] = np.eye(4, dtype=np.float32)
+    users = pa.table(
+        {
+            "user_idx": pa.array(range(4), pa.int32()),
+            "user_id": [f"u{n}" for n in range(4)],
+            "category": ["inf", "fine", "fine", "fine"],
+            "recent_items": [["b"], ["a"], ["b"], ["a"]],
+        }
+    )
+    vectors = ItemVectors(pa.array(["a", "b"]), np.eye(2, 4, dtype=np.float32))
+    found = _in_process(adapter._embed_users, make_model(weights, plain, plain, shape), users, vectors)
+    np.testing.assert_array_equal(_matrix(found), [[0.0] * 4, [4, 3, 3, 3], [3, 4, 3, 3], [4, 3, 3, 3]])
 
 
 def test_embed_refuses_a_model_that_was_altered_on_its_way() -> None:

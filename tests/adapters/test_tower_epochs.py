@@ -224,6 +224,24 @@ def test_training_never_sets_what_nobody_had_against_what_was_wanted(
     assert set(range(N_ITEMS)) - set(seen) == {7}
 
 
+def test_training_takes_the_examples_of_each_epoch_in_an_order_of_its_own(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, taken = _staged(scratch), []
+    step = Trainer.step
+
+    def watched(trainer: Trainer, shard: Shard, batch: Batch, *rest: Any) -> torch.Tensor:
+        taken.extend(batch.positive.tolist())
+        return step(trainer, shard, batch, *rest)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    for number in (1, 2):
+        training._epoch(number)
+    first, second = taken[: training.n_examples], taken[training.n_examples :]
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
 def test_training_validates_on_2000_users_at_most(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tower_epochs, "_MAX_VALIDATED", 12)
     assert _staged(scratch).share_held_out == 12 / 120

@@ -80,6 +80,10 @@ def test_choose_blend_takes_together_only_if_it_surely_finds_more() -> None:
     decides, best, more = choose_blend(lambda _: SECOND, [NEITHER, FIRST], wide, 40, seed=1)
     assert (decides, best) == (1, 1)
     assert more.high < 0
+    one_item = of_two_lists([0] * 60 + [11] * 40)
+    decides, best, more = choose_blend(lambda _: FIRST, [NEITHER, SECOND], one_item, 3, seed=1)
+    assert (decides, best) == (1, 1)
+    assert more.low < 0 < more.estimate
 
 
 def test_choose_blend_judges_users_by_what_was_fitted_on_the_others() -> None:
@@ -88,12 +92,16 @@ def test_choose_blend_judges_users_by_what_was_fitted_on_the_others() -> None:
 
     def fit(part: Choices) -> np.ndarray:
         fitted.append(set(part.user_keys.tolist()))
-        return FIRST
+        return FIRST if 0 in fitted[-1] else SECOND
 
     _, _, more = choose_blend(fit, [SECOND], choices, 3, seed=1)
     assert fitted[0] | fitted[1] == set(range(50))
     assert not fitted[0] & fitted[1]
-    assert more.estimate == pytest.approx(mean_interval([found_more(FIRST, SECOND, choices, 3, seed=1)]).estimate)
+    # What was fitted with user 0 judges those who were not fitted with them; SECOND finds no more than itself.
+    others = fitted[1] if 0 in fitted[0] else fitted[0]
+    items = np.array([user % 12 for user in others])
+    assert more.estimate == pytest.approx((np.sum(items < 3) - np.sum(items >= 9)) / 50)
+    assert np.sum(items < 3) - np.sum(items >= 9) != 1  # half of the 2 of all
 
 
 def test_choose_blend_has_a_user_of_several_runs_in_one_half() -> None:
