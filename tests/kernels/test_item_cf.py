@@ -66,6 +66,15 @@ def test_nearest_items_matches_the_definition(name: str, shrinkage: float, least
     assert_as_defined(long_tailed(11, n_users=60, n_items=30), similarity_of(name, shrinkage, least))
 
 
+@pytest.mark.parametrize("least", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_nearest_items_matches_the_definition_where_few_of_many_items_meet(name: str, least: int) -> None:
+    # At most 12 * 8 products in the row of an item, an eighth of the items is 100: each row lists the items it meets.
+    matrix = np.zeros((12, 800), np.float32)
+    matrix[:, ::100] = long_tailed(19, n_users=12, n_items=8)
+    assert_as_defined(matrix, similarity_of(name, 0.5, least))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(matrix=MATRICES, shrinkage=st.sampled_from([0.0, 1.0]), least=st.sampled_from([1, 2]))
 @settings(max_examples=40, deadline=None)
