@@ -20,8 +20,9 @@ from tests.index_files import make_shards
 N_USERS, N_ITEMS, DIM = 60, 500, 8
 Y = clustered(N_ITEMS, DIM, seed=1)
 X = clustered_queries(Y, N_USERS, seed=2)
-# One user has had nothing, one nearly everything.
-HIDDEN = np.random.default_rng(3).random((N_USERS, N_ITEMS)) < np.linspace(0, 0.99, N_USERS)[:, None]
+# One user has had nothing, one nearly everything, and they come in no order of that.
+SHARES = np.random.default_rng(4).permutation(np.linspace(0, 0.99, N_USERS))
+HIDDEN = np.random.default_rng(3).random((N_USERS, N_ITEMS)) < SHARES[:, None]
 
 
 def _users(spark: SparkSession) -> DataFrame:

@@ -33,7 +33,9 @@ def log(seed: int = 3, n: int = 400) -> list[Event]:
         name = None if user == 0 else f"user-{user + (5 if age < 0 else 0):02d}"
         kind = TYPE if rng.random() < 0.9 else "return"
         events.append(Event(name, item, kind, CUTOFF - timedelta(days=age)))
-    return events
+    # At the first moment of the window, and at the first one after it.
+    edges = (("item-00", -1), ("item-07", 0), ("item-08", 28))
+    return events + [Event("user-edge", item, TYPE, CUTOFF + timedelta(days=days)) for item, days in edges]
 
 
 @pytest.fixture(scope="module")

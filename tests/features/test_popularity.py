@@ -71,6 +71,9 @@ def test_compute_knows_no_popularity_where_nobody_was_active(spark: SparkSession
 
 def test_trend_is_one_for_an_item_whose_weeks_are_the_same(spark: SparkSession, make_config) -> None:
     inputs = _inputs(spark)
-    inputs["events"] = make_events(spark, [Event("ann", "x", "buy", before(days=7 * week + 3)) for week in range(6)])
+    log = [Event("ann", "x", "buy", before(days=7 * week + 3)) for week in range(6)]
+    log += [Event("ann", "unsold", "buy", before(days=age)) for age in (7, 8, 8, 8, 35, 35, 36)]
+    inputs["events"] = make_events(spark, log)
     rows = popularity.compute(inputs["index"], inputs, make_config(TYPES_SET), CUTOFF).collect()
-    assert {row.trend_7d for row in rows if row.item_id == "x"} == {1.0}
+    at_the_edges = (1 + 1) / ((3 + 2) / 4 + 1)
+    assert {row.item_id: row.trend_7d for row in rows} == {"x": 1.0, "unsold": at_the_edges}
