@@ -80,8 +80,9 @@ def test_fit_neighbors_gives_the_same_bits_when_rows_pass_by_in_chunks(
 ) -> None:
     rows, similarity = _rows(3), _similarity(min_co_occurrence=min_co_occurrence)
     whole = _lists(fit_neighbors(_frame(spark, rows), similarity, WIDE))
-    # Bytes for some eighty of three hundred pairs: four blocks of rows, each a chunk of its own to a block of items.
-    chunked = _lists(fit_neighbors(_frame(spark, rows), similarity, Limits(1000, 80 * 104)))
+    # Four blocks of rows, some eighty of three hundred pairs each, and room for one of them beside a block of items.
+    monkeypatch.setattr(item_cf, "blocks_for", lambda spark, n_pairs, n_bytes: 4)
+    chunked = _lists(fit_neighbors(_frame(spark, rows), similarity, Limits(1000, 80 * 8)))
     assert chunked == whole
 
 

@@ -57,7 +57,7 @@ def events_of(spark: SparkSession, chosen: Callable[[int], list[int]], n_users: 
         for user in range(n_users)
         for item in chosen(user)
     ]
-    later = [Event("u000", "i39", "buy", CUTOFF)]  # not known yet
+    later = [Event("u000", "i02", "buy", CUTOFF)]  # proposed, and not known yet
     return {"events": make_events(spark, [*sold, *followed, *later]), "items": make_items(spark, {})}
 
 
