@@ -1,24 +1,30 @@
 """Collection of what nobody can be reading any more: rows of old runs, then the files behind them.
 
-Owns: which runs are kept.  Called by `recsys-spark gc` under the lock, never by a publish.  No Spark: a partition is
-dropped by one entry of the Delta log.
+Owns: which runs are kept, and that nothing is deleted from a warehouse whose ledgers do not agree on them.  Called by
+`recsys-spark gc` under the lock, never by a publish.  No Spark: a partition is dropped by one entry of the Delta log.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from recsys_spark.config import Config
+from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
-from recsys_spark.run_ledger import latest_runs, record_state
+from recsys_spark.location import Location
+from recsys_spark.run_ledger import COMPLETED, latest_runs, record_state
 from recsys_spark.tables.blobs import drop_blobs, named_blobs
-from recsys_spark.tables.catalog import PUBLISHES, RANKING_EXAMPLES
+from recsys_spark.tables.catalog import CANDIDATE_LISTS, PUBLISHES, RANKING_EXAMPLES, RUNS
 from recsys_spark.tables.collect import delete_run, vacuum
+from recsys_spark.tables.contract import Table
 from recsys_spark.tables.delta_log import runs_with_rows
+from recsys_spark.tables.head import PublishRow, restore
 from recsys_spark.tables.lease import LEASES
-from recsys_spark.tables.ledger import create_tables, read_rows
+from recsys_spark.tables.ledger import stored_tables
+from recsys_spark.tables.publish_log import read_history, rows_without_commit
+from recsys_spark.tables.run_files import open_published
 from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch
 
 
@@ -36,20 +42,20 @@ def collect(config: Config, now: datetime) -> Collected:
 
     A bundle stays readable for the grace after it was superseded: its rows are deleted no sooner, and the files of
     deleted rows, and the blobs that they named, live for another grace, in which a reader that holds the bundle reads
-    on.
+    on.  No table is made.  Raises DamagedError, before anything is deleted, if the current bundle or a ledger is not
+    whole.
     """
     root = config.root
-    create_tables(root, declared_tables().values())  # the warehouse may be older than one of them
+    run_tables = _checked_tables(root)
     kept = runs_to_keep(config, now)
-    run_tables = [table for table in declared_tables().values() if table.family in ("bundle", "work")]
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
-    kept_of = {table.name: kept for table in run_tables} | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
+    kept_of = dict.fromkeys(stored, kept) | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
     for table in run_tables:
         for run_id in sorted(stored[table.name] - kept_of[table.name]):
             delete_run(root, table, run_id)
     # After rows are deleted: the grace of what they named begins now.
-    n_files = drop_blobs(root, named_blobs(root), now, config.publish.grace_hours)
+    n_files = drop_blobs(root, named_blobs(root, stored), now, config.publish.grace_hours)
     for row in latest_runs(root):
         if row["state"] == "open" and row["run_id"] in gone:
             # Its steps are recorded as done, but their rows are gone: nobody may resume it.
@@ -62,13 +68,70 @@ def collect(config: Config, now: datetime) -> Collected:
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 
 
+def _checked_tables(root: Location) -> list[Table]:
+    """The tables of the warehouse with rows of runs, once it is sure which bundle is current, and that it is whole.
+
+    The first and the last are the checks of a reader that opens the current bundle.  Raises DamagedError.
+    """
+    published = read_history(root)
+    named = {table.name for row in published for table in row.tables}
+    tables = [one for one in declared_tables().values() if one.family in ("bundle", "work")]
+    stored = stored_tables(root, [RUNS, *tables], needed={RUNS.name, CANDIDATE_LISTS.name, *named})
+    _check_ledgers(root, published)
+    for table in published[-1].tables if published else ():
+        open_published(root, table, published[-1].run_id)
+    return stored[1:]
+
+
+def _check_ledgers(root: Location, published: Sequence[PublishRow]) -> None:
+    """Raises DamagedError if `publishes` or `runs` lacks rows that another place still knows of.
+
+    A table that lost its newest commit is whole, but shorter.  What tells: a run that counts as published in `runs`, a
+    row in a file without a commit, and a run that `publishes` names and `runs` does not.
+    """
+    runs = {row["run_id"]: row for row in latest_runs(root)}
+    named = {row.run_id for row in published}
+    if unknown := sorted(named - set(runs)):
+        fault = f"expected every run that publishes names, got none of {', '.join(unknown)}"
+        raise DamagedError(f"{RUNS.name}: {fault}; {restore(RUNS.name)}")
+    # A run whose lists were collected is not missed: nobody can go back to it.
+    unnamed = runs_with_rows(root, CANDIDATE_LISTS.name) - named
+    missing = [row for run_id, row in runs.items() if row["state"] == "published" and run_id in unnamed]
+    missing.sort(key=lambda row: row["recorded_at"])
+    lost = {row["run_id"]: "published by the ledger runs" for row in missing}
+    for row in _rows_after(root, published[-1:]):
+        # Of a run that is not completed, the writer was killed before its commit, and the run is open.
+        if row.run_id in runs and runs[row.run_id]["state"] in COMPLETED:
+            lost.pop(row.run_id, None)  # the last that was made current comes last
+            lost[row.run_id] = f"publish {row.publish_seq}, of which the commit is lost"
+    if lost:
+        found = ", ".join(f"{run_id} ({why})" for run_id, why in lost.items())
+        again = ", then ".join(f"`recsys-spark rollback --to {run_id}`" for run_id in lost)
+        raise DamagedError(
+            f"{PUBLISHES.name}: expected no publish after {len(published)}, got {found}; {restore(PUBLISHES.name)}, or "
+            f"make current again what is lost, with {again}"
+        )
+
+
+def _rows_after(root: Location, head: Sequence[PublishRow]) -> list[PublishRow]:
+    """Rows without a commit that would follow the head.
+
+    One that lost a race has an old number, and one that was made current again by another row an old time.
+    """
+    return [
+        row
+        for row in rows_without_commit(root)
+        if all(row.publish_seq > one.publish_seq and row.published_at > one.published_at for one in head)
+    ]
+
+
 def runs_to_keep(config: Config, now: datetime) -> set[str]:
     """The current run, the newest published and unfinished ones as configured, and those within their grace."""
     root = config.root
-    published = sorted(read_rows(root, PUBLISHES), key=lambda row: row["publish_seq"])
-    kept = {row["run_id"] for row in published[-1:]}
+    published = read_history(root)
+    kept = {row.run_id for row in published[-1:]}
     kept |= _within_grace(published, now)
-    kept |= set(_newest([row["run_id"] for row in published], config.publish.keep_published))
+    kept |= set(_newest([row.run_id for row in published], config.publish.keep_published))
     runs = latest_runs(root)
     grace = timedelta(hours=config.publish.grace_hours)
     worked_on = {row["run_id"] for row in runs if row["state"] == "open" and now - row["recorded_at"] < grace}
@@ -80,16 +143,15 @@ def runs_to_keep(config: Config, now: datetime) -> set[str]:
 
 def _with_examples(config: Config) -> set[str]:
     """The newest published runs, whose examples outlive their lists: a model trains on many days of them."""
-    published = sorted(read_rows(config.root, PUBLISHES), key=lambda row: row["publish_seq"])
-    return set(_newest([row["run_id"] for row in published], config.publish.keep_examples))
+    return set(_newest([row.run_id for row in read_history(config.root)], config.publish.keep_examples))
 
 
-def _within_grace(published: list[dict[str, Any]], now: datetime) -> set[str]:
+def _within_grace(published: Sequence[PublishRow], now: datetime) -> set[str]:
     """Runs that were superseded less than their promised grace ago."""
     return {
-        before["run_id"]
+        before.run_id
         for before, after in pairwise(published)
-        if now - after["published_at"] < timedelta(hours=before["grace_hours"])
+        if now - after.published_at < timedelta(hours=before.grace_hours)
     }
 
 

@@ -20,16 +20,17 @@ from recsys_spark.tables.blobs import check_run_blobs
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.head import PublishRow, check_history, seal_row
-from recsys_spark.tables.ledger import append_rows, read_rows, steps_of
+from recsys_spark.tables.head import PublishRow, seal_row
+from recsys_spark.tables.ledger import append_rows, steps_of
+from recsys_spark.tables.publish_log import publishes_folder, read_history
 from recsys_spark.tables.run_files import list_run
 
 _log = logging.getLogger(__name__)
 
 
 def history(root: Location) -> tuple[PublishRow, ...]:
-    """Every publish and rollback in order, checked; the last is the head.  Raises DamagedError on a damaged row."""
-    return check_history(read_rows(root, PUBLISHES))
+    """Every publish and rollback in order, checked; the last is the head.  Raises DamagedError if one is damaged."""
+    return read_history(root) if publishes_folder(root).exists() else ()
 
 
 def head(root: Location) -> PublishRow | None:
@@ -79,7 +80,7 @@ def rollback_to(config: Config, run_id: str) -> int:
     version = last_version(root, PUBLISHES.name)
     rows = history(root)
     completed = {row["run_id"]: row for row in latest_runs(root) if row["state"] in COMPLETED}
-    if run_id not in completed or not rows:
+    if run_id not in completed:
         known = ", ".join(completed) or "none"
         raise ArgumentError(f"--to: expected a completed run, got {run_id}; completed are {known}")
     earlier = next((row for row in reversed(rows) if row.run_id == run_id), None)
@@ -95,9 +96,9 @@ def rollback_to(config: Config, run_id: str) -> int:
         for file in stored.files:
             stored.checked_path(file)
     check_run_blobs(root, run_id, {table["name"] for table in tables})
-    fields = _fields(config, run, rows[-1].publish_seq) | {"kind": "rollback", "tables": tables}
-    _append(root, seal_row(fields), version)
-    return rows[-1].publish_seq + 1
+    current_seq = rows[-1].publish_seq if rows else 0  # none if the table was lost and begun anew
+    _append(root, seal_row(_fields(config, run, current_seq) | {"kind": "rollback", "tables": tables}), version)
+    return current_seq + 1
 
 
 def _publish_row(config: Config, run: OpenRun, current_seq: int) -> dict[str, Any]:

@@ -4,25 +4,30 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from shutil import copytree, rmtree
 from typing import Any
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 
 from recsys_spark.config import Config
-from recsys_spark.errors import BundleExpired
+from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect, runs_to_keep
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.publish import commit
+from recsys_spark.publish import commit, rollback_to
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.tables.blobs import BlobColumns, blobs, put_blob
+from recsys_spark.tables.catalog import PUBLISHES, RUNS
 from recsys_spark.tables.contract import Column, run_table
 from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.ledger import append_rows, create_tables
+from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
 from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
 from tests.finished_run import WITHOUT_ROWS, stage_and_audit
+from tests.warehouse import log_file
 
 EXAMPLE = {"list_run_id": "r", "list_date": date(2025, 1, 1), "user_id": "a", "item_id": "i1", "variant": "main"}
 
@@ -187,3 +192,172 @@ def test_collect_leaves_a_blob_without_a_row_its_grace(config: Config) -> None:
     for hours, n_left in ((0, 1), (47, 1), (49, 0)):
         collect(config, datetime.now(UTC) + timedelta(hours=hours))
         assert len(blobs(config.root)) == n_left
+
+
+def _tables(root: Path) -> dict[str, bytes]:
+    """Every file of the tables."""
+    folder = root / "tables"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _publishes(root: Path) -> Path:
+    return root / "tables" / "publishes"
+
+
+def _newest_row(root: Path) -> dict[str, Any]:
+    return max(read_rows(root, PUBLISHES), key=lambda row: row["publish_seq"])
+
+
+def _change_row(root: Path, publish_seq: int) -> None:
+    """Another run in a row of `publishes`, which keeps its hash."""
+    rows = {row["publish_seq"]: row for row in read_rows(root, PUBLISHES)}
+    DeltaTable(table_path(root, "publishes")).delete(f"publish_seq = {publish_seq}")
+    other = rows[3 - publish_seq]["run_id"]
+    append_rows(root, PUBLISHES, [rows[publish_seq] | {"run_id": other}])
+
+
+def _cut_commit(root: Path) -> None:
+    commit_file = log_file(root, "publishes")
+    commit_file.write_bytes(commit_file.read_bytes()[:300])
+
+
+def _lose_row_file(root: Path, newest: bool) -> None:
+    files = sorted(_publishes(root).glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    files[-1 if newest else 0].unlink()
+
+
+def _start_anew(root: Path) -> None:
+    """What the next `run` does to a table that lost its log."""
+    rmtree(_publishes(root) / "_delta_log")
+    create_tables(root, [PUBLISHES])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "newest row changed": (lambda root: _change_row(root, 2), "publish_seq=2: expected row_sha256"),
+    "old row changed": (lambda root: _change_row(root, 1), "publish_seq=1: expected row_sha256"),
+    "newest commit lost": (
+        lambda root: log_file(root, "publishes").unlink(),
+        "no publish after 1, got 20250102",
+    ),
+    "newest commit cut": (_cut_commit, "publishes"),
+    "newest row lost": (lambda root: _lose_row_file(root, newest=True), "publishes .*: expected a file, got none"),
+    "old row lost": (lambda root: _lose_row_file(root, newest=False), "publishes .*: expected a file, got none"),
+    "log lost": (lambda root: rmtree(_publishes(root) / "_delta_log"), "publishes: expected a Delta table"),
+    "log lost and begun anew": (_start_anew, "no publish after 0, got 20250101.*20250102"),
+    "table lost": (lambda root: rmtree(_publishes(root)), "publishes: expected a Delta table"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_collect_deletes_nothing_when_publishes_is_damaged_and_works_once_it_is_restored(
+    config: Config, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    runs = _publish_days(config, 2)
+    copy = copytree(_publishes(config.root), tmp_path / "copy")
+    damage(config.root)
+    before = _tables(config.root)
+    with pytest.raises(DamagedError, match=f"{message}.*restore the table publishes from a copy") as refused:
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert refused.value.exit_code == EXIT_REFUSED
+    assert _tables(config.root) == before
+    rmtree(_publishes(config.root), ignore_errors=True)
+    copytree(copy, _publishes(config.root))
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[1],)
+    assert runs_with_rows(config.root, "candidates") == {runs[1]}
+
+
+def test_collect_refuses_when_the_row_of_a_rollback_is_lost_until_it_is_done_again(config: Config) -> None:
+    """Every run is named still, so that only the file without a commit tells which one was current."""
+    runs = _publish_days(config, 2)
+    rollback_to(config, runs[0])
+    log_file(config.root, "publishes").unlink()
+    before = _tables(config.root)
+    with pytest.raises(DamagedError, match=f"after 2, got {runs[0]} .publish 3, .* rollback --to {runs[0]}"):
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert _tables(config.root) == before
+    rollback_to(config, runs[0])
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[0],)
+
+
+def test_collect_refuses_when_the_newest_row_and_its_commit_are_lost_until_the_run_is_current_again(
+    config: Config,
+) -> None:
+    runs = _publish_days(config, 2)
+    log_file(config.root, "publishes").unlink()
+    _lose_row_file(config.root, newest=True)
+    before = _tables(config.root)
+    with pytest.raises(DamagedError, match=f"after 1, got {runs[1]} .published by .* rollback --to {runs[1]}"):
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert _tables(config.root) == before
+    rollback_to(config, runs[1])
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[1],)
+
+
+def test_collect_passes_over_a_row_that_lost_the_race_for_its_number(config: Config) -> None:
+    """Its file was written before its commit failed."""
+    _publish_days(config, 2)
+    append_rows(config.root, PUBLISHES, [_newest_row(config.root)])
+    log_file(config.root, "publishes").unlink()
+    assert len(collect(config, datetime.now(UTC) + timedelta(days=30)).runs) == 1
+
+
+@pytest.mark.parametrize("name", ["candidates", "ann_shards", "runs"])
+@pytest.mark.parametrize("lost", ["", "_delta_log"])
+def test_collect_deletes_nothing_when_another_table_lost_its_log(config: Config, name: str, lost: str) -> None:
+    _publish_days(config, 2)
+    rmtree(config.root / "tables" / name / lost)
+    before = _tables(config.root)
+    with pytest.raises(DamagedError, match=f"{name}: expected a Delta table.*restore the table {name} from a copy"):
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert _tables(config.root) == before
+
+
+def test_collect_deletes_nothing_when_the_current_bundle_is_damaged(config: Config) -> None:
+    """The older ones are what a rollback would go back to."""
+    runs = _publish_days(config, 2)
+    next((config.root / "tables" / "candidates").glob(f"run_id={runs[1]}/*.parquet")).unlink()
+    before = _tables(config.root)
+    with pytest.raises(DamagedError, match=f"candidates run_id={runs[1]} .*: expected a file, got none.*rollback"):
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert _tables(config.root) == before
+    rollback_to(config, runs[0])
+    assert runs[0] in collect(config, datetime.now(UTC) + timedelta(days=30)).kept
+
+
+def test_collect_makes_no_table_that_an_older_warehouse_lacks(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    _publish_days(config, 2)
+    monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
+    assert len(collect(config, datetime.now(UTC) + timedelta(days=30)).runs) == 1
+    assert not (config.root / "tables" / "models").exists()
+
+
+def test_collect_passes_over_the_file_of_a_publish_that_was_killed_before_its_commit(config: Config) -> None:
+    """Its run is open, and the next command goes on with it."""
+    _publish_days(config, 2)
+    run = stage_and_audit(config, date(2025, 1, 3), ["a"], audited_on=2)
+    opened = latest_runs(config.root)[-1]
+    commit(config, run, audited_on=2)
+    log_file(config.root, "publishes").unlink()
+    record_state(config.root, opened, "open")
+    assert run.run_id in collect(config, datetime.now(UTC)).kept
+
+
+def test_collect_deletes_nothing_when_the_runs_were_lost_and_begun_anew(config: Config) -> None:
+    runs = _publish_days(config, 1)
+    rmtree(config.root / "tables" / "runs")
+    create_tables(config.root, [RUNS])
+    before = _tables(config.root)
+    with pytest.raises(DamagedError, match=f"runs: expected every run that publishes names, got none of {runs[0]}"):
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    assert _tables(config.root) == before
+
+
+def test_collect_refuses_what_a_table_begun_anew_has_lost_until_it_is_current_again(config: Config) -> None:
+    runs = _publish_days(config, 2)
+    rmtree(_publishes(config.root))
+    create_tables(config.root, [PUBLISHES])
+    with pytest.raises(DamagedError, match=f"rollback --to {runs[0]}`, then `recsys-spark rollback --to {runs[1]}`$"):
+        collect(config, datetime.now(UTC) + timedelta(days=30))
+    for run_id in runs:
+        rollback_to(config, run_id)
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[1],)

@@ -7,11 +7,12 @@ from datetime import date
 
 from recsys_spark.location import Location
 from recsys_spark.tables.delta_rs import open_delta, table_path
+from recsys_spark.tables.run_files import open_table
 
 
 def last_version(root: Location, name: str) -> int:
-    """Newest Delta version of the table."""
-    return int(open_delta(table_path(root, name)).version())
+    """Newest Delta version of the table; DamagedError if its log cannot be read."""
+    return int(open_table(table_path(root, name), name).version())
 
 
 def days_with_rows(root: Location, name: str) -> list[date]:

@@ -21,7 +21,14 @@ from recsys_spark.tables.run_id import check_run_id
 # Every part begins with a letter, a digit or an underscore: neither `..` nor an absolute path, a drive, a URL, an
 # escape or a hidden file can be written in it.
 _RELATIVE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=.-]*(/[A-Za-z0-9_][A-Za-z0-9_=.-]*)*")
-_REPAIR = "restore the table publishes from a copy of the warehouse"
+
+
+def restore(name: str) -> str:
+    """What to do about a table that is damaged beyond one run."""
+    return f"restore the table {name} from a copy of the warehouse"
+
+
+_REPAIR = restore(PUBLISHES.name)
 
 
 @dataclass(frozen=True)

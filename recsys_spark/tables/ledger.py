@@ -6,7 +6,7 @@ Source of the split: delta-rs creates a table in about 0.04 s where Spark takes 
 exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from recsys_spark.tables.arrow import arrow_schema
 from recsys_spark.tables.catalog import AUDITS, RUN_STEPS
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.delta_rs import open_delta, read_whole, table_path
+from recsys_spark.tables.run_files import open_table
 
 # What is published is read by delta-rs and DuckDB: neither deletion vectors nor column mapping may ever be on.
 _PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
@@ -52,17 +53,36 @@ def _create(path: Location, table: Table) -> None:
         description=table.doc,
         configuration=_PROPERTIES,
     )
-    stored = {field.name for field in created.schema().fields}
-    if lacking := [name for name in table.names if name not in stored]:
-        raise EnvironmentFault(
-            f"{path}: expected the columns of this version, found none called {', '.join(lacking)}; another version "
-            "made this warehouse: give a new one with --set storage.root=..., and the logs are taken in again"
-        )
+    _check_columns(path, table, created)
     known = created.metadata().configuration
     checks = {f"{column.name}_valid": column.check for column in table.columns if column.check}
     missing = {name: check for name, check in checks.items() if f"delta.constraints.{name}" not in known}
     if missing:
         created.alter.add_constraint(missing)
+
+
+def _check_columns(path: Location, table: Table, stored: DeltaTable) -> None:
+    found = {field.name for field in stored.schema().fields}
+    if lacking := [name for name in table.names if name not in found]:
+        raise EnvironmentFault(
+            f"{path}: expected the columns of this version, found none called {', '.join(lacking)}; another version "
+            "made this warehouse: give a new one with --set storage.root=..., and the logs are taken in again"
+        )
+
+
+def stored_tables(root: Location, tables: Iterable[Table], needed: Collection[str]) -> list[Table]:
+    """Those of `tables` that are there, which is looked at and never mended: an older warehouse may lack one.
+
+    needed: names of those that must be there.  Raises DamagedError for a table without a readable log, and
+    EnvironmentFault for one that lacks columns.
+    """
+    found = []
+    for table in tables:
+        path = table_path(root, table.name)
+        if table.name in needed or path.exists():
+            _check_columns(path, table, open_table(path, table.name))
+            found.append(table)
+    return found
 
 
 def append_rows(root: Location, table: Table, rows: list[dict[str, Any]], at_version: int | None = None) -> int:

@@ -1,10 +1,11 @@
-"""The head of `publishes` in one small read, and whether it has moved since: what a service does at start and after.
+"""The head of `publishes` in one small read, its history, and whether it has moved: what a service and gc start from.
 
-Owns: the resolution of the current bundle without Spark.  Called by the reader.  It never falls back to an earlier row:
-a log, a file or a row that is damaged is an error.
+Owns: the resolution of the current bundle without Spark.  It never falls back to an earlier row: a log, a file or a row
+that is damaged is an error, for whoever reads a bundle and for whoever deletes others.
 """
 
 import json
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,12 +13,12 @@ import pyarrow.parquet as pq
 from recsys_spark.errors import DamagedError
 from recsys_spark.location import Location
 from recsys_spark.tables.catalog import PUBLISHES
-from recsys_spark.tables.head import PublishRow, check_sequence, parse_row
+from recsys_spark.tables.head import PublishRow, check_history, check_sequence, parse_row, restore
 from recsys_spark.tables.run_files import DataFile, RunFiles, list_table
 
 # Every action that the Delta protocol defines for a commit file.
 _ACTIONS = {"add", "remove", "cdc", "txn", "metaData", "protocol", "commitInfo", "domainMetadata"}
-_REPAIR = "restore the table publishes from a copy of the warehouse"
+_REPAIR = restore(PUBLISHES.name)
 
 
 def publishes_folder(root: Location) -> Location:
@@ -31,20 +32,40 @@ def read_head(root: Location) -> tuple[PublishRow | None, int]:
     One file is read, whatever the number of rows: the log names the publish_seq of every file.  Raises DamagedError if
     the newest commit is not a whole one, if the numbers have a gap, or if the head does not match its hash.
     """
-    folder = publishes_folder(root)
-    version, files = list_table(folder, PUBLISHES.name, "publish_seq")
-    _check_commit(folder, version)
-    table = RunFiles(PUBLISHES.name, folder, None, pa.schema([]), files)
-    seqs = {file: _sequence(table, file) for file in files}
-    check_sequence(seq for numbers in seqs.values() for seq in numbers)
+    table, seqs, version = _checked_log(root)
     if not any(seqs.values()):
         return None, version
     newest = max(seqs, key=lambda file: max(seqs[file], default=0))
-    rows = [parse_row(row) for row in _read(table, newest).to_pylist(maps_as_pydicts="strict")]
-    head = max(rows, key=lambda row: row.publish_seq)
+    head = max(map(parse_row, _rows(table, newest)), key=lambda row: row.publish_seq)
     if head.publish_seq != max(seqs[newest]):
         raise table.damaged(newest, f"expected publish_seq {max(seqs[newest])}, got {head.publish_seq}")
     return head, version
+
+
+def read_history(root: Location) -> tuple[PublishRow, ...]:
+    """Every row in order, the head last; () if nothing was ever published.
+
+    What `read_head` checks of the log and of the head is checked here of every row; raises DamagedError.
+    """
+    table, _, _ = _checked_log(root)
+    return check_history(row for file in table.files for row in _rows(table, file))
+
+
+def rows_without_commit(root: Location) -> tuple[PublishRow, ...]:
+    """Checked rows in files of the table that its log does not name, in the order of their publish_seq.
+
+    A writer that lost the race for a number, or was killed before its commit, leaves such a file; so does a commit that
+    was lost after it.  Raises DamagedError for a file that is none of ours.
+    """
+    table, _, _ = _checked_log(root)
+    listed = {file.rel_path for file in table.files}
+    # As in Delta, what begins with a dot or an underscore is no data.
+    names = (path for path in table.folder.iterdir() if path.name.endswith(".parquet") and path.name[0] not in "._")
+    paths = [path for path in names if path.name not in listed]
+    left = [DataFile(path.name, path.stat().st_size, 0, None, None) for path in paths]
+    return tuple(
+        sorted((parse_row(row) for file in left for row in _rows(table, file)), key=lambda row: row.publish_seq)
+    )
 
 
 def has_moved(root: Location, version: int) -> bool:
@@ -61,11 +82,27 @@ def has_moved(root: Location, version: int) -> bool:
         return True
 
 
+def _checked_log(root: Location) -> tuple[RunFiles, dict[DataFile, list[int]], int]:
+    """The files of the newest version, the publish_seq of the rows of each, and the version; raises DamagedError."""
+    folder = publishes_folder(root)
+    version, files = list_table(folder, PUBLISHES.name, "publish_seq")
+    _check_commit(folder, version)
+    table = RunFiles(PUBLISHES.name, folder, None, pa.schema([]), files)
+    seqs = {file: _sequence(table, file) for file in files}
+    check_sequence(seq for numbers in seqs.values() for seq in numbers)
+    return table, seqs, version
+
+
 def _sequence(table: RunFiles, file: DataFile) -> list[int]:
     """The publish_seq of every row of the file, from the log where that says it without doubt."""
     if file.n_rows == 1 and file.low is not None and file.low == file.high:
         return [int(file.low)]
     return [int(seq) for seq in _read(table, file, ["publish_seq"])["publish_seq"].to_pylist()]
+
+
+def _rows(table: RunFiles, file: DataFile) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _read(table, file).to_pylist(maps_as_pydicts="strict")
+    return rows
 
 
 def _read(table: RunFiles, file: DataFile, columns: list[str] | None = None) -> pa.Table:

@@ -19,7 +19,7 @@ from recsys_spark.location import Location, parquet_source, store_fault
 from recsys_spark.tables.arrow import form_of
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta_rs import open_delta, read_whole
-from recsys_spark.tables.head import PublishedTable, inside
+from recsys_spark.tables.head import PublishedTable, inside, restore
 
 _ROLL_BACK = "go back to a whole bundle with `recsys-spark rollback`, or run the date again"
 
@@ -96,7 +96,7 @@ class RunFiles:
 
     def damaged(self, file: DataFile, fault: str) -> DamagedError:
         """The error for a file of which `fault` is known."""
-        return DamagedError(f"{self.where} {file.rel_path}: {fault}; {_ROLL_BACK}")
+        return DamagedError(f"{self.where} {file.rel_path}: {fault}; {_remedy(self.name, self.run_id)}")
 
     def missing(self, file: DataFile) -> RecsysError:
         """The error for a file that is gone: damage while the table still lists it, otherwise gc has collected it."""
@@ -120,7 +120,9 @@ def open_table(folder: Location, name: str, version: int | None = None) -> Delta
     except StoreFault:
         raise
     except Exception as err:  # delta-rs raises ValueError, OSError and plain Exception for a log that it cannot parse
-        raise DamagedError(f"{name}: expected a Delta table at {folder}, got {_first_line(err)}; {_ROLL_BACK}") from err
+        raise DamagedError(
+            f"{name}: expected a Delta table at {folder}, got {_first_line(err)}; {restore(name)}"
+        ) from err
     if reader_version != 1:
         raise DamagedError(
             f"{name}: expected a table without deletion vectors and column mapping, got reader version "
@@ -176,11 +178,11 @@ def _list_files(
     try:
         actions = pa.table(table.get_add_actions(flatten=True))
     except Exception as err:  # see open_table
-        raise DamagedError(f"{name}: expected readable file actions, got {_first_line(err)}; {_ROLL_BACK}") from err
+        raise DamagedError(f"{name}: expected readable file actions, got {_first_line(err)}; {restore(name)}") from err
     if run_id is not None and actions.num_rows:
         actions = actions.filter(pc.equal(actions["partition.run_id"], run_id))
     return tuple(
-        DataFile(path, size, _count_rows(folder / path, name) if rows is None else rows, low, high)
+        DataFile(path, size, _count_rows(folder / path, name, run_id) if rows is None else rows, low, high)
         for path, size, rows, low, high in zip(
             _values(actions, "path"),
             _values(actions, "size_bytes"),
@@ -202,11 +204,17 @@ def _texts(actions: pa.Table, column: str) -> Sequence[str | None]:
     return [None if value is None else str(value) for value in _values(actions, column)]
 
 
-def _count_rows(path: Location, name: str) -> int:
+def _remedy(name: str, run_id: str | None) -> str:
+    """What to do about a file: another run can take the place of one, and none that of a whole table."""
+    return restore(name) if run_id is None else _ROLL_BACK
+
+
+def _count_rows(path: Location, name: str, run_id: str | None) -> int:
     try:
         return int(pq.read_metadata(parquet_source(path)).num_rows)
     except (OSError, pa.ArrowException) as err:
-        raise DamagedError(f"{name}: expected a Parquet file, got {_first_line(err)}; {_ROLL_BACK}") from err
+        remedy = _remedy(name, run_id)
+        raise DamagedError(f"{name}: expected a Parquet file, got {_first_line(err)}; {remedy}") from err
 
 
 def _first_line(err: BaseException) -> str:
