@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from recsys_spark.kernels.decode import FileFault, Layout, Limits, layout_of, open_landed, read_pieces, read_row_batches
-from recsys_spark.kernels.records import CsvReader, Raw, Record, RowFault, read_jsonl, read_rows, split_lines
+from recsys_spark.kernels.held_lines import Raw
+from recsys_spark.kernels.records import CsvReader, Record, RowFault, read_jsonl, read_rows, split_lines
 from recsys_spark.steps.landing import list_landing
 
 ROWS_PER_FILE = 2000

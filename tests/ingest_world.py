@@ -69,7 +69,7 @@ def check_accounts(config: Config) -> None:
     for row in read_rows(config.root, INGEST_FILES):
         if row["state"] not in ("ingested", "quarantined") or row["kind"] != "events":
             continue
-        sums = row["n_new"] + row["n_anonymous"] + row["n_duplicate"] + row["n_quarantined"]
+        sums = row["n_new"] + row["n_anonymous"] + row["n_duplicate"] + row["n_quarantined"] + row["n_continued"]
         assert row["lines_in"] == sums, row
         assert stored[(row["batch_seq"], row["sha256"], False)] == row["n_new"], row
         assert stored[(row["batch_seq"], row["sha256"], True)] == row["n_anonymous"], row

@@ -25,20 +25,18 @@ from recsys_spark.kernels.decode import (
     read_pieces,
     read_row_batches,
 )
+from recsys_spark.kernels.held_lines import RAW_BYTES, Raw, n_lines_of, raw_of
 from recsys_spark.kernels.records import (
-    RAW_BYTES,
     CsvReader,
     Fields,
-    Raw,
     Record,
     RowFault,
-    raw_of,
     read_jsonl,
     read_rows,
     row_text,
     split_lines,
 )
-from recsys_spark.kernels.tally import FileSummary, Tally
+from recsys_spark.kernels.tally import NOT_MALFORMED, FileSummary, Tally
 from recsys_spark.location import Location
 
 PARSED, REFUSED, SUMMARY = 0, 1, 2
@@ -109,8 +107,8 @@ def _parse_file(
     parsed: list[tuple[Any, ...]] = []
     refused: list[tuple[Any, ...]] = []
     n_bytes = 0
-    for line, fields, raw in _records(file, layout, reading, tally):
-        tally.count(fields)
+    for line, fields, raw in _records(file, layout, reading, tally, parse):
+        tally.count(fields, n_lines_of(raw))
         try:
             parsed.append((line, *_parse_record(parse, fields)))
             n_bytes += len(raw) if type(raw) is bytes else 0
@@ -143,7 +141,7 @@ def _named(err: Exception) -> str:
     return f"expected a value that can be read, got {type(err).__name__}: {str(err)[:200]!a}"
 
 
-def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: "Tally") -> Iterator[Record]:
+def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: Tally, parse: Parse) -> Iterator[Record]:
     """Records of the file in any format; raises FileFault if a file with a header lacks a required column."""
     if layout.format == "parquet":
         names = parquet_columns(file)
@@ -153,10 +151,21 @@ def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: "Tally") -
     lines = split_lines(read_pieces(file, layout, reading.limits), reading.limits.max_line_bytes)
     if layout.format == "jsonl":
         return read_jsonl(lines)
-    reader = CsvReader(lines, reading.first)
+    # A time is never read out of prose by chance; what a catalogue must have is any text.
+    is_timed = "event_time" in reading.schema.names
+    reader = CsvReader(lines, reading.first, lambda fields: is_timed and _is_row(parse, fields))
     if reader.header:
         tally.take_header(reader.header)
     return reader.records()
+
+
+def _is_row(parse: Parse, fields: Fields) -> bool:
+    """Whether the fields are those of a row, be it one that is late or left out."""
+    try:
+        _parse_record(parse, fields)
+    except RowFault as fault:
+        return fault.reason in NOT_MALFORMED
+    return True
 
 
 def _flush(

@@ -5,8 +5,7 @@ Owns: the three record formats, and every reason for which a line cannot be read
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -14,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark.kernels.decode import FileFault
+from recsys_spark.kernels.held_lines import RAW_BYTES, HeldLines, Line, Raw, raw_of, text_of
+from recsys_spark.kernels.quoted_cells import MAX_CELL_LINES, cells_of_line
 
-RAW_BYTES = 4096
 MAX_COLUMNS = 1000
 MAX_DEPTH = 32
 _BOM = b"\xef\xbb\xbf"
@@ -31,27 +31,12 @@ class RowFault(Exception):  # noqa: N818 - a verdict on one line; the others go 
         self.detail = detail
 
 
-@dataclass(frozen=True)
-class Raw:
-    """What quarantine keeps of a line: its beginning, and the hash of the whole."""
-
-    head: bytes
-    sha256: str
-    n_bytes: int
-
-
 class Unreadable:
     """Stands for a native value that Python cannot hold, such as a time in the year 40000; no parser accepts it."""
 
 
 Fields = dict[str, Any]
-Line = tuple[int, bytes | Raw]
 Record = tuple[int, Fields | RowFault, bytes | Raw]
-
-
-def raw_of(line: bytes) -> Raw:
-    """The beginning and the hash of `line`."""
-    return Raw(line[:RAW_BYTES], sha256(line).hexdigest(), len(line))
 
 
 def split_lines(pieces: Iterable[bytes], max_line_bytes: int) -> Iterator[Line]:
@@ -162,17 +147,21 @@ def _too_long(raw: Raw) -> RowFault:
 class CsvReader:
     """Records of a CSV file with a header; a record's line is the one on which it starts.
 
-    Holds the lines that the csv module took for the record in hand, because a quoted field may span several.
+    A quoted cell may span several lines, which are held with the record in hand.  Lines that make no record together,
+    or more of them than text in a cell has, are given back: the first is read for itself, and the next begins anew.
     """
 
-    def __init__(self, lines: Iterable[Line], required: str) -> None:
+    def __init__(
+        self, lines: Iterable[Line], required: str, is_row: Callable[[Fields], bool] = lambda fields: False
+    ) -> None:
         """required: a column that the header must have; the delimiter is the one that makes it appear.
 
-        Raises FileFault `corrupt` if the first line cannot be a header.
+        is_row: whether fields are surely a row, and no text of a cell.  Raises FileFault `corrupt` if the first line
+        cannot be a header.
         """
-        self._lines = iter(lines)
-        self._taken: list[Line] = []
-        text = next(self._texts(), "")
+        self._held = HeldLines(lines)
+        self._is_row = is_row
+        text = next(self._held.texts(), "")
         rows = {mark: _cells(text, mark) for mark in _DELIMITERS}
         self._delimiter = next((mark for mark in _DELIMITERS if required in (rows[mark] or [])), ",")
         header = rows[self._delimiter]
@@ -180,32 +169,60 @@ class CsvReader:
             limit = csv.field_size_limit()
             raise FileFault("corrupt", f"expected a CSV header of names up to {limit} characters, got a longer one")
         self.header: list[str] = header
-
-    def _texts(self) -> Iterator[str]:
-        for number, line in self._lines:
-            self._taken.append((number, line))
-            # Bytes that are not UTF-8 survive as surrogates, so that only their own record is refused.
-            yield line.decode(errors="surrogateescape") + "\n" if isinstance(line, bytes) else ""
+        self._held.n_cells = max(1, len(header))
 
     def records(self) -> Iterator[Record]:
         """One record per row that is not blank; empty cells are None."""
-        rows = csv.reader(self._texts(), delimiter=self._delimiter, strict=True)
+        rows, held = self._csv_rows(), self._held
         while True:
-            self._taken = []
-            fault: RowFault | None = None
-            cells: list[str] = []
+            held.taken = []
+            fields: Fields | RowFault | None = None
             try:
                 cells = next(rows)
+                if len(held.taken) == 1:
+                    if not cells and isinstance(held.taken[0][1], bytes):
+                        continue
+                    fields = self._fields(cells)
+                else:
+                    fields = self._fields_of_several(cells)
             except StopIteration:
                 return
-            except csv.Error as err:
-                fault = RowFault("bad_csv", f"expected a CSV record, got lines {self._span()}: {err}")
-            if not cells and fault is None and all(not isinstance(line, Raw) for _, line in self._taken):
-                continue
-            yield self._taken[0][0], fault or self._fields(cells), self._raw()
+            except csv.Error:
+                rows = self._csv_rows()
+            if fields is None:
+                held.give_back()
+                fields = self._alone(held.taken[0])
+            yield held.taken[0][0], fields, held.raw()
 
-    def _fields(self, cells: list[str]) -> Fields | RowFault:
-        for _, line in self._taken:
+    def _csv_rows(self) -> Iterator[list[str]]:
+        return csv.reader(self._held.texts(), delimiter=self._delimiter, strict=True)
+
+    def _fields_of_several(self, cells: list[str]) -> Fields | None:
+        """The record that several lines make; None if they are to be given back."""
+        fields = self._fields(cells)
+        if isinstance(fields, RowFault) or any(cell.count("\n") >= MAX_CELL_LINES for cell in cells):
+            return None
+        # Two stray quotes a few lines apart enclose rows.  A tab hardly occurs in text; a comma does, so that lines
+        # with as many cells as the header must be rows by their values too.
+        for line in self._held.taken:
+            row = self._alone(line)
+            if isinstance(row, RowFault) or not (self._delimiter == "\t" or self._is_row(row)):
+                return fields
+        return None
+
+    def _alone(self, line: Line) -> Fields | RowFault:
+        """What a line is by itself."""
+        number, raw = line
+        if isinstance(raw, Raw):
+            return _too_long(raw)
+        try:
+            return self._fields(cells_of_line(text_of(raw), self._delimiter), [line])
+        except csv.Error as err:
+            return RowFault("bad_csv", f"expected a CSV record, got line {number}: {err}")
+
+    def _fields(self, cells: list[str], lines: Sequence[Line] | None = None) -> Fields | RowFault:
+        """The fields of `cells`, which stand on `lines`, by default those taken."""
+        for _, line in self._held.taken if lines is None else lines:
             if isinstance(line, Raw):
                 return _too_long(line)
         if len(cells) != len(self.header):
@@ -214,14 +231,6 @@ class CsvReader:
         if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
             return RowFault("bad_encoding", "expected UTF-8, got other bytes")
         return {name: cell or None for name, cell in zip(self.header, cells, strict=True)}
-
-    def _raw(self) -> bytes | Raw:
-        if len(self._taken) == 1:
-            return self._taken[0][1]
-        return b"\n".join(line if isinstance(line, bytes) else line.head for _, line in self._taken)
-
-    def _span(self) -> str:
-        return f"{self._taken[0][0]} to {self._taken[-1][0]}"
 
 
 def _cells(text: str, mark: str) -> list[str] | None:

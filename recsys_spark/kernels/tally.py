@@ -1,7 +1,14 @@
 """What was counted in a file while it was parsed, and what became of it.
 
-Owns: the accounting of one file and the rule of missing columns.  Called by `read_file`; the summary travels to the
-driver as JSON.
+Owns: the accounting of one file and the rule of missing columns.  The summary travels to the driver as JSON.
+
+Every line of a text file that is not blank, but for the header of a CSV file, is counted where it stands, so that no
+record can take lines in unseen: a record over n lines is one that is parsed or quarantined, and n - 1 that continue it.
+
+    lines_in = n_parsed + n_quarantined + n_continued
+    n_parsed = n_new + n_anonymous + n_duplicate        (once they are held against what is stored)
+
+A blank line inside a quoted cell is one of those that continue a record.  In Parquet a row is a line.
 """
 
 import json
@@ -22,7 +29,8 @@ _MAX_UNKNOWN = 100
 class FileSummary:
     """What became of one file.  state: `read`, or `quarantined` whole with a reason; then none of its rows counts.
 
-    days: parsed rows by their day, in days since 1970.  first_malformed: (line, reason).
+    days: parsed rows by their day, in days since 1970.  first_malformed: (line, reason).  n_continued: lines after the
+    first one of their record.
     """
 
     index: int
@@ -37,6 +45,12 @@ class FileSummary:
     first_malformed: tuple[int, str] | None = None
     unknown_columns: dict[str, int] = field(default_factory=dict)
     days: dict[int, int] = field(default_factory=dict)
+    n_continued: int = 0
+
+    @property
+    def n_records(self) -> int:
+        """Records, of however many lines: what shares are reckoned of."""
+        return self.lines_in - self.n_continued
 
     def to_json(self) -> str:
         """The summary as text, for the way back to the driver."""
@@ -61,7 +75,7 @@ class Tally:
         self.known = known
         self.required = required
         self.missing = set(required | expected)
-        self.lines_in = self.n_objects = self.n_parsed = self.n_malformed = 0
+        self.lines_in = self.n_continued = self.n_objects = self.n_parsed = self.n_malformed = 0
         self.reasons: Counter[str] = Counter()
         self.first_malformed: tuple[int, str] | None = None
         self.unknown: Counter[str] = Counter()
@@ -79,9 +93,10 @@ class Tally:
             self.header_unknown = [name for name in names if name not in self.known]
         self.known = None
 
-    def count(self, fields: Fields | RowFault) -> None:
-        """Counts a line and the columns that the mapping does not name."""
-        self.lines_in += 1
+    def count(self, fields: Fields | RowFault, n_lines: int = 1) -> None:
+        """Counts a record of `n_lines`, and the columns that the mapping does not name."""
+        self.lines_in += n_lines
+        self.n_continued += n_lines - 1
         if isinstance(fields, RowFault):
             return
         self.n_objects += 1
@@ -99,7 +114,7 @@ class Tally:
             self.unknown[name if name in self.unknown or len(self.unknown) < _MAX_UNKNOWN else "(others)"] += 1
 
     def refuse(self, line: int, fault: RowFault) -> None:
-        """Counts a refused line."""
+        """Counts a refused record by the line on which it starts."""
         self.reasons[fault.reason] += 1
         if fault.reason not in NOT_MALFORMED:
             self.n_malformed += 1
@@ -111,7 +126,7 @@ class Tally:
         if absent and self.n_objects:
             raise _missing_column(sorted(absent), [name for shape in self._shapes for name in shape])
         unknown = {_plain(name): n for name, n in self.unknown.items()}
-        unknown |= {_plain(name): self.lines_in for name in self.header_unknown[:_MAX_UNKNOWN]}
+        unknown |= {_plain(name): self.lines_in - self.n_continued for name in self.header_unknown[:_MAX_UNKNOWN]}
         return FileSummary(
             index,
             "read",
@@ -123,6 +138,7 @@ class Tally:
             first_malformed=self.first_malformed,
             unknown_columns=unknown,
             days=dict(self.days),
+            n_continued=self.n_continued,
         )
 
 

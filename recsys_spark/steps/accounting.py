@@ -1,5 +1,6 @@
-"""What an ingest did, file by file, and the gates on it: lines in = new + anonymous + duplicate + quarantined.
+"""What an ingest did, file by file, and the gates on it.
 
+lines in = new + anonymous + duplicate + quarantined + continued, the last being lines after the first of their record.
 Owns: the reports, the check of the accounting, the bad-file and the bad-row gate.  Called by `take_in` and printed by
 the command line.
 """
@@ -32,6 +33,7 @@ class FileAccount:
     n_quarantined: int = 0
     n_malformed: int = 0
     unknown_columns: dict[str, int] = field(default_factory=dict)
+    n_continued: int = 0
 
     @property
     def path(self) -> str:
@@ -61,9 +63,9 @@ class BatchReport:
     def lines(self) -> list[str]:
         """The batch in words."""
         again = " (replayed)" if self.replayed else ""
-        parts = " + ".join(
-            f"{self.total(f'n_{name}'):,} {name}" for name in ("new", "anonymous", "duplicate", "quarantined")
-        )
+        names = ["new", "anonymous", "duplicate", "quarantined"]
+        names += ["continued"] if self.total("n_continued") else []
+        parts = " + ".join(f"{self.total(f'n_{name}'):,} {name}" for name in names)
         n_lines = f"{len(self.files):,} files, {self.total('lines_in'):,} lines"
         lines = [f"{self.kind} batch {self.batch_seq}{again}: {n_lines} = {parts}"]
         if self.reasons:
@@ -126,15 +128,16 @@ def account_for(
 ) -> FileAccount:
     """The account of a file.  stored: rows that were new with a user, new without one, and known.
 
-    Raises ContractError unless every line of the file is in exactly one of the four sums.
+    Raises ContractError unless every line of the file is in exactly one of the five sums.
     """
     if summary.state != "read":
         return FileAccount(planned, "refused" if refused else "quarantined", summary.reason)
     n_new, n_anonymous, n_duplicate = stored
-    if not refused and sum(stored) + summary.n_quarantined != summary.lines_in:
+    if not refused and sum(stored) + summary.n_quarantined + summary.n_continued != summary.lines_in:
         raise ContractError(
-            f"{planned.path}: expected lines in = new + anonymous + duplicate + quarantined, got {summary.lines_in} = "
-            f"{n_new} + {n_anonymous} + {n_duplicate} + {summary.n_quarantined}; this is a fault of the program"
+            f"{planned.path}: expected lines in = new + anonymous + duplicate + quarantined + continued, got "
+            f"{summary.lines_in} = {n_new} + {n_anonymous} + {n_duplicate} + {summary.n_quarantined} + "
+            f"{summary.n_continued}; this is a fault of the program"
         )
     return FileAccount(
         planned,
@@ -147,6 +150,7 @@ def account_for(
         summary.n_quarantined,
         summary.n_malformed,
         summary.unknown_columns,
+        summary.n_continued,
     )
 
 
@@ -172,7 +176,7 @@ def gate_faults(files: Sequence[PlannedFile], summaries: Sequence[FileSummary], 
             f"({_counts(reasons)}), e.g. {files[bad[0].index].path}: {bad[0].detail}; deliver them again or take them "
             "out of the landing folder, or raise ingest.max_bad_file_ratio"
         )
-    n_lines, n_malformed = sum(one.lines_in for one in summaries), sum(one.n_malformed for one in summaries)
+    n_lines, n_malformed = sum(one.n_records for one in summaries), sum(one.n_malformed for one in summaries)
     if n_malformed >= MIN_BAD and n_malformed > bounds.max_bad_row_ratio * n_lines:
         worst = max(summaries, key=lambda one: (one.n_malformed, -one.index))
         line, reason = worst.first_malformed or (0, "")

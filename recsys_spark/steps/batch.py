@@ -140,7 +140,7 @@ def record_files(root: Location, batch: Batch, accounts: list[FileAccount]) -> N
 
 
 _FIGURES = (
-    "state", "reason", "lines_in", "n_new", "n_anonymous", "n_duplicate", "n_quarantined", "n_malformed",
+    "state", "reason", "lines_in", "n_new", "n_anonymous", "n_duplicate", "n_quarantined", "n_malformed", "n_continued",
 )  # fmt: skip
 
 

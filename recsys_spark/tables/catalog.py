@@ -143,7 +143,7 @@ INGEST_BATCHES = Table(
 INGEST_FILES = Table(
     "ingest_files",
     "ledger",
-    "One row per file and batch: lines in = new + anonymous + duplicate + quarantined",
+    "One row per file and batch: lines_in = n_new + n_anonymous + n_duplicate + n_quarantined + n_continued",
     (
         _BATCH,
         Column("kind", "string", "feed: events, items or users"),
@@ -154,12 +154,13 @@ INGEST_FILES = Table(
         Column("state", "string", "ingested, duplicate, quarantined, or refused with its batch and tried again"),
         Column("reason", "string", "why it was not ingested", nullable=True),
         Column("mapping_hash", "string", "hash of the mapping that it was read with"),
-        Column("lines_in", "long", "lines or rows in the file"),
+        Column("lines_in", "long", "lines as they stand in the file, but for blank ones and a header; Parquet: rows"),
         Column("n_new", "long", "rows that were added"),
         Column("n_anonymous", "long", "rows that were added without a user"),
         Column("n_duplicate", "long", "rows that were known already"),
         Column("n_quarantined", "long", "rows that were refused"),
         Column("n_malformed", "long", "refused rows that count for the bad-row gate"),
+        Column("n_continued", "long", "lines after the first of their record, in quoted CSV cells", nullable=True),
         Column("unknown_columns", MapOf("long"), "columns that the mapping does not name, with the rows that had them"),
     ),
 )

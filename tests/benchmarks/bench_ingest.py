@@ -43,7 +43,7 @@ def main() -> None:
     ingest_s = time.perf_counter() - started
     spark.stop()
     files = read_rows(config.root, INGEST_FILES)
-    sums = ("n_new", "n_anonymous", "n_duplicate", "n_quarantined")
+    sums = ("n_new", "n_anonymous", "n_duplicate", "n_quarantined", "n_continued")
     accounted = all(row["lines_in"] == sum(row[name] for name in sums) for row in files)
     for line in report.lines():
         print(line)

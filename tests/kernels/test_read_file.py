@@ -87,6 +87,57 @@ def test_read_file_accounts_for_every_line_of_any_content(tmp_path: Path, lines:
     ]
 
 
+def _with_notes(n_events: int, notes: dict[int, str]) -> bytes:
+    """A CSV of events whose last column, which nothing maps, holds `notes` as they stand."""
+    lines = ["user_id,item_id,event_type,event_time,note"]
+    for number in range(n_events):
+        fields = [str(event(number)[name]) for name in ("user_id", "item_id", "event_type", "event_time")]
+        lines.append(",".join([*fields, notes.get(number, "plain")]))
+    return "\n".join(lines).encode() + b"\n"
+
+
+@pytest.mark.parametrize("closed_after", [1, 5, 19, 20, 1500, None])
+def test_read_file_reads_every_line_after_a_lone_quote(tmp_path: Path, closed_after: int | None) -> None:
+    notes = {100: '"a lone quote'} | ({100 + closed_after: 'mug 12"'} if closed_after else {})
+    path = write_file(tmp_path / "a.csv", _with_notes(20_000, notes))
+    read = read_through(path, event_reading(tmp_path))
+    assert (read.summary.lines_in, read.summary.n_parsed, read.refused) == (20_000, 20_000, [])
+    assert [row["line"] for row in read.rows] == list(range(2, 20_002))
+
+
+def test_read_file_refuses_alone_the_line_whose_lone_quote_makes_it_unreadable(tmp_path: Path) -> None:
+    data = _with_notes(200, {}).replace(b",i50,buy,", b',i50,"buy,')
+    read = read_through(write_file(tmp_path / "a.csv", data), event_reading(tmp_path))
+    assert (read.summary.lines_in, read.summary.n_parsed) == (200, 199)
+    assert [(row["line"], row["reason"]) for row in read.refused] == [(52, "unknown_type")]
+
+
+def test_read_file_counts_the_lines_that_continue_a_record(tmp_path: Path) -> None:
+    notes = {3: '"two\nlines"', 7: '"three\n\nlines"', 9: "plain"}
+    data = _with_notes(10, notes).replace(b"u0,i7,buy", b"u0,,buy")
+    read = read_through(write_file(tmp_path / "a.csv", data), event_reading(tmp_path))
+    summary = read.summary
+    assert (summary.lines_in, summary.n_parsed, summary.n_quarantined, summary.n_continued) == (13, 9, 1, 3)
+    assert summary.unknown_columns == {"note": 10}
+    assert [(row["line"], row["raw"].count("\n")) for row in read.refused] == [(10, 2)]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5000), st.sampled_from(['"', '""', '"\n', ',"', '",'])), max_size=30))
+def test_read_file_accounts_for_every_line_under_random_quotes(tmp_path: Path, damage: list[tuple[int, str]]) -> None:
+    header, _, body = _with_notes(80, {30: '"two\nlines"'}).decode().partition("\n")
+    for at, text in damage:
+        place = at % len(body)
+        body = body[:place] + text + body[place:]
+    lines = [line for line in body.split("\n") if line]
+    body = "\n".join(lines)  # a blank line counts within a record alone
+    read = read_through(write_file(tmp_path / "a.csv", f"{header}\n{body}".encode()), event_reading(tmp_path))
+    summary = read.summary
+    assert summary.lines_in == len(lines)
+    assert summary.lines_in == summary.n_parsed + summary.n_quarantined + summary.n_continued
+    assert (len(read.rows), len(read.refused)) == (summary.n_parsed, summary.n_quarantined)
+
+
 def test_read_file_emits_nothing_of_a_damaged_file(tmp_path: Path) -> None:
     path = write_file(tmp_path / "a.jsonl.gz", jsonl(event(number) for number in range(30_000)))
     path.write_bytes(path.read_bytes()[:-4])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from datetime import datetime
 from hashlib import sha256
 
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.decode import FileFault
+from recsys_spark.kernels.held_lines import Raw, n_lines_of
+from recsys_spark.kernels.quoted_cells import MAX_CELL_LINES
 from recsys_spark.kernels.records import (
     CsvReader,
-    Raw,
     Record,
     RowFault,
     Unreadable,
@@ -128,14 +130,115 @@ def test_csv_reader_refuses_each_bad_record_alone() -> None:
         (6, "bad_csv"),
         (7, "line_too_long"),
         (8, {"user": "u7", "item": "i7"}),
-        (9, "bad_csv"),
+        (9, {"user": "u8", "item": '"open'}),
+        (10, {"user": "u9", "item": "i9"}),
     ]
 
 
-def test_csv_reader_says_which_lines_an_open_quote_swallowed() -> None:
-    (_, fault, _), *_ = _csv(b'user,item\nu8,"open\nu9,i9\n')
-    assert isinstance(fault, RowFault)
-    assert "lines 2 to 3" in fault.detail
+def test_csv_reader_reads_on_after_a_quote_that_is_never_closed() -> None:
+    assert _outcomes(_csv(b'user,item\nu8,"open\nu9,i9\n')) == [
+        (2, {"user": "u8", "item": '"open'}),
+        (3, {"user": "u9", "item": "i9"}),
+    ]
+
+
+def _note(n_lines: int, end: str = '"') -> bytes:
+    """A cell that begins with a quote and runs over `n_lines`, then one row."""
+    return b'item,note\n1,"' + b"x\n" * (n_lines - 1) + b"x" + end.encode() + b"\n2,y\n"
+
+
+@pytest.mark.parametrize("n_lines", [2, MAX_CELL_LINES])
+def test_csv_reader_reads_a_quoted_cell_of_several_lines(n_lines: int) -> None:
+    assert _outcomes(_csv(_note(n_lines))) == [
+        (2, {"item": "1", "note": "x\n" * (n_lines - 1) + "x"}),
+        (2 + n_lines, {"item": "2", "note": "y"}),
+    ]
+
+
+@pytest.mark.parametrize("end", ['"', "", '"x', '",1'], ids=["closed", "never closed", "closed inside", "a cell more"])
+def test_csv_reader_gives_a_quoted_cell_back_to_its_lines_when_it_runs_too_far(end: str) -> None:
+    n_lines = MAX_CELL_LINES + 1
+    first, *between, last = _outcomes(_csv(_note(n_lines, end)))
+    assert (first, last) == ((2, {"item": "1", "note": '"x'}), (2 + n_lines, {"item": "2", "note": "y"}))
+    assert [line for line, _ in between] == list(range(3, 2 + n_lines))
+
+
+def test_csv_reader_reads_two_long_cells_in_one_record() -> None:
+    text = "x\n" * (MAX_CELL_LINES - 1) + "x"
+    ((_, fields, _),) = _csv(f'item,note\n"{text}","{text}"\n'.encode())
+    assert fields == {"item": text, "note": text}
+
+
+@pytest.mark.parametrize("second", ['5 "x', '"x" 5'], ids=["inside a cell", "before a letter"])
+def test_csv_reader_gives_a_few_lines_back_that_make_no_record(second: str) -> None:
+    """A second quote ends the cell of the first, and is followed by what may not follow."""
+    assert [fields for _, fields, _ in _csv(f'item,note\n1,"a\n2,b\n3,{second}\n4,c\n'.encode())][:2] == [
+        {"item": "1", "note": '"a'},
+        {"item": "2", "note": "b"},
+    ]
+
+
+def test_csv_reader_keeps_whole_quoted_cells_in_a_line_with_a_lone_quote() -> None:
+    lines = [b"item,note,more", b'"1,0","say ""hi""","lone', *[b"2,b,c"] * (MAX_CELL_LINES + 5)]
+    (_, first, _), *others = _csv(b"\n".join(lines))
+    assert first == {"item": "1,0", "note": 'say "hi"', "more": '"lone'}
+    assert [fields for _, fields, _ in others] == [{"item": "2", "note": "b", "more": "c"}] * (MAX_CELL_LINES + 5)
+
+
+def test_csv_reader_holds_no_more_lines_than_a_cell_may_have() -> None:
+    taken = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal taken
+        for line in (b"item,note\n", b'1,"lone\n', *[b"2,b\n"] * 500):
+            taken += 1
+            yield line
+
+    next(CsvReader(split_lines(lines(), 1000), "item").records())
+    assert taken <= MAX_CELL_LINES + 2
+
+
+def test_csv_reader_holds_a_bounded_record_of_many_cells() -> None:
+    """Every line ends inside a quoted cell, but of another one."""
+    taken = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal taken
+        yield b'item,note\n1,"a\n'
+        for _ in range(5000):
+            taken += 1
+            yield b'b","c\n'
+
+    next(CsvReader(split_lines(lines(), 1000), "item").records())
+    assert taken <= 2 * MAX_CELL_LINES + 2
+
+
+def test_csv_reader_takes_a_quote_in_tab_separated_text_for_a_letter_unless_it_encloses_a_cell() -> None:
+    rows = [
+        ('"Rosanna" mug', '"Rosanna" mug'), ('"Old lamp', '"Old lamp'), ('mug 12"', 'mug 12"'),
+        ('"Shirt, ""red"""', 'Shirt, "red"'), ("plain", "plain"), ('"two\nlines"', "two\nlines"),
+    ]  # fmt: skip
+    text = "item\ttitle\tprice\n" + "".join(f"{at}\t{cell}\t5\n" for at, (cell, _) in enumerate(rows))
+    assert [fields for _, fields, _ in _csv(text.encode())] == [
+        {"item": str(at), "title": title, "price": "5"} for at, (_, title) in enumerate(rows)
+    ]
+
+
+def test_csv_reader_reads_tab_separated_lines_between_two_lone_quotes() -> None:
+    terms = ["lamp", '"vintage lamp', "mug", "mug", 'mug 12"', "lamp"]
+    text = "item\tterm\n" + "".join(f"{at}\t{term}\n" for at, term in enumerate(terms))
+    assert [fields["term"] for _, fields, _ in _csv(text.encode()) if isinstance(fields, dict)] == terms
+
+
+@given(st.lists(st.text('ab",\t\r', min_size=1, max_size=8).filter(str.strip), max_size=60), st.sampled_from(",\t"))
+def test_csv_reader_counts_every_line_once_whatever_quotes_are_in_them(lines: list[str], mark: str) -> None:
+    data = "\n".join([f"item{mark}note", *lines]).encode()
+    records = _csv(data)
+    n_lines = [n_lines_of(raw) for _, _, raw in records]
+    starts = [line for line, _, _ in records]
+    assert starts == [2 + sum(n_lines[:at]) for at in range(len(starts))]
+    assert sum(n_lines) == len(lines)
+    assert b"\n".join(raw for _, _, raw in records if isinstance(raw, bytes)) == b"\n".join(data.split(b"\n")[1:])
 
 
 def test_csv_reader_sets_a_file_aside_whose_first_line_is_no_header() -> None:

@@ -63,6 +63,14 @@ def test_tally_accepts_a_file_of_unreadable_lines_for_the_row_gate() -> None:
     assert tally.summary(0).lines_in == 1
 
 
+def test_tally_counts_the_lines_of_a_record() -> None:
+    tally = _tally()
+    for n_lines in (1, 4, 2):
+        tally.count({"item": 1, "time": 1, "user": 1}, n_lines)
+    summary = tally.summary(0)
+    assert (summary.lines_in, summary.n_continued) == (1 + 4 + 2, 3 + 1)
+
+
 def test_tally_checks_a_header_at_once() -> None:
     with pytest.raises(FileFault, match="expected the columns item, user, got time"):
         _tally().take_header(["time"])

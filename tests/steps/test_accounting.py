@@ -1,5 +1,6 @@
 """Lines in are lines out, and the gates refuse damage but not a lone bad file or line."""
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -66,11 +67,23 @@ def test_gate_faults_names_counts_place_and_remedy() -> None:
     assert "raise ingest.max_bad_row_ratio" in lines
 
 
+def test_account_for_counts_the_lines_that_continue_a_record() -> None:
+    summary = replace(_read(0, 10, n_malformed=1), n_continued=4)
+    assert account_for(_file(0), summary, (3, 1, 1)).n_continued == 4
+    with pytest.raises(ContractError, match="got 10 = 4 \\+ 1 \\+ 1 \\+ 1 \\+ 4"):
+        account_for(_file(0), summary, (4, 1, 1))
+
+
+def test_gate_faults_takes_its_share_of_records() -> None:
+    """A record of many lines must not thin the bad ones out."""
+    assert _faults([replace(_read(0, 1000, n_malformed=2), n_continued=810)])
+
+
 def test_account_for_demands_that_the_sums_hold() -> None:
     account = account_for(_file(0), _read(0, 10, n_malformed=1), (5, 3, 1))
     assert (account.state, account.lines_in, account.n_new, account.n_anonymous) == ("ingested", 10, 5, 3)
     assert (account.n_duplicate, account.n_quarantined, account.n_malformed) == (1, 1, 1)
-    with pytest.raises(ContractError, match="got 10 = 5 \\+ 3 \\+ 0 \\+ 1"):
+    with pytest.raises(ContractError, match="got 10 = 5 \\+ 3 \\+ 0 \\+ 1 \\+ 0"):
         account_for(_file(0), _read(0, 10, n_malformed=1), (5, 3, 0))
 
 
