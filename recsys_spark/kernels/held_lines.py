@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from recsys_spark.kernels.quoted_cells import MAX_CELL_LINES, MAX_RECORD_CHARS
+from recsys_spark.kernels.quoted_cells import MAX_CELL_LINES, MAX_LONG_CELLS, MAX_RECORD_CHARS
 
 RAW_BYTES = 4096
 
@@ -68,7 +68,7 @@ class HeldLines:
             return n_chars > MAX_RECORD_CHARS
         lately = self.taken[1 - MAX_CELL_LINES :]  # without a quote it is the same cell since the line before these
         same_cell = not any(isinstance(line, bytes) and b'"' in line for _, line in lately)
-        return same_cell or n_chars > MAX_RECORD_CHARS or n_lines >= MAX_CELL_LINES * self.n_cells
+        return same_cell or n_chars > MAX_RECORD_CHARS or n_lines >= MAX_CELL_LINES * min(self.n_cells, MAX_LONG_CELLS)
 
     def give_back(self) -> None:
         """All lines taken but the first are to be read again."""

@@ -11,6 +11,8 @@ from functools import cache
 # Reviews, addresses and short descriptions have a few lines.  A stray quote runs to the next one, which in a log may be
 # thousands of lines away, and each of those lines is an event.
 MAX_CELL_LINES = 20
+# Of one record.  More would make a file in which every line opens a cell slow: each is read again from every line on.
+MAX_LONG_CELLS = 5
 # All cells of a record over several lines together: it is held in memory.  As long as one line may be by default.
 MAX_RECORD_CHARS = 1 << 20
 

@@ -202,13 +202,21 @@ class CsvReader:
         fields = self._fields(cells)
         if isinstance(fields, RowFault) or any(cell.count("\n") >= MAX_CELL_LINES for cell in cells):
             return None
-        # Two stray quotes a few lines apart enclose rows.  A tab hardly occurs in text; a comma does, so that lines
-        # with as many cells as the header must be rows by their values too.
-        for line in self._held.taken:
-            row = self._alone(line)
-            if isinstance(row, RowFault) or not (self._delimiter == "\t" or self._is_row(row)):
-                return fields
-        return None
+        return None if self._encloses_rows() else fields
+
+    def _encloses_rows(self) -> bool:
+        """Whether the lines taken are rows between two stray quotes a few lines apart.
+
+        Then lines between the first and the last are rows by themselves.  Where there are none, both must be: the first
+        line of text in a last cell looks like a row, and so does the last line of text in a first cell.
+        """
+        first, *between, last = (line for line in self._held.taken if not isinstance(line[1], bytes) or line[1].strip())
+        return any(map(self._is_row_alone, between)) or (self._is_row_alone(first) and self._is_row_alone(last))
+
+    def _is_row_alone(self, line: Line) -> bool:
+        """A tab hardly occurs in text; a comma does, so that as many cells as in the header say little there."""
+        fields = self._alone(line)
+        return not isinstance(fields, RowFault) and (self._delimiter == "\t" or self._is_row(fields))
 
     def _alone(self, line: Line) -> Fields | RowFault:
         """What a line is by itself."""

@@ -1,7 +1,7 @@
 """Lines are read ahead for an open cell up to a bound, and given back in their order."""
 
 from recsys_spark.kernels.held_lines import HeldLines, Raw, n_lines_of
-from recsys_spark.kernels.quoted_cells import MAX_CELL_LINES, MAX_RECORD_CHARS
+from recsys_spark.kernels.quoted_cells import MAX_CELL_LINES, MAX_LONG_CELLS, MAX_RECORD_CHARS
 
 
 def _take(lines: list[bytes], n_cells: int = 1) -> HeldLines:
@@ -22,7 +22,9 @@ def test_texts_go_on_where_a_quote_may_have_begun_another_cell() -> None:
 
 
 def test_texts_end_where_the_record_has_all_the_lines_that_its_cells_may_have() -> None:
-    assert len(_take([b'x","b'] * 1000, n_cells=3).taken) == 3 * MAX_CELL_LINES
+    for n_cells in (3, 1000):
+        taken = _take([b'x","b'] * 1000, n_cells).taken
+        assert len(taken) == min(n_cells, MAX_LONG_CELLS) * MAX_CELL_LINES
 
 
 def test_texts_end_where_the_record_is_too_long() -> None:

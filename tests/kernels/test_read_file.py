@@ -105,6 +105,27 @@ def test_read_file_reads_every_line_after_a_lone_quote(tmp_path: Path, closed_af
     assert [row["line"] for row in read.rows] == list(range(2, 20_002))
 
 
+@pytest.mark.parametrize(("between", "lines_in", "reasons"), [(b"garbage", 50, ["bad_csv"]), (b"", 49, [])])
+def test_read_file_reads_rows_between_two_lone_quotes_beside_a_line_that_is_none(
+    tmp_path: Path, between: bytes, lines_in: int, reasons: list[str]
+) -> None:
+    lines = _with_notes(50, {10: '"a lone quote', 15: 'mug 12"'}).split(b"\n")
+    lines[13] = between
+    read = read_through(write_file(tmp_path / "a.csv", b"\n".join(lines)), event_reading(tmp_path))
+    assert (read.summary.lines_in, read.summary.n_parsed, read.reasons) == (lines_in, 49, reasons)
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "three\n\nlines", "with\na, comma"])
+def test_read_file_reads_a_first_cell_of_several_lines(tmp_path: Path, text: str) -> None:
+    """Its last line has all the other cells, as a row has."""
+    one, two = ",".join(str(value) for value in event(1).values()), ",".join(str(value) for value in event(2).values())
+    header = ",".join(["note", *event(1)])
+    path = write_file(tmp_path / "a.csv", f'{header}\n"{text}",{one}\nplain,{two}\n'.encode())
+    read = read_through(path, event_reading(tmp_path))
+    assert [row["line"] for row in read.rows] == [2, 3 + text.count("\n")]
+    assert (read.refused, read.summary.n_continued) == ([], text.count("\n"))
+
+
 def test_read_file_refuses_alone_the_line_whose_lone_quote_makes_it_unreadable(tmp_path: Path) -> None:
     data = _with_notes(200, {}).replace(b",i50,buy,", b',i50,"buy,')
     read = read_through(write_file(tmp_path / "a.csv", data), event_reading(tmp_path))

@@ -226,7 +226,7 @@ def test_csv_reader_takes_a_quote_in_tab_separated_text_for_a_letter_unless_it_e
 
 def test_csv_reader_reads_tab_separated_lines_between_two_lone_quotes() -> None:
     terms = ["lamp", '"vintage lamp', "mug", "mug", 'mug 12"', "lamp"]
-    text = "item\tterm\n" + "".join(f"{at}\t{term}\n" for at, term in enumerate(terms))
+    text = "item\tterm\n" + "\n".join(f"{at}\t{term}\n" for at, term in enumerate(terms))  # and blank lines
     assert [fields["term"] for _, fields, _ in _csv(text.encode()) if isinstance(fields, dict)] == terms
 
 
