@@ -14,6 +14,7 @@ from recsys_spark.steps import features, index, interactions
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
+from tests.local_frame import computed, local_frame
 
 DAY = date(2025, 3, 1)
 CUTOFF = datetime(2025, 3, 1, tzinfo=UTC)
@@ -82,8 +83,7 @@ _CATALOGUE_ROW = {"valid_from": datetime(2020, 1, 1, tzinfo=UTC), "content_sha25
 
 
 def _frame(spark: SparkSession, table: str, rows: list[dict[str, Any]]) -> DataFrame:
-    schema = spark_schema(TABLES[table])
-    return spark.createDataFrame([tuple(row.get(name) for name in schema.names) for row in rows], schema)
+    return local_frame(spark, rows, spark_schema(TABLES[table]))
 
 
 def make_context(spark: SparkSession, config: Config, day: date = DAY) -> Context:
@@ -92,10 +92,10 @@ def make_context(spark: SparkSession, config: Config, day: date = DAY) -> Contex
 
 
 def run_steps(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    """The inputs and what index, interactions and features made of them."""
+    """The inputs and what index, interactions and features made of them, worked out after each step as in a run."""
     tables = dict(inputs)
     for step in (index, interactions, features):
-        tables |= step.run(tables, context)
+        tables |= {name: computed(frame) for name, frame in step.run(tables, context).items()}
     return tables
 
 
