@@ -1,5 +1,6 @@
 """The audit reads storage back: what was lost after the write is found, and nothing is published."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from recsys_spark.errors import DamagedError, GateRefused
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.gate import forced_gates
 from recsys_spark.publish import head
-from recsys_spark.run_ledger import latest_runs
+from recsys_spark.run_ledger import latest_runs, record_step, steps_of
 from recsys_spark.runner import run_day
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import AUDITS
@@ -38,15 +39,27 @@ def _lose_a_file(config: Config, table: str) -> None:
     (lost.parent / f".{lost.name}.crc").unlink(missing_ok=True)
 
 
-def test_audit_refuses_rows_that_were_lost(spark: SparkSession, shop: Config, failpoint: Callable[[str], None]) -> None:
+def _write_down_another_content(config: Config, table: str) -> None:
+    """As if other rows had been written than are in storage now, and as many."""
+    run_id = latest_runs(config.root)[-1]["run_id"]
+    row = next(row for row in steps_of(config.root, run_id).values() if table in row["n_rows"])
+    record_step(config.root, row | {"content_hashes": row["content_hashes"] | {table: "another"}})
+
+
+def test_audit_refuses_rows_that_were_lost_or_altered(
+    spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
+) -> None:
     """Fault row 42."""
     failpoint("run.after_changes")
     with pytest.raises(FailpointReached):
         run_day(spark, shop, DAY)
     failpoint("none")
     _lose_a_file(shop, "candidates")
+    _write_down_another_content(shop, "fallback_candidates")
     with pytest.raises(GateRefused, match=r"gate stored_candidates: expected \d+ rows") as caught:
         run_day(spark, shop, DAY)
+    same_count = r"gate stored_fallback_candidates: expected (\d+) rows, got \1 \(content .*, written another\)"
+    assert re.search(same_count, str(caught.value))
     assert "nothing was published before" in str(caught.value)
     assert head(shop.root) is None
     assert latest_runs(shop.root)[-1]["state"] == "refused"

@@ -69,6 +69,12 @@ def test_events_that_no_item_has_factors_for_are_left_to_the_next_rung(bundle: B
     assert "i04" not in ids(found)
 
 
+def test_the_newest_event_of_a_session_is_the_newest_item_that_the_tower_sees(bundle: Bundle) -> None:
+    found = Ladder(bundle).recommend("new", events=[("i04", 1.0), ("i05", 1.0)], features={}, k=3)
+    expected = bundle.nearest(bundle.encode_user({}, ["i05", "i04"]), 3, {"i04", "i05"})
+    assert (found.rung, found.items) == ("features", expected)
+
+
 def test_the_rest_gets_what_is_popular_in_the_segment_then_with_everybody(bundle: Bundle) -> None:
     ladder = Ladder(bundle)
     assert ladder.recommend("bob").rung == "segment"

@@ -23,8 +23,10 @@ def fault(*sets: str, file: Path | None = None) -> str:
 
 
 def test_load_config_lays_the_file_over_the_defaults_and_set_over_the_file(tmp_path: Path) -> None:
-    file = write(tmp_path, "[candidates]\nk = 50\nrrf_k = 10\n")
+    file = write(tmp_path, "[candidates]\nk = 50\nrrf_k = 10\n[ann]\ntrain_threads = 7\n")
+    assert load_config().ann.train_threads == 2, "the profile's own"
     config = load_config(file=file, sets=("candidates.k=7",))
+    assert config.ann.train_threads == 7
     assert (config.candidates.k, config.candidates.rrf_k, config.candidates.seen) == (7, 10, "exclude")
 
 
@@ -177,6 +179,7 @@ def test_base_toml_says_everything_that_config_knows() -> None:
 def test_config_hash_changes_with_what_decides_an_output() -> None:
     assert config_hash(load_config(sets=("candidates.k=5",))) != config_hash(load_config())
     assert config_hash(load_config(sets=("sources.popular.window_days=3",))) != config_hash(load_config())
+    assert config_hash(load_config(sets=("events.types.purchase.weight=2.0",))) != config_hash(load_config())
 
 
 def test_config_hash_is_the_same_wherever_the_warehouse_is() -> None:

@@ -125,3 +125,5 @@ def test_two_tower_size_counts_the_days_that_are_learnt_from() -> None:
     half = settings("two_tower.training_days=90", "interactions.window_days=180", "two_tower.epochs=2")
     whole = settings("two_tower.training_days=365", "interactions.window_days=180", "two_tower.epochs=2")
     assert two_tower_size(SHOP, whole).flop == 2 * two_tower_size(SHOP, half).flop
+    longer = settings("two_tower.training_days=365", "interactions.window_days=180", "two_tower.epochs=6")
+    assert two_tower_size(SHOP, longer).flop == 3 * two_tower_size(SHOP, whole).flop

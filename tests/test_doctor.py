@@ -1,6 +1,7 @@
 """Every check finds what is wrong and says what to do."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,11 +70,21 @@ def test_an_object_store_that_does_not_answer_is_found(make_config: Callable[...
     assert finding(config, "warehouse").remedy.startswith("check the bucket, [storage] endpoint and region")
 
 
-@pytest.mark.parametrize(("free", "remedied"), [(6 * GIB, False), (4 * GIB, True)])
-def test_too_little_disk_is_found(
-    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, free: int, remedied: bool
+@pytest.mark.parametrize(
+    ("for_warehouse", "for_shuffles", "remedied"),
+    [(6 * GIB, 6 * GIB, False), (4 * GIB, 6 * GIB, True), (6 * GIB, 4 * GIB, True)],
+)
+def test_too_little_disk_is_found_wherever_it_is(
+    make_config: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
+    for_warehouse: int,
+    for_shuffles: int,
+    remedied: bool,
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    def usage(place: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=for_shuffles if place == Path(tempfile.gettempdir()) else for_warehouse)
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", usage)
     assert bool(finding(make_config(), "disk").remedy) == remedied
 
 

@@ -22,3 +22,9 @@ def test_forced_gates_have_a_reason() -> None:
 def test_forced_gates_refuses_one_without_the_other(gates: list[str], why: str) -> None:
     with pytest.raises(ArgumentError, match=r"--force: expected gates together with --why"):
         forced_gates(gates, why)
+
+
+def test_a_gate_that_is_forced_lets_no_other_one_pass() -> None:
+    gates = [verdict(name, name == "drift", 0.5, ">= 0.9") for name in ("coverage", "volume", "drift")]
+    forced = forced_gates(["coverage", "drift"], "a sale")
+    assert [gate.name for gate in forced.refused(gates)] == ["volume"]

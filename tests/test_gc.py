@@ -53,6 +53,40 @@ def test_collect_keeps_everything_within_its_grace(config: Config) -> None:
     assert runs_with_rows(config.root, "candidates") == set(runs)
 
 
+def test_runs_to_keep_honours_the_grace_that_a_bundle_was_published_with(
+    config: Config, make_config: Callable[..., Config]
+) -> None:
+    patient = make_config("publish.keep_published=1", "publish.keep_failed=1", "publish.grace_hours=96")
+    first = stage_and_audit(patient, date(2025, 1, 1), ["a"], audited_on=0)
+    commit(patient, first, audited_on=0)
+    second = stage_and_audit(config, date(2025, 1, 2), ["a"], audited_on=1)
+    commit(config, second, audited_on=1)
+    now = datetime.now(UTC)
+    assert runs_to_keep(config, now + timedelta(hours=95)) == {first.run_id, second.run_id}
+    assert runs_to_keep(config, now + timedelta(hours=97)) == {second.run_id}
+
+
+def test_runs_to_keep_counts_different_runs_however_often_each_was_current(
+    root: Path, make_config: Callable[..., Config]
+) -> None:
+    config = make_config("publish.keep_published=3")
+    runs = _publish_days(config, 3)
+    for run_id in runs[1:]:
+        rollback_to(config, run_id)
+    assert runs_to_keep(config, datetime.now(UTC) + timedelta(days=30)) == set(runs)
+
+
+def test_runs_to_keep_has_the_newest_backfilled_run(config: Config) -> None:
+    newer = stage_and_audit(config, date(2025, 1, 9), ["a"], audited_on=0)
+    commit(config, newer, audited_on=0)
+    backfilled = []
+    for day in (1, 2):
+        run = stage_and_audit(config, date(2025, 1, day), ["a"], audited_on=1)
+        assert commit(config, run, audited_on=1) == "backfilled"
+        backfilled.append(run.run_id)
+    assert runs_to_keep(config, datetime.now(UTC) + timedelta(days=30)) == {newer.run_id, backfilled[1]}
+
+
 def _age_log(config: Config, hours: int) -> None:
     """Makes every removal in the logs of the bundle's tables older."""
     for name in BUNDLE_TABLES:
@@ -88,6 +122,8 @@ def test_collect_removes_rows_after_one_grace_and_files_after_another(config: Co
 def test_collect_keeps_examples_longer_than_lists(root: Path, make_config: Callable[..., Config]) -> None:
     config = make_config("publish.keep_published=1", "publish.keep_failed=1", "publish.keep_examples=3")
     runs = _publish_days(config, 5, ranking_examples=[EXAMPLE])
+    collect(config, datetime.now(UTC) + timedelta(hours=47))
+    assert runs_with_rows(root, "ranking_examples") == set(runs), "all are within their grace"
     report = collect(config, datetime.now(UTC) + timedelta(hours=49))
     assert runs_with_rows(root, "candidates") == set(runs[-1:])
     assert runs_with_rows(root, "ranking_examples") == set(runs[-3:])

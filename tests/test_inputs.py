@@ -13,7 +13,9 @@ from recsys_spark.plan import Step
 from recsys_spark.run_ledger import OpenRun
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import EVENTS, ITEMS
+from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.spark import spark_schema
+from tests.one_event import append_event
 from tests.warehouse import RUN_A, RUN_B, make_rows, stage_rows
 
 DAY = date(2025, 2, 1)
@@ -50,6 +52,8 @@ def test_as_of_takes_the_newest_catalogue_row_that_was_valid(
         ("b", CUT, 4.0, 1),
         ("c", CUT - timedelta(days=1), 5.0, 1),
         ("c", CUT - timedelta(days=1), 6.0, 2),  # a correction of the same moment, in a later batch
+        ("d", CUT - timedelta(days=1), 7.0, 1),
+        ("d", CUT - timedelta(days=9), 8.0, 2),  # an old snapshot that came late
     ]
     rows = [
         dict.fromkeys(ITEMS.names)
@@ -58,20 +62,25 @@ def test_as_of_takes_the_newest_catalogue_row_that_was_valid(
     ]
     frame = spark.createDataFrame(rows, spark_schema(ITEMS))
     kept = as_of(frame, ITEMS, _context(spark, make_config()))
-    assert {row.item_id: row.price for row in kept.collect()} == {"a": 2.0, "c": 6.0}
+    assert {row.item_id: row.price for row in kept.collect()} == {"a": 2.0, "c": 6.0, "d": 7.0}
 
 
 STEP = Step("als", ("user_index",), ("item_factors",), base_reads=("item_features",))
 RUN = OpenRun(RUN_B, DAY, {}, RUN_A, 1, "hash", "code", frozenset())
 
 
-def test_read_inputs_gives_the_tables_of_the_run_and_those_of_its_base(
+def test_read_inputs_gives_pinned_tables_as_they_were_and_those_of_the_run_and_of_its_base(
     spark: SparkSession, root: Path, make_config: Callable[..., Config]
 ) -> None:
     for run_id, users in ((RUN_A, ["a"]), (RUN_B, ["b", "c"])):
         stage_rows(root, run_id, make_rows(run_id, users, {}))
-    inputs = read_inputs(_context(spark, make_config()), RUN, STEP)
-    assert set(inputs) == {"user_index", "base_item_features"}
+    append_event(root, DAY - timedelta(days=1))
+    pinned = replace(RUN, pins={"events": last_version(root, "events")})
+    append_event(root, DAY - timedelta(days=2))  # let in while the run is on its way
+    step = replace(STEP, reads=("events", "user_index"))
+    inputs = read_inputs(_context(spark, make_config()), pinned, step)
+    assert set(inputs) == {"events", "user_index", "base_item_features"}
+    assert [row.ds for row in inputs["events"].select("ds").collect()] == [DAY - timedelta(days=1)]
     assert sorted(row.user_id for row in inputs["user_index"].collect()) == ["b", "c"]
     titles = {row.title for row in inputs["base_item_features"].collect()}
     assert titles == {f"Title i{number} of {RUN_A}" for number in range(1, 21)}

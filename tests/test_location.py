@@ -77,6 +77,8 @@ def test_locate_reads_what_as_text_writes(tmp_path: Path) -> None:
     assert locate("s3://shop/w/", "http://minio:9000", "eu-west-1") == ObjectPath(
         "s3://shop/w", "http://minio:9000", "eu-west-1"
     )
+    own = locate("s3://shop/w?region=eu-central-1", "http://minio:9000", "eu-west-1")
+    assert own == ObjectPath("s3://shop/w", "http://minio:9000", "eu-central-1"), "what stands in the URL holds"
     assert locate("warehouse") == Path("warehouse")
 
 
@@ -120,6 +122,9 @@ def test_every_engine_is_told_the_same_place(tmp_path: Path) -> None:
         "fs.s3a.connection.ssl.enabled": "false",
         "fs.s3a.path.style.access": "true",
     }
+    secure = ObjectPath("s3://shop/warehouse", "https://minio:9000")
+    assert delta_options(secure) == {"aws_endpoint_url": "https://minio:9000"}
+    assert hadoop_settings(secure)["fs.s3a.connection.ssl.enabled"] == "true"
     of_aws = ObjectPath("s3://shop/warehouse")
     assert (delta_options(of_aws), hadoop_settings(of_aws)) == ({}, {})
 

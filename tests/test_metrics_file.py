@@ -12,6 +12,7 @@ import pytest
 from recsys_spark.config import Config
 from recsys_spark.metrics_file import metrics_text, write_metrics
 from recsys_spark.publish import commit
+from recsys_spark.run_ledger import find_or_open_run
 from recsys_spark.tables.catalog import AUDITS
 from recsys_spark.tables.ledger import append_rows
 from tests.finished_run import stage_and_audit
@@ -55,6 +56,10 @@ def test_metrics_of_a_published_run(root: Path, make_config: Callable[..., Confi
     assert found['recsys_gate_passed{gate="coverage"}'] == 1
     assert found['recsys_gate_passed{gate="new \\"gate\\""}'] == 0
     assert not any("drift" in name for name in found)
+    newer, _ = find_or_open_run(make_config(), date(2025, 2, 1))
+    found = samples(metrics_text(root))
+    assert found[f'recsys_run_complete{{run_id="{newer.run_id}"}}'] == 0
+    assert found["recsys_publish_seq"] == 1
 
 
 def test_metrics_of_a_run_that_was_not_published(root: Path, make_config: Callable[..., Config]) -> None:

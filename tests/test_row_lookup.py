@@ -155,6 +155,19 @@ def test_find_refuses_a_file_with_other_rows_than_the_log_says(tmp_path: Path) -
         lookup.find("a")
 
 
+def test_find_refuses_a_page_in_which_a_letter_was_changed(tmp_path: Path) -> None:
+    frame = pa.table({"user_id": ["a"], "list": ["tea and milk"]})
+    path = tmp_path / "x.parquet"
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": ["user_id"]}
+    pq.write_table(frame, path, write_page_checksum=True, **plain)  # as Spark does
+    content = path.read_bytes()
+    assert content.count(b"tea and milk") == 1
+    path.write_bytes(content.replace(b"tea", b"pea"))
+    file = DataFile(path.name, len(content), 1, "a", "a")
+    with pytest.raises(DamagedError, match="expected a readable row group 0"):
+        RowLookup(RunFiles("t", tmp_path, None, frame.schema, (file,)), "user_id").find("a")
+
+
 def test_find_reads_times_of_either_parquet_form_as_microseconds(tmp_path: Path) -> None:
     frame = pa.table({"user_id": ["a"], "at": pa.array([1_700_000_000_123_456], pa.timestamp("us", "UTC"))})
     for old in (True, False):

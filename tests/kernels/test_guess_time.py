@@ -49,6 +49,10 @@ def test_guess_time_never_takes_one_unit_for_another(second: int, units: int) ->
     assert guessed([second * units]) == names[units]
 
 
+def test_guess_time_takes_seconds_of_today() -> None:
+    assert guessed([int(datetime(2026, 3, 1, 23, 59, tzinfo=UTC).timestamp())]) == "epoch_s"
+
+
 def test_guess_time_takes_stored_times_as_they_are() -> None:
     assert guessed([START, START + timedelta(hours=1)]) == "iso"
 
@@ -90,6 +94,7 @@ def test_guess_time_believes_the_names_of_the_files() -> None:
 def test_guess_time_refuses_an_order_that_gives_days_to_come() -> None:
     # Day first, the second value would be 2 June 2026, after TODAY.
     assert guessed(["02/06/2026"]) == "%m/%d/%Y"
+    assert guessed(["01/02/2026", "02/04/2026"]) == "%m/%d/%Y", "one day to come is enough"
 
 
 def test_guess_time_takes_the_order_in_which_days_follow_one_another() -> None:

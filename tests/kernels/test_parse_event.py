@@ -86,6 +86,10 @@ def test_event_parser_reads_seconds_as_milliseconds_as_a_bad_time() -> None:
     assert _reason(event(1, event_time=1_736_942_400_000), "events.time_format=epoch_s") == "bad_time"
 
 
+def test_event_parser_takes_an_event_at_the_latest_time() -> None:
+    assert _parse(event(1, event_time="2025-02-01T06:00:00Z"))["event_time"] == to_us(RECEIVED_AT)
+
+
 def test_event_parser_refuses_only_what_is_older_than_the_bound() -> None:
     earliest = datetime(2025, 1, 10, tzinfo=UTC)
     assert _parse(event(1, event_time="2025-01-10T00:00:00Z"), earliest=earliest)

@@ -53,9 +53,23 @@ def test_propose_events_counts_lines_without_a_user_or_a_time() -> None:
     assert "12 of 24 lines have no event_time: they are refused" in notes
 
 
-@pytest.mark.parametrize(("values", "setting"), [([1, 2, -3], {"on_bad_value": "cap"}), ([1, 2, 3], {})])
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ([1, 2, -3], {"on_bad_value": "cap"}),
+        ([1, 2, 3], {}),
+        ([1] * 99 + [-1], {}),  # as many as ingest lets pass
+        ([1] * 98 + [-1] * 2, {"on_bad_value": "cap"}),
+    ],
+    ids=["a third", "none", "one of 100", "two of 100"],
+)
 def test_propose_events_caps_values_only_when_many_are_below_zero(values: list[int], setting: dict[str, str]) -> None:
-    assert settings(propose_events(evidence(BASE | {"value": values})), "events") == setting
+    assert settings(propose_events(evidence(BASE | {"value": values}, 300)), "events") == setting
+
+
+def test_propose_events_gives_no_weight_to_what_users_reject() -> None:
+    proposal = propose_events(evidence(BASE | {"event_type": ["view", "dislike"]}))
+    assert settings(proposal, "events.types.dislike") == {"role": "dislike"}
 
 
 def test_propose_events_raises_when_nothing_can_be_the_user_and_the_item() -> None:

@@ -1,14 +1,19 @@
 """The protocol is the same for all feeds: what is open goes first, whatever was asked for."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.config import Config
 from recsys_spark.failpoint import FailpointReached
+from recsys_spark.steps.accounting import BatchReport
+from recsys_spark.steps.batch import Batch, make_mapping, record_done
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
+from recsys_spark.steps.take_in import Intake, Request, _divide, ignore_progress
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of
 
@@ -35,6 +40,16 @@ def test_take_in_replays_an_open_batch_of_another_feed_before_its_own(
         (2, "bad_item_id"),
     ]
     check_accounts(config)
+
+
+def test_a_batch_is_late_by_the_times_of_its_own_feed(root: Path, make_config: Callable[..., Config]) -> None:
+    config, noon = make_config(), datetime(2025, 1, 5, 12, tzinfo=UTC)
+    for number, kind, last in ((1, "events", noon), (2, "items", noon + timedelta(days=999))):
+        closed = Batch(number, kind, RECEIVED_AT, False, None, (), make_mapping(config, kind, Path("/landing")))
+        record_done(root, closed, BatchReport(number, kind, False, (), last, last))
+    intake = Intake(None, config, {}, ignore_progress)  # type: ignore[arg-type]
+    (planned,) = _divide(intake, Request(("events",), False, RECEIVED_AT), "events", "{}", ())
+    assert (planned.batch_seq, planned.watermark) == (3, noon)
 
 
 def test_take_in_records_a_copy_that_comes_alone(spark: SparkSession, tmp_path: Path) -> None:

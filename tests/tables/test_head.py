@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import ContractError, DamagedError
+from recsys_spark.location import ObjectPath
 from recsys_spark.tables.catalog import PUBLISHES
 from recsys_spark.tables.head import check_history, check_sequence, inside, parse_row, row_sha256, seal_row
 
@@ -156,6 +157,13 @@ def test_inside_refuses_a_link_that_leaves_the_root(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="expected a path inside"):
         inside(tmp_path / "root", "link/file", "table x")
     assert inside(tmp_path / "root", "tables/x", "table x") == tmp_path / "root" / "tables" / "x"
+
+
+def test_inside_refuses_a_path_out_of_a_prefix_where_nothing_resolves_it() -> None:
+    root = ObjectPath("s3://shop/warehouse")
+    assert inside(root, "tables/x", "table x") == ObjectPath("s3://shop/warehouse/tables/x")
+    with pytest.raises(DamagedError, match="expected a path inside s3://shop/warehouse"):
+        inside(root, "tables/../../another/tables/x", "table x")
 
 
 @given(st.text(alphabet="ab./\\%~:\0", max_size=12))

@@ -129,6 +129,10 @@ def test_a_lease_is_renewed_while_the_command_lives(s3_root: ObjectPath, monkeyp
     assert later["holder"] == first["holder"]
 
 
+def test_three_renewals_may_fail_before_a_lease_ends() -> None:
+    assert 4 * lease._RENEWED_S <= lease._LIVES_S
+
+
 def _taken_by_another(root: ObjectPath) -> None:
     in_an_hour = datetime.now(UTC) + timedelta(hours=1)
     other = {"name": "pipeline", "holder": "`gc`", "is_shared": False, "ends_at": in_an_hour}

@@ -63,10 +63,12 @@ def test_list_run_counts_rows_in_the_footer_when_the_log_has_no_statistics(tmp_p
 def test_checked_path_refuses_a_file_of_another_size(warehouse: Path) -> None:
     run = _list(warehouse)
     path = run.checked_path(run.files[0])
-    path.write_bytes(path.read_bytes()[:-1])
-    expected = rf"user_index run_id={RUN_A} .*expected {run.files[0].size_bytes} bytes"
-    with pytest.raises(DamagedError, match=expected):
-        run.checked_path(run.files[0])
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole + b"x"):
+        path.write_bytes(damaged)
+        expected = rf"user_index run_id={RUN_A} .*expected {len(whole)} bytes, got {len(damaged)}"
+        with pytest.raises(DamagedError, match=expected):
+            run.checked_path(run.files[0])
 
 
 def test_checked_path_calls_a_lost_file_damage_while_the_table_lists_it(warehouse: Path) -> None:
