@@ -18,7 +18,7 @@ AREAS = {
     *("gc", "hindsight", "ingest", "init", "interactions", "item_cf", "ivf_pq", "late", "lease", "location"),
     *("lock", "lookup", "metrics", "package", "pins", "propensities", "publish", "quarantine", "reader"),
     *("retrieval", "rollback", "rules", "runner", "settings", "size", "sources", "status", "tables", "top_k"),
-    *("two_tower"),
+    "two_tower",
 }
 
 
