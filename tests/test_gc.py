@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.config import Config
+from recsys_spark.config_file import load_config
 from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect, runs_to_keep
@@ -26,6 +27,7 @@ from recsys_spark.tables.delta_log import runs_with_rows
 from recsys_spark.tables.delta_rs import table_path
 from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
 from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
+from tests.empty_warehouse import copy_empty_warehouse
 from tests.finished_run import WITHOUT_ROWS, stage_and_audit
 from tests.warehouse import log_file
 
@@ -230,6 +232,22 @@ def test_collect_leaves_a_blob_without_a_row_its_grace(config: Config) -> None:
         assert len(blobs(config.root)) == n_left
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A warehouse with two published dates, which nobody changes, and their runs."""
+    root = tmp_path_factory.mktemp("published")
+    copy_empty_warehouse(root)
+    config = load_config(sets=(f"storage.root={root}",))
+    return root, _publish_days(config, 2)
+
+
+@pytest.fixture
+def two_days(config: Config, published: tuple[Path, list[str]]) -> list[str]:
+    """The runs of two published dates, in a copy that a test may damage."""
+    copytree(published[0], config.root, dirs_exist_ok=True)
+    return published[1]
+
+
 def _tables(root: Path) -> dict[str, bytes]:
     """Every file of the tables."""
     folder = root / "tables"
@@ -286,9 +304,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_collect_deletes_nothing_when_publishes_is_damaged_and_works_once_it_is_restored(
-    config: Config, tmp_path: Path, damage: Callable[[Path], None], message: str
+    config: Config, two_days: list[str], tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
-    runs = _publish_days(config, 2)
     copy = copytree(_publishes(config.root), tmp_path / "copy")
     damage(config.root)
     before = _tables(config.root)
@@ -298,40 +315,40 @@ def test_collect_deletes_nothing_when_publishes_is_damaged_and_works_once_it_is_
     assert _tables(config.root) == before
     rmtree(_publishes(config.root), ignore_errors=True)
     copytree(copy, _publishes(config.root))
-    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[1],)
-    assert runs_with_rows(config.root, "candidates") == {runs[1]}
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (two_days[1],)
+    assert runs_with_rows(config.root, "candidates") == {two_days[1]}
 
 
-def test_collect_refuses_when_the_row_of_a_rollback_is_lost_until_it_is_done_again(config: Config) -> None:
+def test_collect_refuses_when_the_row_of_a_rollback_is_lost_until_it_is_done_again(
+    config: Config, two_days: list[str]
+) -> None:
     """Every run is named still, so that only the file without a commit tells which one was current."""
-    runs = _publish_days(config, 2)
-    rollback_to(config, runs[0])
+    rollback_to(config, two_days[0])
     log_file(config.root, "publishes").unlink()
     before = _tables(config.root)
-    with pytest.raises(DamagedError, match=f"after 2, got {runs[0]} .publish 3, .* rollback --to {runs[0]}"):
+    with pytest.raises(DamagedError, match=f"after 2, got {two_days[0]} .publish 3, .* rollback --to {two_days[0]}"):
         collect(config, datetime.now(UTC) + timedelta(days=30))
     assert _tables(config.root) == before
-    rollback_to(config, runs[0])
-    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[0],)
+    rollback_to(config, two_days[0])
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (two_days[0],)
 
 
 def test_collect_refuses_when_the_newest_row_and_its_commit_are_lost_until_the_run_is_current_again(
     config: Config,
+    two_days: list[str],
 ) -> None:
-    runs = _publish_days(config, 2)
     log_file(config.root, "publishes").unlink()
     _lose_row_file(config.root, newest=True)
     before = _tables(config.root)
-    with pytest.raises(DamagedError, match=f"after 1, got {runs[1]} .published by .* rollback --to {runs[1]}"):
+    with pytest.raises(DamagedError, match=f"after 1, got {two_days[1]} .published by .* rollback --to {two_days[1]}"):
         collect(config, datetime.now(UTC) + timedelta(days=30))
     assert _tables(config.root) == before
-    rollback_to(config, runs[1])
-    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[1],)
+    rollback_to(config, two_days[1])
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (two_days[1],)
 
 
-def test_collect_passes_over_a_row_that_lost_the_race_for_its_number(config: Config) -> None:
+def test_collect_passes_over_a_row_that_lost_the_race_for_its_number(config: Config, two_days: list[str]) -> None:
     """Its file was written before its commit failed."""
-    _publish_days(config, 2)
     append_rows(config.root, PUBLISHES, [_newest_row(config.root)])
     log_file(config.root, "publishes").unlink()
     assert len(collect(config, datetime.now(UTC) + timedelta(days=30)).runs) == 1
@@ -339,8 +356,9 @@ def test_collect_passes_over_a_row_that_lost_the_race_for_its_number(config: Con
 
 @pytest.mark.parametrize("name", ["candidates", "ann_shards", "runs"])
 @pytest.mark.parametrize("lost", ["", "_delta_log"])
-def test_collect_deletes_nothing_when_another_table_lost_its_log(config: Config, name: str, lost: str) -> None:
-    _publish_days(config, 2)
+def test_collect_deletes_nothing_when_another_table_lost_its_log(
+    config: Config, two_days: list[str], name: str, lost: str
+) -> None:
     rmtree(config.root / "tables" / name / lost)
     before = _tables(config.root)
     with pytest.raises(DamagedError, match=f"{name}: expected a Delta table.*restore the table {name} from a copy"):
@@ -348,28 +366,29 @@ def test_collect_deletes_nothing_when_another_table_lost_its_log(config: Config,
     assert _tables(config.root) == before
 
 
-def test_collect_deletes_nothing_when_the_current_bundle_is_damaged(config: Config) -> None:
+def test_collect_deletes_nothing_when_the_current_bundle_is_damaged(config: Config, two_days: list[str]) -> None:
     """The older ones are what a rollback would go back to."""
-    runs = _publish_days(config, 2)
-    next((config.root / "tables" / "candidates").glob(f"run_id={runs[1]}/*.parquet")).unlink()
+    next((config.root / "tables" / "candidates").glob(f"run_id={two_days[1]}/*.parquet")).unlink()
     before = _tables(config.root)
-    with pytest.raises(DamagedError, match=f"candidates run_id={runs[1]} .*: expected a file, got none.*rollback"):
+    with pytest.raises(DamagedError, match=f"candidates run_id={two_days[1]} .*: expected a file, got none.*rollback"):
         collect(config, datetime.now(UTC) + timedelta(days=30))
     assert _tables(config.root) == before
-    rollback_to(config, runs[0])
-    assert runs[0] in collect(config, datetime.now(UTC) + timedelta(days=30)).kept
+    rollback_to(config, two_days[0])
+    assert two_days[0] in collect(config, datetime.now(UTC) + timedelta(days=30)).kept
 
 
-def test_collect_makes_no_table_that_an_older_warehouse_lacks(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    _publish_days(config, 2)
+def test_collect_makes_no_table_that_an_older_warehouse_lacks(
+    config: Config, two_days: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
     assert len(collect(config, datetime.now(UTC) + timedelta(days=30)).runs) == 1
     assert not (config.root / "tables" / "models").exists()
 
 
-def test_collect_passes_over_the_file_of_a_publish_that_was_killed_before_its_commit(config: Config) -> None:
+def test_collect_passes_over_the_file_of_a_publish_that_was_killed_before_its_commit(
+    config: Config, two_days: list[str]
+) -> None:
     """Its run is open, and the next command goes on with it."""
-    _publish_days(config, 2)
     run = stage_and_audit(config, date(2025, 1, 3), ["a"], audited_on=2)
     opened = latest_runs(config.root)[-1]
     commit(config, run, audited_on=2)
@@ -388,12 +407,15 @@ def test_collect_deletes_nothing_when_the_runs_were_lost_and_begun_anew(config: 
     assert _tables(config.root) == before
 
 
-def test_collect_refuses_what_a_table_begun_anew_has_lost_until_it_is_current_again(config: Config) -> None:
-    runs = _publish_days(config, 2)
+def test_collect_refuses_what_a_table_begun_anew_has_lost_until_it_is_current_again(
+    config: Config, two_days: list[str]
+) -> None:
     rmtree(_publishes(config.root))
     create_tables(config.root, [PUBLISHES])
-    with pytest.raises(DamagedError, match=f"rollback --to {runs[0]}`, then `recsys-spark rollback --to {runs[1]}`$"):
+    with pytest.raises(
+        DamagedError, match=f"rollback --to {two_days[0]}`, then `recsys-spark rollback --to {two_days[1]}`$"
+    ):
         collect(config, datetime.now(UTC) + timedelta(days=30))
-    for run_id in runs:
+    for run_id in two_days:
         rollback_to(config, run_id)
-    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (runs[1],)
+    assert collect(config, datetime.now(UTC) + timedelta(days=30)).kept == (two_days[1],)
