@@ -73,6 +73,8 @@ def _land_first(config: Config) -> None:
     bad_json = [event(number) for number in range(500, 698)]
     drop(config, "bad-json.jsonl", jsonl([*bad_json[:50], b'{"user_id": ', *bad_json[50:], b"\xff\xfe"]))
     drop(config, "foo.csv", b"user_id,item_id,event_type,event_time,foo\n" + b"u1,i900,buy,2025-01-05,x\n" * 1)
+    rows = b'u1,i901,buy,2025-01-05,"two\nlines"\nu1,i902,buy,2025-01-05,"lone\nu1,i903,buy,2025-01-05,x\n'
+    drop(config, "quotes.csv", b"user_id,item_id,event_type,event_time,note\n" + rows)
     drop(config, "no-item.jsonl", jsonl(event(number, item_id=...) for number in range(20)))
     drop(config, "dwell.jsonl", jsonl([event(700, value=-5), b'{"value": NaN}', event(701, value=1e12), event(702)]))
     drop(config, "dwell.csv", b"item_id,user_id,event_type,event_time,value\ni9,u1,buy,2025-01-05,nan\n")
@@ -204,6 +206,13 @@ def test_unknown_column_is_counted_and_its_row_kept(day: Day) -> None:
     row = file_rows(day.config, 1)["foo.csv"]
     assert (row["n_new"], row["n_quarantined"], row["unknown_columns"]) == (1, 0, {"foo": 1})
     assert day.first.unknown_columns["foo"] == 1
+
+
+def test_lone_quote_swallows_no_line_and_lines_of_one_record_are_counted(day: Day) -> None:
+    row = file_rows(day.config, 1)["quotes.csv"]
+    assert (row["lines_in"], row["n_new"], row["n_quarantined"], row["n_continued"]) == (4, 3, 0, 1)
+    assert row["unknown_columns"] == {"note": 3}
+    assert " + 1 continued" in day.first.lines()[0]
 
 
 def test_file_without_a_required_column_is_set_aside_whole(day: Day) -> None:
