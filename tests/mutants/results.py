@@ -17,7 +17,7 @@ class Results:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["tree"] != tree:
                 raise SystemExit(f"{file}: expected results of this tree, got those of another; give another file")
-            self.rows = {row["name"]: row for row in content["results"]}
+            self.rows = {row["name"]: row for row in content["results"] if row["verdict"] != "error"}
 
     def add(self, row: dict, n: int) -> None:
         """Keeps a result and says so; `n` is how many there will be."""

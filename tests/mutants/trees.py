@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PYTEST = (sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin")
 
 BUSY = 1.5  # processes that want to run, for each core
-PATIENCE = 6
+PATIENCE = 40  # times the limit, for a run that gets little of a busy machine
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -39,12 +39,13 @@ class Ended:
     seconds: float
     cpu_s: float
     output: str
+    starved: bool = False  # the time was up before the run had the CPU time that it may use
 
     @property
     def verdict(self) -> str:
         """`survived`, `caught`, `timed out`, or `error` where the yardstick itself is at fault."""
         if self.code is None:
-            return "timed out"
+            return "error" if self.starved else "timed out"
         if self.code == 4 and "while loading conftest" in self.output:
             return "caught"
         if self.code in (3, 4, 5, NOT_THE_COPY):
@@ -128,13 +129,14 @@ class Tree:
             self._process = None
         self._check_open()
         text = output.read_text(encoding="utf-8", errors="replace")
-        return Ended(code, time.monotonic() - started, cpu_s, text)
+        starved = code is None and is_busy() and cpu_s < timeout_s
+        return Ended(code, time.monotonic() - started, cpu_s, text, starved)
 
 
 def _wait_for(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int | None, float]:
     """The exit status, None if the time was up, and the CPU seconds that were used.
 
-    On a busy machine the time is up when it was used, or after PATIENCE times as long.
+    On a busy machine the time is up when so much CPU time was used, or after PATIENCE times as long.
     """
     started = time.monotonic()
     while True:
@@ -143,10 +145,14 @@ def _wait_for(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int |
         if ended is not None:
             return process.wait(), cpu_s
         passed = time.monotonic() - started
-        busy = os.getloadavg()[0] > BUSY * len(os.sched_getaffinity(0))
-        if passed > timeout_s and (not busy or cpu_s > timeout_s or passed > PATIENCE * timeout_s):
+        if passed > timeout_s and (not is_busy() or cpu_s > timeout_s or passed > PATIENCE * timeout_s):
             return None, cpu_s
         time.sleep(0.05)
+
+
+def is_busy() -> bool:
+    """Whether more wants to run on this machine than can."""
+    return os.getloadavg()[0] > BUSY * len(os.sched_getaffinity(0))
 
 
 def _cpu_s(pid: int) -> float:
