@@ -4,7 +4,7 @@ Owns: which runs are kept, and that nothing is deleted from a warehouse whose le
 `recsys-spark gc` under the lock, never by a publish.  No Spark: a partition is dropped by one entry of the Delta log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -46,9 +46,11 @@ def collect(config: Config, now: datetime) -> Collected:
     whole.
     """
     root = config.root
-    run_tables = _checked_tables(root)
-    kept = runs_to_keep(config, now)
+    published = read_history(root)
+    run_tables = _whole_tables(root, published)
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
+    _check_ledgers(root, published, stored)
+    kept = runs_to_keep(config, now)
     kept_of = dict.fromkeys(stored, kept) | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
     for table in run_tables:
@@ -68,34 +70,33 @@ def collect(config: Config, now: datetime) -> Collected:
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 
 
-def _checked_tables(root: Location) -> list[Table]:
-    """The tables of the warehouse with rows of runs, once it is sure which bundle is current, and that it is whole.
+def _whole_tables(root: Location, published: Sequence[PublishRow]) -> list[Table]:
+    """The tables of the warehouse with rows of runs; DamagedError if one lost its log, or the current bundle a file.
 
-    The first and the last are the checks of a reader that opens the current bundle.  Raises DamagedError.
+    The current bundle is checked as by a reader that opens it.
     """
-    published = read_history(root)
     named = {table.name for row in published for table in row.tables}
     tables = [one for one in declared_tables().values() if one.family in ("bundle", "work")]
-    stored = stored_tables(root, [RUNS, *tables], needed={RUNS.name, CANDIDATE_LISTS.name, *named})
-    _check_ledgers(root, published)
+    stored_tables(root, [RUNS], needed=())
+    stored = stored_tables(root, tables, needed={CANDIDATE_LISTS.name, *named})
     for table in published[-1].tables if published else ():
         open_published(root, table, published[-1].run_id)
-    return stored[1:]
+    return stored
 
 
-def _check_ledgers(root: Location, published: Sequence[PublishRow]) -> None:
+def _check_ledgers(root: Location, published: Sequence[PublishRow], stored: Mapping[str, set[str]]) -> None:
     """Raises DamagedError if `publishes` or `runs` lacks rows that another place still knows of.
 
     A table that lost its newest commit is whole, but shorter.  What tells: a run that counts as published in `runs`, a
-    row in a file without a commit, and a run that `publishes` names and `runs` does not.
+    row in a file without a commit, and a run with rows, in `stored` by table, that neither ledger names.
     """
     runs = {row["run_id"]: row for row in latest_runs(root)}
     named = {row.run_id for row in published}
-    if unknown := sorted(named - set(runs)):
-        fault = f"expected every run that publishes names, got none of {', '.join(unknown)}"
+    if unknown := sorted(set().union(*stored.values()) - named - set(runs)):
+        fault = f"expected every run that has rows, got none of {', '.join(unknown)}"
         raise DamagedError(f"{RUNS.name}: {fault}; {restore(RUNS.name)}")
     # A run whose lists were collected is not missed: nobody can go back to it.
-    unnamed = runs_with_rows(root, CANDIDATE_LISTS.name) - named
+    unnamed = stored[CANDIDATE_LISTS.name] - named
     missing = [row for run_id, row in runs.items() if row["state"] == "published" and run_id in unnamed]
     missing.sort(key=lambda row: row["recorded_at"])
     lost = {row["run_id"]: "published by the ledger runs" for row in missing}

@@ -354,8 +354,11 @@ def test_collect_passes_over_a_row_that_lost_the_race_for_its_number(config: Con
     assert len(collect(config, datetime.now(UTC) + timedelta(days=30)).runs) == 1
 
 
-@pytest.mark.parametrize("name", ["candidates", "ann_shards", "runs"])
-@pytest.mark.parametrize("lost", ["", "_delta_log"])
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("candidates", ""), ("candidates", "_delta_log"), ("ann_shards", ""), ("ann_shards", "_delta_log"),
+     ("runs", "_delta_log")],
+)  # fmt: skip
 def test_collect_deletes_nothing_when_another_table_lost_its_log(
     config: Config, two_days: list[str], name: str, lost: str
 ) -> None:
@@ -397,12 +400,15 @@ def test_collect_passes_over_the_file_of_a_publish_that_was_killed_before_its_co
     assert run.run_id in collect(config, datetime.now(UTC)).kept
 
 
-def test_collect_deletes_nothing_when_the_runs_were_lost_and_begun_anew(config: Config) -> None:
-    runs = _publish_days(config, 1)
+@pytest.mark.parametrize("anew", [False, True])
+def test_collect_deletes_nothing_when_the_runs_are_lost(config: Config, two_days: list[str], anew: bool) -> None:
+    """One that was backfilled, or is worked on, is named nowhere else."""
+    run_id = stage_and_audit(config, date(2025, 1, 7), ["a"], audited_on=2).run_id
     rmtree(config.root / "tables" / "runs")
-    create_tables(config.root, [RUNS])
+    if anew:
+        create_tables(config.root, [RUNS])
     before = _tables(config.root)
-    with pytest.raises(DamagedError, match=f"runs: expected every run that publishes names, got none of {runs[0]}"):
+    with pytest.raises(DamagedError, match=f"runs: expected every run that has rows, got none of {run_id}; restore"):
         collect(config, datetime.now(UTC) + timedelta(days=30))
     assert _tables(config.root) == before
 
