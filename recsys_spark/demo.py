@@ -6,7 +6,7 @@ Owns: the story and what it prints.  Called by `cli`; a team does the same with 
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -89,6 +89,7 @@ class Demo:
     console: Console
     config: Config
     landing: Path
+    log_starts: date
     spark: "SparkSession"
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,22 +102,23 @@ class Demo:
         self.seconds[title] = time.perf_counter() - started
 
 
-def run_demo(console: Console, folder: Path) -> None:
+def run_demo(console: Console, folder: Path, log_starts: date = LOG_STARTS, sets: Sequence[str] = ()) -> None:
     """Plays the whole story in `folder`; an earlier demo there is replaced.
 
-    Raises ArgumentError if `folder` holds anything else.
+    log_starts, sets: the first day of the log, and settings laid over the demo's; the defaults are what the README
+    tells of.  Raises ArgumentError if `folder` holds anything else.
     """
     from recsys_spark.session import open_session
 
     started = time.perf_counter()
     prepare_folder(folder)
     settings = write_settings(folder)
-    config = load_config(file=settings)
+    config = load_config(file=settings, sets=sets)
     with PeakMemory() as memory, warehouse_lock(config.root, "demo"):
         create_tables(config.root, declared_tables().values())
         console.say("starting Spark ...")
         spark = open_session("recsys-spark demo", config.root, _FAST_START)
-        demo = Demo(console, config, folder / "landing", spark)
+        demo = Demo(console, config, folder / "landing", log_starts, spark)
         demo.seconds["start of Spark"] = time.perf_counter() - started
         try:
             play(demo)
@@ -159,7 +161,7 @@ def write_settings(folder: Path) -> Path:
 def play(demo: Demo) -> None:
     """The story, from the first log file to what the published lists were worth."""
     with demo.scene("1  Two years of logs arrive"):
-        _drop(demo, LOG_STARTS, DAILY_FROM)
+        _drop(demo, demo.log_starts, DAILY_FROM)
         _take_in(demo)
     with demo.scene("2  Three more days, one by one"):
         for day in (DAILY_FROM + timedelta(days=n) for n in range((RUN_DAY - DAILY_FROM).days)):

@@ -100,4 +100,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_slow_run(config: pytest.Config) -> bool:
     """Whether the tests that are marked as slow are asked for."""
-    return config.option.markexpr.startswith("slow")
+    return config.option.markexpr.startswith(("slow", "soak"))

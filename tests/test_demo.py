@@ -63,14 +63,26 @@ def test_write_settings_gives_settings_that_load(tmp_path: Path) -> None:
     assert config.sources.enabled == ["popular", "item_cf", "als", "two_tower"]
 
 
-@pytest.mark.slow
-def test_demo_publishes_and_is_not_worse_than_all_time_popularity(tmp_path: Path) -> None:
-    program = "import sys; from recsys_spark.cli import main; sys.exit(main(sys.argv[1:]))"
-    # .ci/run names an interpreter without any development group: the demo must need nothing of it.
-    python = os.environ.get("RECSYS_DEMO_PYTHON", sys.executable)
+# The demo as it is, and with a year of the log and towers that are trained for two passes over it.
+WHOLE = "import sys; from recsys_spark.cli import main; sys.exit(main(['demo', '--folder', sys.argv[1]]))"
+SHORT = """
+import sys
+from datetime import date
+from pathlib import Path
+from recsys_spark.console import Console
+from recsys_spark.demo import run_demo
+run_demo(Console(json_logs=False), Path(sys.argv[1]), date(2010, 9, 1), ("two_tower.epochs=2",))
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(SHORT, marks=pytest.mark.slow, id="short"), pytest.param(WHOLE, marks=pytest.mark.soak, id="whole")],
+)
+def test_demo_publishes_and_is_not_worse_than_all_time_popularity(tmp_path: Path, program: str) -> None:
     done = subprocess.run(
-        [python, "-c", program, "demo", "--folder", str(tmp_path / "demo")],
-        env=os.environ | {"COLUMNS": "200", "PYSPARK_PYTHON": python, "JAVA_TOOL_OPTIONS": FAST_START},
+        [sys.executable, "-c", program, str(tmp_path / "demo")],
+        env=os.environ | {"COLUMNS": "200", "PYSPARK_PYTHON": sys.executable, "JAVA_TOOL_OPTIONS": FAST_START},
         capture_output=True,
         text=True,
         timeout=2400,
