@@ -16,6 +16,7 @@ from tests import measurement
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import FAST_START, FEW_ROWS, SMALL_JVM
 from tests.s3_server import CREDENTIALS, endpoint, s3_root  # noqa: F401 - fixtures of all tests
+from tests.shop_day import shop_day  # noqa: F401 - likewise
 
 # On a busy machine an example of a millisecond takes a quarter of a second now and then.
 hypothesis.settings.register_profile("busy", deadline=None)

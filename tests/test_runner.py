@@ -1,39 +1,37 @@
-"""A day of a small shop: run, rerun, resume, refuse."""
+"""A day of a small shop: run, rerun, resume, refuse; and a tiny world whose date is run again."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.errors import ArgumentError, ContractError
-from recsys_spark.failpoint import FailpointReached
+from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES, PLAN
 from recsys_spark.publish import head, history
-from recsys_spark.reader import open_current
-from recsys_spark.run_ledger import latest_runs
-from recsys_spark.runner import join_run, next_day, run_day
+from recsys_spark.reader import Bundle, open_current
+from recsys_spark.run_ledger import find_or_open_run, latest_runs
+from recsys_spark.runner import RunReport, join_run, next_day, run_day
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.delta_log import last_version, runs_with_rows
 from recsys_spark.tables.ledger import steps_of
-from recsys_spark.tables.scratch import runs_with_scratch
-from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
+from tests.death import dies_at
+from tests.shop_day import DAY, ShopDay, copy_shop, lose_a_file
+from tests.small_shop import FIRST_DAY, events_of, land_events, make_shop
 from tests.whole_day import run_whole_day
 
-N_DAYS = 20
-DAY = FIRST_DAY + timedelta(days=N_DAYS)
+# No source asks the towers, and no bundle is judged.
+WITHOUT = {"two_tower_models", "user_embeddings", "item_embeddings", "ann_shards", "quality", "ranking_examples"}
 
 
 @pytest.fixture(scope="module")
-def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A shop whose history was taken in, run and published once for the tests of this module."""
-    config = make_shop(tmp_path_factory.mktemp("shop"))
-    land_catalogue(config, FIRST_DAY)
-    land_days(config, FIRST_DAY, N_DAYS)
-    assert run_whole_day(spark, config).outcome == "published"
-    return config
+def shop(shop_day: ShopDay) -> Config:
+    """A shop whose history was taken in, run and published."""
+    return shop_day.config
 
 
 def _versions(config: Config) -> dict[str, int]:
@@ -78,8 +76,8 @@ def test_published_lists_hold_what_the_policies_say(shop: Config) -> None:
     assert bundle.candidates("stranger").origin == "global"
 
 
-def test_join_run_refuses_a_step_before_its_inputs(spark: SparkSession, shop: Config) -> None:
-    changed = make_shop(shop.root.parent, "candidates.k=7")
+def test_join_run_refuses_a_step_before_its_inputs(spark: SparkSession, shop: Config, tmp_path: Path) -> None:
+    changed = copy_shop(shop.root, tmp_path, "candidates.k=7")
     with pytest.raises(ArgumentError, match=r"step blend: expected .*index.* to be done"):
         join_run(spark, changed, DAY, "blend")
     with pytest.raises(ArgumentError, match="step: expected one of index"):
@@ -87,30 +85,22 @@ def test_join_run_refuses_a_step_before_its_inputs(spark: SparkSession, shop: Co
 
 
 def test_stage_outputs_refuses_a_step_that_forgets_a_table(
-    spark: SparkSession, shop: Config, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, shop: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recsys_spark.steps import index
 
-    changed = make_shop(shop.root.parent, "candidates.k=6")
+    changed = copy_shop(shop.root, tmp_path, "candidates.k=6")
     monkeypatch.setattr(index, "run", lambda inputs, context: {})
     with pytest.raises(ContractError, match=r"step index: expected .*'item_index', 'user_index'\], got \[\]"):
         run_day(spark, changed, DAY)
 
 
-def test_run_day_resumes_where_the_ledger_ends_and_a_step_where_its_scratch_does(
-    spark: SparkSession, shop: Config, failpoint: Callable[[str], None]
-) -> None:
+def test_run_day_resumes_where_the_ledger_ends_and_a_step_where_its_scratch_does(shop_day: ShopDay) -> None:
     """Fault row 1: the fit is not repeated, though its step was not recorded."""
-    changed = make_shop(shop.root.parent, "candidates.k=5")
-    failpoint("stage.after_user_factors")
-    with pytest.raises(FailpointReached):
-        run_day(spark, changed, DAY)
-    failpoint("none")
-    run_id = latest_runs(shop.root)[-1]["run_id"]
-    assert runs_with_scratch(shop.root).count(run_id) == 1
-    assert list(shop.root.glob(f"_scratch/{run_id}/als/half-*.json"))
-    report = run_day(spark, changed, DAY)
-    assert (report.run_id, report.outcome) == (run_id, "published")
+    root, report = shop_day.config.root, shop_day.report
+    assert shop_day.with_scratch.count(shop_day.killed_run) == 1
+    assert shop_day.halves
+    assert (report.run_id, report.outcome) == (shop_day.killed_run, "published")
     assert list(report.seconds) == [
         "als",
         "two_tower",
@@ -123,35 +113,110 @@ def test_run_day_resumes_where_the_ledger_ends_and_a_step_where_its_scratch_does
         "audit",
         "publish",
     ]
-    assert len({run["run_id"] for run in latest_runs(shop.root) if run["run_id"] == report.run_id}) == 1
-    figures = steps_of(shop.root, run_id)["als"]["figures"]
+    assert [run["run_id"] for run in latest_runs(root)] == [report.run_id]
+    figures = steps_of(root, report.run_id)["als"]["figures"]
     assert figures["n_resumed"] == 2 * figures["n_iterations"] + 1  # and users at the end
-    assert list(shop.root.glob(f"_scratch/{run_id}/als/*")) == []
-
-
-def test_run_day_with_corrected_input_is_a_new_run_whose_content_wins(spark: SparkSession, shop: Config) -> None:
-    """Fault row 11: the changed rows are visible, and the abandoned open run is not taken up again."""
-    before = open_current(shop.root)
-    land_events(
-        shop,
-        DAY,
-        [e | {"event_id": f"fix-{e['event_id']}"} for e in events_of(DAY - timedelta(days=1), 5)],
-        "fix.jsonl.gz",
-    )
-    ingest(spark, shop)
-    assert run_day(spark, shop, DAY).outcome == "published"
-    after = open_current(shop.root)
-    assert after.run_id != before.run_id
-    rows = {
-        name: {table.name: table.content_hash for table in history(shop.root)[at].tables}
-        for at, name in ((-2, "old"), (-1, "new"))
-    }
-    assert rows["old"]["user_features"] != rows["new"]["user_features"]
+    assert list(root.glob(f"_scratch/{report.run_id}/als/*")) == []
 
 
 def test_every_bundle_table_has_the_rows_of_the_published_runs(shop: Config) -> None:
     published = {row.run_id for row in history(shop.root)}
-    # No source of this shop asks the towers, and none of its bundles is judged.
-    without = {"two_tower_models", "user_embeddings", "item_embeddings", "ann_shards", "quality", "ranking_examples"}
+    assert len(published) == 1
     for name in BUNDLE_TABLES:
-        assert published <= runs_with_rows(shop.root, name) or name in without
+        assert published <= runs_with_rows(shop.root, name) or name in WITHOUT
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A world of one item and one user that was published; then two users more came, and its date was run again.
+
+    abandoned: a run of other settings that was open meanwhile.  damaged: the first run of the corrected input, which
+    lost the index of items; fault: what was said of it, state: what became of it, kept: the bundle that was current.
+    """
+
+    config: Config
+    one: Bundle
+    abandoned: str
+    damaged: str
+    fault: str
+    state: str
+    kept: str
+    report: RunReport
+
+
+@pytest.fixture(scope="module")
+def tiny(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    config = make_shop(tmp_path_factory.mktemp("tiny"))
+    base, day = events_of(FIRST_DAY, 1)[0], FIRST_DAY + timedelta(days=1)
+
+    def land(name: str, users: str) -> None:
+        events = [base | {"user_id": user, "item_id": "i", "event_id": user + "i"} for user in users]
+        land_events(config, FIRST_DAY, events, name)
+
+    land("first.jsonl.gz", "u")
+    assert run_whole_day(spark, config).outcome == "published"
+    one = open_current(config.root)
+    abandoned, _ = find_or_open_run(make_shop(config.root.parent, "candidates.k=7"), day)
+
+    land("corrected.jsonl.gz", "vw")
+    ingest(spark, config)
+    with dies_at("run.after_index"):
+        run_day(spark, config, day)
+    lose_a_file(config, "item_index")
+    with pytest.raises(DamagedError) as caught:
+        run_day(spark, config, day)
+    newest, kept = latest_runs(config.root)[-1], head(config.root).run_id
+    report = run_day(spark, config, day)
+    return Tiny(config, one, abandoned.run_id, newest["run_id"], str(caught.value), newest["state"], kept, report)
+
+
+def _check_seen(bundle: Bundle, users: str) -> None:
+    """Everybody has seen everything: a list of their own that is empty, and the fallback for strangers."""
+    for user in users:
+        assert bundle.candidates(user).origin == "user"
+        assert bundle.candidates(user).items == ()
+    assert {one.item_id for one in bundle.candidates("stranger").items} == {"i"}
+
+
+def test_tiny_world_of_one_user_and_one_item_is_published(tiny: Tiny) -> None:
+    """Fault row 36."""
+    _check_seen(tiny.one, "u")
+    assert tiny.one.read_table("user_index", columns=["user_id"])["user_id"].to_pylist() == ["u"]
+
+
+def test_tiny_world_of_three_users_and_one_item_is_published(tiny: Tiny) -> None:
+    """Fault row 36."""
+    _check_seen(open_current(tiny.config.root), "uvw")
+
+
+def _hashes(config: Config, run_id: str) -> Mapping[str, str]:
+    row = next(row for row in history(config.root) if row.run_id == run_id)
+    return {table.name: table.content_hash for table in row.tables}
+
+
+def test_run_day_with_corrected_input_is_a_new_run_whose_content_wins(tiny: Tiny) -> None:
+    """Fault row 11: the changed rows are visible, and the abandoned open run is not taken up again."""
+    assert tiny.report.outcome == "published"
+    after = open_current(tiny.config.root)
+    assert after.run_id == tiny.report.run_id
+    assert after.run_id not in (tiny.one.run_id, tiny.abandoned)
+    states = {run["run_id"]: run["state"] for run in latest_runs(tiny.config.root)}
+    assert (states[tiny.abandoned], states[after.run_id]) == ("abandoned", "published")
+    assert _hashes(tiny.config, tiny.one.run_id)["user_features"] != _hashes(tiny.config, after.run_id)["user_features"]
+
+
+def test_a_run_whose_rows_a_later_step_misses_is_refused_and_the_next_one_is_whole(tiny: Tiny) -> None:
+    assert f"item_index run_id={tiny.damaged}" in tiny.fault
+    assert tiny.state == "refused"
+    assert tiny.kept == tiny.one.run_id
+    assert tiny.report.run_id != tiny.damaged
+    assert set(tiny.report.seconds) == {step.name for step in PLAN if step.in_run}
+    assert tiny.report.outcome == "published"
+
+
+def test_every_bundle_table_keeps_the_rows_of_both_runs_of_a_date(tiny: Tiny) -> None:
+    published = {row.run_id for row in history(tiny.config.root)}
+    assert published == {tiny.one.run_id, tiny.report.run_id}
+    # One item has no neighbours.
+    for name in set(BUNDLE_TABLES) - WITHOUT - {"item_neighbors"}:
+        assert published <= runs_with_rows(tiny.config.root, name), name
