@@ -1,8 +1,11 @@
-"""The day of a small shop, killed in its fit, resumed and published: run once a process, for tests of many files.
+"""The day of a small shop, killed in its fit, resumed and published: run once a test run, for tests of many files.
 
 Tests that change a warehouse take a copy: of the published one, or of the one that nothing was published in yet.
 """
 
+import fcntl
+import os
+import pickle
 import shutil
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,8 +61,24 @@ def engaged_items() -> set[str]:
 
 @pytest.fixture(scope="session")
 def shop_day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> ShopDay:
-    """The first day of a shop with a catalogue and with odd ids, killed when the factors of users were staged."""
-    folder = tmp_path_factory.mktemp("shop")
+    """The first day of a shop with a catalogue and with odd ids, killed when the factors of users were staged.
+
+    Of the workers of a parallel test run the first makes it, for all; nobody changes it.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _run_shop(spark, tmp_path_factory.mktemp("shop"))
+    made = tmp_path_factory.getbasetemp().parent / "shop_day.pickle"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            day = _run_shop(spark, tmp_path_factory.mktemp("shop"))
+            made.with_suffix(".new").write_bytes(pickle.dumps(day))
+            made.with_suffix(".new").rename(made)
+        found: ShopDay = pickle.loads(made.read_bytes())
+        return found
+
+
+def _run_shop(spark: SparkSession, folder: Path) -> ShopDay:
     config = make_shop(folder, *SETS)
     land_catalogue(config, FIRST_DAY)
     land_days(config, FIRST_DAY, N_DAYS)
