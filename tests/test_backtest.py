@@ -1,7 +1,7 @@
 """A backtest of a small shop: judged as a reader of the bundle would be, repeated without running anything again."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,13 @@ from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, pop
 from recsys_spark.kernels.intervals import Tally
 from recsys_spark.reader import open_current
 from recsys_spark.rules_ledger import take_in_rules
+from recsys_spark.steps.accounting import BatchReport
+from recsys_spark.steps.batch import Batch, record_done
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.catalog import EVENTS
 from recsys_spark.tables.delta import read_table
+from tests.one_event import append_event
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop
 
 DAY = FIRST_DAY + timedelta(days=7)
@@ -122,12 +125,22 @@ def test_dates_are_judged_as_their_readers_would_be(spark: SparkSession, shop: C
         backtest(spark, shop, tmp_path, Plan((DAY - timedelta(days=2),), window_days=3), unobserved, Forced())
 
 
-def test_a_window_that_the_log_does_not_fill_is_refused(spark: SparkSession, shop: Config, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"expected events until .* judge earlier dates, or shorter windows"):
-        backtest(spark, shop, tmp_path / "b", Plan((DAY,), window_days=4), unobserved, Forced())
+@pytest.fixture
+def logs(root: Path, make_config: Callable[..., Config]) -> Config:
+    """Ten days with an event each, and the batch that they came with."""
+    for at in range(10):
+        append_event(root, FIRST_DAY + timedelta(days=at))
+    batch = Batch(1, "events", datetime(2025, 2, 1, tzinfo=UTC), False, None, (), "{}")
+    record_done(root, batch, BatchReport(1, "events", False, ()))
+    return make_config()
 
 
-def test_a_copy_of_the_logs_that_was_cut_is_refused(spark: SparkSession, shop: Config, tmp_path: Path) -> None:
-    (tmp_path / "tables").mkdir()
+def test_a_window_that_the_log_does_not_fill_is_refused(spark: SparkSession, logs: Config, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"expected events until 2025-01-11.* judge earlier dates, or shorter wind"):
+        backtest(spark, logs, tmp_path / "b", Plan((DAY,), window_days=4), unobserved, Forced())
+
+
+def test_a_copy_of_the_logs_that_was_cut_is_refused(spark: SparkSession, logs: Config, tmp_path: Path) -> None:
+    (tmp_path / "b" / "tables").mkdir(parents=True)
     with pytest.raises(ArgumentError, match="got a copy of logs that was cut; delete it"):
-        backtest(spark, shop, tmp_path, Plan((DAY,), window_days=3), unobserved, Forced())
+        backtest(spark, logs, tmp_path / "b", Plan((DAY,), window_days=3), unobserved, Forced())

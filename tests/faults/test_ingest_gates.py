@@ -1,12 +1,15 @@
 """A batch with too much damage is refused whole, says why, and is tried again when that was corrected."""
 
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.config import Config
 from recsys_spark.errors import EXIT_REFUSED, GateRefused
+from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.ingest import ingest
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import (
@@ -30,12 +33,50 @@ def _drifted(first: int, n_lines: int, every: int) -> bytes:
     )
 
 
-def test_type_drift_is_set_aside_up_to_the_bound_and_refused_above_it(spark: SparkSession, tmp_path: Path) -> None:
-    """Fault row 25: half a percent is accepted, five percent are refused, a raised bound lets them in."""
-    config = make_world(tmp_path)
+@dataclass(frozen=True)
+class Refusals:
+    """A batch of a good file and two damaged ones that was refused twice, and then taken in with one damaged less.
+
+    tries: what each said, the newest state of a batch after it, and the events in storage.
+    """
+
+    config: Config
+    tries: list[tuple[str, tuple[int, str], list[dict[str, Any]]]]
+    report: IngestReport
+
+
+@pytest.fixture(scope="module")
+def refusals(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Refusals:
+    config = make_world(tmp_path_factory.mktemp("gates"))
     drop(config, "half-a-percent.jsonl", _drifted(0, 1000, 200))
-    report = ingest(spark, config, received_at=RECEIVED_AT)
-    assert (report.total("n_new"), report.total("n_quarantined")) == (995, 5)
+    bad = [drop(config, f"bad-{number}.parquet", b"not parquet" + bytes([number])) for number in range(2)]
+    tries = []
+    for _ in range(2):
+        with pytest.raises(GateRefused) as refused:
+            ingest(spark, config, received_at=RECEIVED_AT)
+        tries.append((str(refused.value), batch_states(config)[-1], rows_of(config, "events")))
+    bad[0].unlink()
+    return Refusals(config, tries, ingest(spark, config, received_at=RECEIVED_AT))
+
+
+def test_too_many_damaged_files_are_refused_again_until_they_are_gone(refusals: Refusals) -> None:
+    """Fault rows 20 and 22: over the bad-file ratio nothing goes in; a second try does not slip through."""
+    for batch_seq, (said, state, events) in enumerate(refusals.tries, start=1):
+        assert "got 2 of 3 (corrupt 2), e.g. bad-0.parquet" in said
+        assert state == (batch_seq, "refused")
+        assert events == []
+    assert refusals.report.total("n_new") == 995
+    assert [(path, row["state"]) for path, row in file_rows(refusals.config, 3).items()] == [
+        ("bad-1.parquet", "quarantined"),
+        ("half-a-percent.jsonl", "ingested"),
+    ]
+
+
+def test_type_drift_is_set_aside_up_to_the_bound_and_refused_above_it(spark: SparkSession, refusals: Refusals) -> None:
+    """Fault row 25: half a percent is accepted, five percent are refused, a raised bound lets them in."""
+    config = refusals.config
+    rows = file_rows(config, 3)["half-a-percent.jsonl"]
+    assert (rows["n_new"], rows["n_quarantined"]) == (995, 5)
 
     drop(config, "five-percent.jsonl", _drifted(1000, 1000, 20))
     with pytest.raises(GateRefused) as refused:
@@ -45,26 +86,10 @@ def test_type_drift_is_set_aside_up_to_the_bound_and_refused_above_it(spark: Spa
     assert len(rows_of(config, "events")) == 995
     assert len(refused_lines(config, "five-percent.jsonl")) == 50
     assert file_rows(config)["five-percent.jsonl"]["state"] == "refused"
-    assert batch_states(config)[-2:] == [(2, "planned"), (2, "refused")]
+    assert batch_states(config)[-2:] == [(4, "planned"), (4, "refused")]
 
     lenient = with_sets(config, "ingest.max_bad_row_ratio=0.05")
     report = ingest(spark, lenient, received_at=RECEIVED_AT + timedelta(days=2))
     assert (report.total("n_new"), report.total("n_quarantined")) == (950, 50)
-    assert batch_states(config)[-2:] == [(3, "planned"), (3, "done")]
+    assert batch_states(config)[-2:] == [(5, "planned"), (5, "done")]
     check_accounts(config)
-
-
-def test_too_many_damaged_files_are_refused_again_until_they_are_gone(spark: SparkSession, tmp_path: Path) -> None:
-    """Fault rows 20 and 22: over the bad-file ratio nothing goes in; a second try does not slip through."""
-    config = make_world(tmp_path)
-    drop(config, "good.jsonl", jsonl(event(number) for number in range(10)))
-    bad = [drop(config, f"bad-{number}.parquet", b"not parquet" + bytes([number])) for number in range(2)]
-    for batch_seq in (1, 2):
-        with pytest.raises(GateRefused, match=r"got 2 of 3 \(corrupt 2\), e\.g\. bad-0\.parquet"):
-            ingest(spark, config, received_at=RECEIVED_AT)
-        assert batch_states(config)[-1] == (batch_seq, "refused")
-    assert rows_of(config, "events") == []
-    bad[0].unlink()
-    report = ingest(spark, config, received_at=RECEIVED_AT)
-    assert report.total("n_new") == 10
-    assert [row["state"] for row in file_rows(config, 3).values()] == ["quarantined", "ingested"]

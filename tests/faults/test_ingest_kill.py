@@ -5,16 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.failpoint import FailpointReached
 from recsys_spark.steps.ingest import ingest
+from tests.death import dies_at
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, refused_lines, rows_of
 
@@ -22,73 +22,73 @@ POINTS = ("ingest.after_plan", "ingest.after_events", "ingest.after_quarantine",
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """One warehouse that takes in a batch for every point, so that each replay has batches before it."""
-    return make_world(tmp_path_factory.mktemp("kill"), "ingest.max_bad_row_ratio=0.5")
+def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A warehouse whose first batch was finished after two deaths: `a` was lost when its rows had been stored."""
+    config = make_world(tmp_path_factory.mktemp("kill"), "ingest.max_bad_row_ratio=0.5")
+    path = drop(config, "a.jsonl", jsonl(_event(number) for number in range(10)))
+    drop(config, "b.jsonl", jsonl(_event(number) for number in range(5, 15)))
+    for point in ("ingest.after_plan", "ingest.after_events"):
+        with dies_at(point):
+            ingest(spark, config, received_at=RECEIVED_AT)
+        assert batch_states(config) == [(1, "planned")]
+    path.unlink()
+    report = ingest(spark, config, received_at=RECEIVED_AT)
+    assert [(batch.batch_seq, batch.replayed) for batch in report.batches] == [(1, True)]
+    return config
 
 
-def _land(config: Config, number: int) -> None:
-    """A file with 20 new events, 5 of them anonymous, 5 of the batch before, a repeated and a bad line."""
-    first = 1000 * number
-    lines = [event(one, user_id=None if one % 4 == 0 else "u") for one in range(first, first + 20)]
-    known = [event(one, user_id=None if one % 4 == 0 else "u") for one in range(first - 1000, first - 995)]
-    drop(config, f"{number}.jsonl", jsonl([*lines, *known, lines[0], b"bad"]))
+def _event(number: int) -> dict[str, Any]:
+    return event(number, user_id=None if number % 4 == 0 else "u")
 
 
-@pytest.mark.parametrize("number", range(1, 5), ids=POINTS)
-def test_batch_is_finished_after_a_death_at_any_point(
-    spark: SparkSession, world: Config, failpoint: Callable[[str], None], number: int
-) -> None:
-    _land(world, number)
-    failpoint(POINTS[number - 1])
-    with pytest.raises(FailpointReached):
-        ingest(spark, world, received_at=RECEIVED_AT + timedelta(days=number))
-    assert batch_states(world)[-1] == (number, "planned")
+def test_file_that_is_lost_after_its_rows_were_stored_is_accounted_from_storage(world: Config) -> None:
+    rows = file_rows(world, 1)
+    lost, kept = rows["a.jsonl"], rows["b.jsonl"]
+    assert (lost["state"], lost["reason"]) == ("ingested", "changed_after_storing")
+    # Of 0 to 9 three have no user, of 10 to 14 one; 5 to 9 were in both files.
+    assert (lost["n_new"], lost["n_anonymous"]) == (7, 3)
+    assert (kept["n_new"], kept["n_anonymous"], kept["n_duplicate"]) == (4, 1, 5)
+    check_accounts(world)
 
-    failpoint("none")
+
+def test_batch_is_finished_after_a_death_at_every_point(spark: SparkSession, world: Config) -> None:
+    """20 new events, 5 of them anonymous, 5 of the batch before, a repeated and a bad line: all are written once."""
+    new, known = [_event(one) for one in range(2000, 2020)], [_event(one) for one in range(5, 10)]
+    drop(world, "2.jsonl", jsonl([*new, *known, new[0], b"bad"]))
     # The settings may have changed since: a batch is finished as it was planned.
     stricter = world.model_copy(update={"ingest": world.ingest.model_copy(update={"max_bad_row_ratio": 0.0})})
-    report = ingest(spark, stricter, received_at=RECEIVED_AT + timedelta(days=40 + number))
-    assert [(batch.batch_seq, batch.replayed) for batch in report.batches] == [(number, True)]
-    new = sorted(row["line"] for row in rows_of(world, "events") if row["batch_seq"] == number)
-    # The first batch has no batch before it: its "known" events are new.
-    expected = list(range(1, 26)) if number == 1 else list(range(1, 21))
-    assert new == expected
-    assert refused_lines(world, f"{number}.jsonl") == {27: "bad_json"}
-    row = file_rows(world, number)[f"{number}.jsonl"]
-    assert (row["lines_in"], row["n_duplicate"], row["n_quarantined"]) == (27, 1 if number == 1 else 6, 1)
-    assert batch_states(world)[-1] == (number, "done")
+    written = []
+    for day, point in enumerate(POINTS):
+        with dies_at(point):
+            ingest(spark, stricter if day else world, received_at=RECEIVED_AT + timedelta(days=1 + day))
+        assert batch_states(world)[-1] == (2, "planned"), point
+        written.append([len(_rows(world, table)) for table in ("events", "quarantine", "ingest_files")])
+    assert written == [[0, 0, 0], [20, 0, 0], [20, 1, 0], [20, 1, 1]]
+
+    report = ingest(spark, stricter, received_at=RECEIVED_AT + timedelta(days=40))
+    assert [(batch.batch_seq, batch.replayed) for batch in report.batches] == [(2, True)]
+    assert sorted(row["line"] for row in _rows(world, "events")) == list(range(1, 21))
+    assert refused_lines(world, "2.jsonl") == {27: "bad_json"}
+    row = file_rows(world, 2)["2.jsonl"]
+    assert (row["lines_in"], row["n_duplicate"], row["n_quarantined"]) == (27, 6, 1)
+    assert batch_states(world)[-1] == (2, "done")
     check_accounts(world)
-    assert len(rows_of(world, "ingest_files")) == number
-    assert len([one for one in rows_of(world, "quarantine") if one["batch_seq"] == number]) == 1
+    assert (len(_rows(world, "quarantine")), len(_rows(world, "ingest_files"))) == (1, 1)
 
 
-def test_file_that_is_lost_after_its_rows_were_stored_is_accounted_from_storage(
-    spark: SparkSession, tmp_path: Path, failpoint: Callable[[str], None]
-) -> None:
-    config = make_world(tmp_path)
-    path = drop(config, "a.jsonl", jsonl(event(number) for number in range(10)))
-    drop(config, "b.jsonl", jsonl(event(number) for number in range(5, 15)))
-    failpoint("ingest.after_events")
-    with pytest.raises(FailpointReached):
-        ingest(spark, config, received_at=RECEIVED_AT)
-    failpoint("none")
-    path.unlink()
-    ingest(spark, config, received_at=RECEIVED_AT)
-    rows = file_rows(config, 1)
-    assert (rows["a.jsonl"]["state"], rows["a.jsonl"]["reason"], rows["a.jsonl"]["n_new"]) == (
-        "ingested", "changed_after_storing", 10,
-    )  # fmt: skip
-    assert (rows["b.jsonl"]["n_new"], rows["b.jsonl"]["n_duplicate"]) == (5, 5)
-    check_accounts(config)
+def _rows(config: Config, table: str) -> list[dict[str, Any]]:
+    """What the second batch wrote."""
+    return [row for row in rows_of(config, table) if row["batch_seq"] == 2]
 
 
 _CHILD = """
 import sys
 from pathlib import Path
+from typing import Any
 from recsys_spark.session import open_session
 from recsys_spark.steps.ingest import ingest
 from tests.conftest import TEST_SETTINGS
+from tests.death import dies_at
 from tests.event_files import RECEIVED_AT
 from tests.ingest_world import make_world
 folder = Path(sys.argv[1])

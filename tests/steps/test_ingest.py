@@ -1,6 +1,7 @@
 """Logs become events once each, in batches of bounded size, whatever their order."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.location import ObjectPath
+from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.batch import read_open
 from recsys_spark.steps.ingest import ingest
 from tests.event_files import RECEIVED_AT, event, jsonl
@@ -18,29 +20,65 @@ from tests.ingest_world import batch_states, check_accounts, drop, file_rows, ma
 from tests.s3_server import copy_to
 
 
-def test_ingest_divides_a_first_load_and_bounds_only_what_comes_later(spark: SparkSession, tmp_path: Path) -> None:
-    config = make_world(tmp_path, "ingest.max_files_per_batch=2", "ingest.late_days=7")
+@dataclass(frozen=True)
+class Loads:
+    """What ingest said: of a first load, of a file that is too old, of nothing, with --history, with one type more."""
+
+    config: Config
+    first: IngestReport
+    shown: list[tuple[str, str]]
+    too_old: IngestReport
+    idle: IngestReport
+    history: IngestReport
+    wider: IngestReport
+    wider_again: IngestReport
+
+
+@pytest.fixture(scope="module")
+def loads(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Loads:
+    config = make_world(tmp_path_factory.mktemp("loads"), "ingest.max_files_per_batch=2", "ingest.late_days=7")
     # Newest first: a bound that moved with the batches of one command would set the oldest aside.
     for number in range(3):
         time = f"2025-01-{30 - 14 * number:02d}T00:00:00Z"
         drop(config, f"{number}.jsonl", jsonl(event(10 * number + one, event_time=time) for one in range(10)))
-    drop(config, "3.jsonl", jsonl([event(1, event_time="2025-01-30T00:00:00Z"), event(99)]))
+    newest = {"event_time": "2025-01-30T00:00:00Z"}
+    drop(config, "3.jsonl", jsonl([event(1, **newest), event(99, **newest), event(5, event_type="gift", **newest)]))
     shown: list[tuple[str, str]] = []
-    report = ingest(
-        spark, config, received_at=RECEIVED_AT, progress=lambda step, phase, figures: shown.append((step, phase))
-    )
-    assert [len(batch.files) for batch in report.batches] == [2, 2]
-    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (31, 1, 0)
-    assert shown == [("events 1", "start"), ("events 1", "done"), ("events 2", "start"), ("events 2", "done")]
 
+    def load(config: Config, history: bool = False) -> IngestReport:
+        return ingest(
+            spark, config, history, RECEIVED_AT, progress=lambda step, phase, figures: shown.append((step, phase))
+        )
+
+    first, shown_first = load(config), [*shown]
     old = jsonl(event(200 + number, event_time="2025-01-20T00:00:00Z") for number in range(5))
     drop(config, "old.jsonl", old)
-    report = ingest(spark, config, received_at=RECEIVED_AT)
-    assert report.batches[0].reasons == {"too_late": 5}
-    assert ingest(spark, config, received_at=RECEIVED_AT).batches == ()
-    report = ingest(spark, config, history=True, received_at=RECEIVED_AT)
-    assert report.total("n_new") == 5
-    check_accounts(config)
+    too_old, idle, history = load(config), load(config), load(config, history=True)
+    wider = with_sets(config, "ingest.late_days=7", 'events.types={gift={raw=["gift"]}}')
+    return Loads(config, first, shown_first, too_old, idle, history, load(wider), load(wider))
+
+
+def test_ingest_divides_a_first_load_and_bounds_only_what_comes_later(loads: Loads) -> None:
+    first = loads.first
+    assert [len(batch.files) for batch in first.batches] == [2, 2]
+    assert (first.total("n_new"), first.total("n_duplicate")) == (31, 1)
+    assert [batch.reasons for batch in first.batches] == [{}, {"unknown_type": 1}]
+    assert loads.shown == [("events 1", "start"), ("events 1", "done"), ("events 2", "start"), ("events 2", "done")]
+
+    assert loads.too_old.batches[0].reasons == {"too_late": 5}
+    assert loads.idle.batches == ()
+    assert loads.history.total("n_new") == 5
+    check_accounts(loads.config)
+
+
+def test_ingest_takes_the_refused_lines_in_once_their_type_is_declared(loads: Loads) -> None:
+    # With --history the file is read again too, and its line refused again; without, nothing was.
+    assert (loads.history.total("n_duplicate"), loads.history.total("n_quarantined")) == (2, 1)
+    assert loads.history.batches[0].reasons == {"unknown_type": 1}
+    wider = loads.wider
+    assert (wider.total("n_new"), wider.total("n_duplicate"), wider.total("n_quarantined")) == (1, 2, 0)
+    assert loads.wider_again.batches == ()
+    check_accounts(loads.config)
 
 
 def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSession, tmp_path: Path) -> None:
@@ -54,18 +92,6 @@ def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSess
     assert batch_states(config)[-1] == (2, "done")
 
 
-def test_ingest_takes_the_refused_lines_in_once_their_type_is_declared(spark: SparkSession, tmp_path: Path) -> None:
-    config = make_world(tmp_path)
-    drop(config, "a.jsonl", jsonl([*(event(number) for number in range(5)), event(5, event_type="gift")]))
-    assert ingest(spark, config, received_at=RECEIVED_AT).batches[0].reasons == {"unknown_type": 1}
-    assert ingest(spark, config, received_at=RECEIVED_AT).batches == ()
-    wider = with_sets(config, 'events.types={gift={raw=["gift"]}}')
-    report = ingest(spark, wider, received_at=RECEIVED_AT)
-    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (1, 5, 0)
-    assert ingest(spark, wider, received_at=RECEIVED_AT).batches == ()
-    check_accounts(config)
-
-
 def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_path: Path) -> None:
     config = make_world(tmp_path, "events.time_format=epoch_s")
     drop(config, "2025/a.jsonl.gz", jsonl(event(number) for number in range(5)))
@@ -77,28 +103,14 @@ def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_
     assert len(rows_of(config, "quarantine")) == 5
 
 
-def test_ingest_takes_in_what_lands_in_a_bucket(
-    spark: SparkSession, tmp_path: Path, s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+def test_ingest_replays_what_landed_in_a_bucket_by_the_endpoint_that_is_set_now(
+    spark: SparkSession, tmp_path: Path, s3_root: ObjectPath, failpoint: Callable[[str], None]
 ) -> None:
+    """What was planned at one address of a bucket is read at another; what is known is not fetched again."""
     config = make_world(tmp_path)
     drop(config, "2025/a.jsonl.gz", jsonl(event(number) for number in range(5)))
     drop(config, "b.jsonl", jsonl([*(event(number) for number in range(4, 9)), b"{"]))
     copy_to(tmp_path / "landing", s3_root)
-    bucket = _in_bucket(config, s3_root, s3_root.endpoint)
-    report = ingest(spark, bucket, received_at=RECEIVED_AT)
-    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (9, 1, 1)
-    monkeypatch.setattr("recsys_spark.steps.landing._hash", None)
-    assert ingest(spark, bucket, received_at=RECEIVED_AT).batches == (), "what is known is not fetched"
-    monkeypatch.undo()
-    assert ingest(spark, config, received_at=RECEIVED_AT).batches == (), "content is known wherever it lands"
-    check_accounts(config)
-
-
-def test_ingest_replays_what_landed_in_a_bucket_by_the_endpoint_that_is_set_now(
-    spark: SparkSession, tmp_path: Path, s3_root: ObjectPath, failpoint: Callable[[str], None]
-) -> None:
-    config = make_world(tmp_path)
-    (s3_root / "events/a.jsonl").write_bytes(jsonl(event(number) for number in range(5)))
     failpoint("ingest.after_plan")
     with pytest.raises(FailpointReached):
         ingest(spark, _in_bucket(config, s3_root, s3_root.endpoint), received_at=RECEIVED_AT)
@@ -106,7 +118,13 @@ def test_ingest_replays_what_landed_in_a_bucket_by_the_endpoint_that_is_set_now(
     assert [batch.folder for batch in read_open(config.root)] == [f"{s3_root}/events"]
     moved = _in_bucket(config, s3_root, s3_root.endpoint.replace("127.0.0.1", "localhost"))
     report = ingest(spark, moved, received_at=RECEIVED_AT)
-    assert (report.batches[0].replayed, report.total("n_new")) == (True, 5)
+    assert [batch.replayed for batch in report.batches] == [True]
+    assert (report.total("n_new"), report.total("n_duplicate"), report.total("n_quarantined")) == (9, 1, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys_spark.steps.landing._hash", None)
+        assert ingest(spark, moved, received_at=RECEIVED_AT).batches == (), "what is known is not fetched"
+    assert ingest(spark, config, received_at=RECEIVED_AT).batches == (), "content is known wherever it lands"
+    check_accounts(config)
 
 
 def _in_bucket(config: Config, root: ObjectPath, endpoint: str) -> Config:

@@ -8,33 +8,37 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.failpoint import FailpointReached
-from recsys_spark.steps.accounting import BatchReport
+from recsys_spark.steps.accounting import BatchReport, IngestReport
 from recsys_spark.steps.batch import Batch, make_mapping, record_done
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.steps.take_in import Intake, Request, _divide, ignore_progress
+from tests.death import dies_at
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of
 
+LINES = jsonl([*(event(number) for number in range(20)), b"bad"])
 
-def test_take_in_replays_an_open_batch_of_another_feed_before_its_own(
-    spark: SparkSession, tmp_path: Path, failpoint: Callable[[str], None]
-) -> None:
-    # Both feeds write to the same table of quarantine, in the order of batches: a later batch must not overtake.
-    config = make_world(tmp_path)
-    drop(config, "a.jsonl", jsonl([*(event(number) for number in range(20)), b"bad"]))
-    failpoint("ingest.after_events")
-    with pytest.raises(FailpointReached):
+
+@pytest.fixture(scope="module")
+def replayed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, IngestReport]:
+    """A batch of events that was left open, and what the ingest of a catalogue did after that."""
+    config = make_world(tmp_path_factory.mktemp("world"))
+    drop(config, "a.jsonl", LINES)
+    with dies_at("ingest.after_events"):
         ingest(spark, config, received_at=RECEIVED_AT)
-    failpoint("none")
     drop(config, "2025-01-01.jsonl", jsonl([{"item_id": "i1", "title": "Tea"}, {"item_id": None}]), "items")
-    report = ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+    return config, ingest_catalogue(spark, config, received_at=RECEIVED_AT)
+
+
+def test_take_in_replays_an_open_batch_of_another_feed_before_its_own(replayed: tuple[Config, IngestReport]) -> None:
+    # Both feeds write to the same table of quarantine, in the order of batches: a later batch must not overtake.
+    config, report = replayed
     assert [(batch.batch_seq, batch.kind, batch.replayed) for batch in report.batches] == [
         (1, "events", True),
         (2, "items", False),
     ]
-    assert batch_states(config)[-2:] == [(2, "planned"), (2, "done")]
+    assert batch_states(config)[:4] == [(1, "planned"), (1, "done"), (2, "planned"), (2, "done")]
     assert sorted((row["batch_seq"], row["reason"]) for row in rows_of(config, "quarantine")) == [
         (1, "bad_json"),
         (2, "bad_item_id"),
@@ -52,13 +56,10 @@ def test_a_batch_is_late_by_the_times_of_its_own_feed(root: Path, make_config: C
     assert (planned.batch_seq, planned.watermark) == (3, noon)
 
 
-def test_take_in_records_a_copy_that_comes_alone(spark: SparkSession, tmp_path: Path) -> None:
-    config = make_world(tmp_path)
-    data = jsonl(event(number) for number in range(5))
-    drop(config, "a.jsonl", data)
-    ingest(spark, config, received_at=RECEIVED_AT)
-    drop(config, "b.jsonl", data)
+def test_take_in_records_a_copy_that_comes_alone(spark: SparkSession, replayed: tuple[Config, IngestReport]) -> None:
+    config, _ = replayed
+    drop(config, "b.jsonl", LINES)
     report = ingest(spark, config, received_at=RECEIVED_AT)
-    assert report.lines() == ["events batch 2: 1 files, 0 lines = 0 new + 0 anonymous + 0 duplicate + 0 quarantined"]
+    assert report.lines() == ["events batch 3: 1 files, 0 lines = 0 new + 0 anonymous + 0 duplicate + 0 quarantined"]
     assert file_rows(config)["b.jsonl"]["state"] == "duplicate"
     assert ingest(spark, config, received_at=RECEIVED_AT).batches == ()
