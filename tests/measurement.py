@@ -3,8 +3,8 @@
     uv run python -m tests.measurement [--by file] [test-results/last.xml ...]
 
 The counts are the properties `spark_jobs` and `processes` of a test case in the JUnit report. Spark's own Python
-workers are not counted: they come with a session; nor are the jobs of a session that a test starts itself, or that is in
-another process. What a fixture of a module costs is counted in the first test that asks for it.
+workers are not counted: they come with a session. Nor are jobs of a session in another process. What a fixture of a
+module costs is counted in the first test that asks for it.
 """
 
 import argparse

@@ -117,7 +117,9 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
     given = {name: {canonicalize_name(one) for one in found} for name, found in packages_distributions().items()}
     jobs = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "jobs").glob("*.py")]
-    imported = {name for tree in (*jobs, *(one.tree for one in MODULES)) for name in _packages(_imports(ast.walk(tree)))}
+    imported = {
+        name for tree in (*jobs, *(one.tree for one in MODULES)) for name in _packages(_imports(ast.walk(tree)))
+    }
     foreign = imported - set(sys.stdlib_module_names) - {"recsys_spark"}
     assert {"pyspark", "numpy"} <= foreign
     assert not {name: given.get(name) for name in foreign if not given.get(name, set()) & declared}
