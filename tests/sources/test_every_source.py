@@ -1,26 +1,24 @@
 """What holds for every source in the folder: declared settings, known tables, lists of the form that blend needs."""
 
 import ast
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from recsys_spark import sources
-from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.plan import step
 from recsys_spark.sources import SourceParams, check_params, discover, load
-from recsys_spark.steps import als, item_cf
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
-from recsys_spark.tables.spark import spark_schema
 from tests.engagement import (
     TYPES_SET,
     Event,
@@ -29,15 +27,15 @@ from tests.engagement import (
     make_events,
     make_items,
     make_users,
-    run_steps,
+    oracle_interactions,
     settings,
 )
+from tests.staged_lists import frame
 
 every_source = pytest.mark.parametrize("name", discover())
 
 
-@pytest.fixture(scope="module")
-def log() -> list[Event]:
+def _many_events() -> list[Event]:
     """Sixty days of thirty users and forty items, some events without a user."""
     rng = random.Random(3)
     users = [None, *[f"u{number}" for number in range(30)]]
@@ -53,60 +51,98 @@ def log() -> list[Event]:
     ]
 
 
-World = tuple[dict[str, DataFrame], Context]
-Worlds = Callable[[str], World]
+LOGS = {"many events": _many_events(), "one event": [Event("u1", "i1", "buy", before(days=1))]}
 
 
 @pytest.fixture(scope="module")
-def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, log: list[Event]) -> Worlds:
-    """What the steps before made of a log, by name; made once, for all sources read it."""
-    config = load_config(
-        sets=(f"storage.root={tmp_path_factory.mktemp('sources')}", TYPES_SET, "segments.attribute=country")
-    )
-    logs = {
-        "whole": make_events(spark, log),
-        "three parts": make_events(spark, log).repartition(3),
-        "seven parts, reversed": make_events(spark, list(reversed(log))).repartition(7),
-        "one event": make_events(spark, [Event("u1", "i1", "buy", before(days=1))]),
+def context(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    root = tmp_path_factory.mktemp("sources")
+    return make_context(spark, load_config(sets=(f"storage.root={root}", TYPES_SET, "segments.attribute=country")))
+
+
+def _tables(context: Context, log: list[Event]) -> dict[str, DataFrame]:
+    """What the steps before make of a log, which have tests of their own; vectors depend on the idx alone."""
+    users, items = sorted(f"u{number}" for number in range(30)), sorted({event.item_id for event in log})
+    pairs = oracle_interactions(log, context.config, {})
+    fields = ("weight", "last_time", "n_events", "excluded_until")
+    rows: dict[str, list[dict[str, Any]]] = {
+        "user_index": [{"user_idx": idx, "user_id": name} for idx, name in enumerate(users)],
+        "item_index": [{"item_idx": idx, "item_id": name} for idx, name in enumerate(items)],
+        "interactions": [
+            {"user_idx": users.index(user), "item_idx": items.index(item)} | dict(zip(fields, values, strict=True))
+            for (user, item), values in sorted(pairs.items())
+        ],
+        "user_features": [{"user_id": name, "segment": "FR", "recent_items": []} for name in users],
+        "item_neighbors": _neighbors(pairs, items),
+        "ann_shards": [],
+    }
+    for kind, names in (("user", users), ("item", items)):
+        vectors = [[math.sin(idx * (place + 1)) for place in range(3)] for idx in range(len(names))]
+        for table, model in (("factors", {"weight": 1.0, "n": 1}), ("embeddings", {"model_version": "m"})):
+            rows[f"{kind}_{table}"] = [
+                {f"{kind}_idx": idx, f"{kind}_id": name, "vector": vector, "norm": math.hypot(*vector), "shown": True}
+                | model
+                for idx, (name, vector) in enumerate(zip(names, vectors, strict=True))
+            ]
+    # Two items each share a word; no item but those of the events, so that their indices stay.
+    catalogue = {name: {"title": f"word{idx // 2}"} for idx, name in enumerate(items)}
+    spark = context.spark
+    return {name: frame(spark, name, made) for name, made in rows.items()} | {
+        "events": make_events(spark, log),
+        "items": make_items(spark, catalogue),
+        "users": make_users(spark, {name: {"attributes": {"country": "FR"}} for name in users}),
     }
 
+
+def _neighbors(pairs: Mapping[tuple[str, str], tuple], items: list[str]) -> list[dict[str, Any]]:
+    """Rows of `item_neighbors`: items by the cosine of the users who have them."""
+    had = [{user for user, one in pairs if one == item and pairs[user, one][0] > 0} for item in items]
+    near = [
+        [
+            {"item_idx": other, "item_id": items[other], "score": score}
+            for other in range(len(items))
+            if other != item and (score := len(had[item] & had[other]) / math.sqrt(len(had[item]) * len(had[other])))
+        ]
+        for item in range(len(items))
+    ]
+    return [
+        {
+            "item_idx": item,
+            "item_id": items[item],
+            "neighbors": sorted(row, key=lambda one: (-one["score"], one["item_idx"])),
+        }
+        for item, row in enumerate(near)
+        if row
+    ]
+
+
+Lists = Callable[[str, str, int], DataFrame]
+
+
+@pytest.fixture(scope="module")
+def lists_of(spark: SparkSession, context: Context) -> Lists:
+    """The lists of a source, as rows that it made of a log by so many partitions.
+
+    What is in seven partitions has its rows in another order than what is in three.
+    """
+
     @cache
-    def world(name: str) -> World:
-        return _world(spark, config, logs[name])
+    def tables_of(log: str, partitions: int) -> dict[str, DataFrame]:
+        events = LOGS[log] if partitions == 3 else LOGS[log][::-1]
+        return {name: rows.repartition(partitions).persist() for name, rows in _tables(context, events).items()}
 
-    return world
+    @cache
+    def run(name: str, log: str, partitions: int) -> DataFrame:
+        source, tables = load(name), tables_of(log, partitions)
+        sources_of = context.config.sources.model_copy(update={"enabled": [name]})
+        config = context.config.model_copy(update={"sources": sources_of})
+        given = {table: tables[table] for table in source.READS}
+        with settings(spark, spark__sql__shuffle__partitions=partitions):
+            lists = source.generate(given, check_params(config)[name], replace(context, config=config))
+            check_schema(lists, TABLES["source_candidates"], without=("run_id",))
+            return spark.createDataFrame(lists.toArrow(), lists.schema)
 
-
-def _world(spark: SparkSession, config: Config, events: DataFrame) -> World:
-    context = make_context(spark, config)
-    users = make_users(spark, {f"u{number}": {"attributes": {"country": "FR"}} for number in range(30)})
-    # Two items each share a word; no item but those of the events, so that their indices stay.
-    ids = sorted(row.item_id for row in events.select("item_id").distinct().collect())
-    items = make_items(spark, {name: {"title": f"word{number // 2}"} for number, name in enumerate(ids)})
-    tables = {"events": events, "items": items, "users": users}
-    tables = {name: frame.persist() for name, frame in run_steps(tables, context).items()}
-    for module in (item_cf, als):
-        tables |= {name: frame.persist() for name, frame in module.run(tables, context).items()}
-    tables["ann_shards"] = spark.createDataFrame([], spark_schema(TABLES["ann_shards"], without=("run_id",)))
-    for kind in ("user", "item"):
-        tables |= {f"{kind}_embeddings": _embeddings(tables[f"{kind}_index"], kind)}
-    return tables, context
-
-
-def _embeddings(index: DataFrame, kind: str) -> DataFrame:
-    """Vectors that depend on the idx alone; the step that makes them has tests of its own."""
-    vector = F.array(*[F.sin(F.col(f"{kind}_idx") * (place + 1)).cast("float") for place in range(3)])
-    norm = F.sqrt(F.aggregate("vector", F.lit(0.0), lambda total, one: total + one * one)).cast("float").alias("norm")
-    return index.withColumn("vector", vector).select("*", norm, F.lit(True).alias("shown"))
-
-
-def _lists(name: str, world: World) -> DataFrame:
-    tables, context = world
-    source = load(name)
-    sources_of = context.config.sources.model_copy(update={"enabled": [name]})
-    config = context.config.model_copy(update={"sources": sources_of})
-    params = check_params(config)[name]
-    return source.generate({table: tables[table] for table in source.READS}, params, replace(context, config=config))
+    return run
 
 
 @every_source
@@ -134,16 +170,14 @@ def test_source_imports_nothing_heavy_before_it_generates(name: str) -> None:
 
 
 @every_source
-def test_source_makes_lists_of_contract_form(name: str, worlds: Worlds) -> None:
-    lists = _lists(name, worlds("whole")).persist()
-    check_schema(lists, TABLES["source_candidates"], without=("run_id",))
+def test_source_makes_lists_of_contract_form(name: str, lists_of: Lists) -> None:
+    lists = lists_of(name, "many events", 3)
     check_rows(measure_rows(lists, TABLES["source_candidates"]), TABLES["source_candidates"], name)
-    assert lists.count() > 0
-    named = (F.col("source") == name) | F.col("source").startswith(f"{name}/")
-    one_scope = F.col("user_idx").isNull() | F.col("segment").isNull()
-    assert lists.where(~named | ~one_scope).count() == 0
-    assert lists.groupBy("source", "user_idx", "segment").count().where("count > 1").count() == 0
-    for row in lists.collect():
+    rows = lists.collect()
+    assert rows
+    for row in rows:
+        assert row["source"].partition("/")[0] == name
+        assert row["user_idx"] is None or row["segment"] is None
         items = row["items"]
         assert items
         assert [item["rank"] for item in items] == list(range(1, len(items) + 1))
@@ -151,21 +185,22 @@ def test_source_makes_lists_of_contract_form(name: str, worlds: Worlds) -> None:
         assert [(-item["score"], item["item_idx"]) for item in items] == sorted(
             (-item["score"], item["item_idx"]) for item in items
         )
+    assert len({(row["source"], row["user_idx"], row["segment"]) for row in rows}) == len(rows)
 
 
 @every_source
-def test_source_makes_the_same_lists_whatever_the_partitioning(name: str, spark: SparkSession, worlds: Worlds) -> None:
-    answers = []
-    for partitions, log_name in ((3, "three parts"), (7, "seven parts, reversed")):
-        with settings(spark, spark__sql__shuffle__partitions=partitions):
-            lists = _lists(name, worlds(log_name))
-            answers.append(
-                sorted(lists.collect(), key=lambda row: (row["source"], row["user_idx"] or -1, row["segment"] or ""))
-            )
+def test_source_makes_the_same_lists_whatever_the_partitioning(name: str, lists_of: Lists) -> None:
+    answers = [
+        sorted(
+            lists_of(name, "many events", partitions).collect(),
+            key=lambda row: (row["source"], row["user_idx"] or -1, row["segment"] or ""),
+        )
+        for partitions in (3, 7)
+    ]
     assert answers[0] == answers[1]
 
 
 @every_source
-def test_source_survives_a_log_of_one_event(name: str, worlds: Worlds) -> None:
-    rows = _lists(name, worlds("one event")).collect()
+def test_source_survives_a_log_of_one_event(name: str, lists_of: Lists) -> None:
+    rows = lists_of(name, "one event", 3).collect()
     assert {item["item_idx"] for row in rows for item in row["items"]} <= {0}
