@@ -1,73 +1,74 @@
 """The source `als` follows the factors of the run, and what a long vector is to count for."""
 
 import numpy as np
+import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.config_file import load_config
 from recsys_spark.sources import als, check_params
 from recsys_spark.steps import als as step
-from recsys_spark.steps import index, interactions
-from recsys_spark.steps.context import Context
-from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users
+from tests.engagement import TYPES_SET, Event, before, make_context, make_items
+from tests.indexed_log import indexed_log, names_of
 
-# Items by index: long but half beside the user's direction; short and in it; a shorter one; one that nobody is shown.
-VECTORS = {"a": ([3.0, 3.0], True), "b": ([2.0, 0.0], True), "c": ([0.5, 0.1], True), "d": ([9.0, 9.0], False)}
+# Items by index: long but half beside the user's direction; short and in it; a shorter one; one that nobody is shown;
+# the shortest.
+VECTORS = {
+    "a": ([3.0, 3.0], True),
+    "b": ([2.0, 0.0], True),
+    "c": ([0.5, 0.1], True),
+    "d": ([9.0, 9.0], False),
+    "e": ([0.1, 0.0], True),
+}
 LOG = [Event("ann", item, "buy", before(days=1)) for item in "d"] + [
-    Event("bob", item, "buy", before(days=1)) for item in "abc"
+    Event("bob", item, "buy", before(days=1)) for item in "abce"
 ]
 
 
-def _indexed(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    tables = inputs | index.run(inputs, context)
-    return tables | interactions.run(tables, context)
-
-
-def _lists(spark: SparkSession, make_config, *sets: str) -> dict[str, list[tuple[str, float]]]:
-    config = make_config(TYPES_SET, 'sources.enabled=["als"]', *sets)
-    context = make_context(spark, config)
-    inputs = {"events": make_events(spark, LOG), "items": make_items(spark, {}), "users": make_users(spark, {})}
-    tables = _indexed(inputs, context)
-    users = {row.user_id: row.user_idx for row in tables["user_index"].collect()}
-    items = {row.item_id: row.item_idx for row in tables["item_index"].collect()}
-    tables["user_factors"] = spark.createDataFrame(
-        [(idx, [1.0, 0.0]) for idx in users.values()], "user_idx int, vector array<float>"
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataFrame]:
+    """The tables of the log, and the vectors that all users and the items have."""
+    root = tmp_path_factory.mktemp("als")
+    made = indexed_log(make_context(spark, load_config(sets=(f"storage.root={root}", TYPES_SET))), LOG)
+    users, items = names_of(made, "user"), {name: idx for idx, name in names_of(made, "item").items()}
+    made["user_factors"] = spark.createDataFrame(
+        [(idx, [1.0, 0.0]) for idx in users], "user_idx int, vector array<float>"
     )
-    tables["item_factors"] = spark.createDataFrame(
+    made["item_factors"] = spark.createDataFrame(
         [(items[name], *vector) for name, vector in VECTORS.items()],
         "item_idx int, vector array<float>, shown boolean",
     )
+    return made
+
+
+def _lists(
+    spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets: str
+) -> dict[str, list[tuple[str, float]]]:
+    config = make_config(TYPES_SET, 'sources.enabled=["als"]', *sets)
+    context = make_context(spark, config)
     rows = als.generate({name: tables[name] for name in als.READS}, check_params(config)["als"], context).collect()
-    names = {idx: name for name, idx in (users | items).items() if name in items}
-    return {
-        user: [(names[one["item_idx"]], one["score"]) for row in rows if row.user_idx == idx for one in row["items"]]
-        for user, idx in users.items()
-    }
+    users, items = names_of(tables, "user"), names_of(tables, "item")
+    lists = {users[row.user_idx]: [(items[one["item_idx"]], one["score"]) for one in row["items"]] for row in rows}
+    return {user: lists.get(user, []) for user in users.values()}
 
 
-def _items(lists: dict[str, list[tuple[str, float]]], user: str) -> list[str]:
-    return [item for item, _ in lists[user]]
+def test_generate_ranks_by_product_at_one_what_is_new_and_may_be_shown_and_cuts_its_lists(
+    spark: SparkSession, make_config, tables
+) -> None:
+    lists = _lists(spark, make_config, tables, "sources.als.norm_exponent=1.0", "sources.als.max_items=3")
+    # ann bought d, which is not sold any more; e would be the fourth.  bob had all others.
+    assert lists == {"ann": [("a", 3.0), ("b", 2.0), ("c", 0.5)], "bob": []}
 
 
-def test_generate_ranks_by_product_at_one_and_by_cosine_at_zero(spark: SparkSession, make_config) -> None:
-    by_product = _lists(spark, make_config, "sources.als.norm_exponent=1.0")["ann"]
-    assert by_product == [("a", 3.0), ("b", 2.0), ("c", 0.5)]
-    by_cosine = _lists(spark, make_config, "sources.als.norm_exponent=0.0")["ann"]
-    assert [item for item, _ in by_cosine] == ["b", "c", "a"]
-    # a: 3 / |(3, 3)|; b: 2 / 2; c: 0.5 / |(0.5, 0.1)|; float32.
-    scores = [1.0, 0.5 / np.hypot(0.5, 0.1), 3 / np.hypot(3, 3)]
-    np.testing.assert_allclose([score for _, score in by_cosine], scores, rtol=1e-6)
-
-
-def test_generate_proposes_what_is_new_and_may_be_shown(spark: SparkSession, make_config) -> None:
-    lists = _lists(spark, make_config, "sources.als.norm_exponent=1.0")
-    assert _items(lists, "ann") == ["a", "b", "c"]  # d was bought, and is not sold any more
-    assert _items(lists, "bob") == []
-
-
-def test_generate_keeps_seen_items_if_the_policy_does_and_cuts_its_lists(spark: SparkSession, make_config) -> None:
-    sets = ("candidates.seen=keep", "sources.als.max_items=2", "sources.als.norm_exponent=1.0")
-    lists = _lists(spark, make_config, *sets)
-    assert _items(lists, "bob") == ["a", "b"]
-    assert _items(lists, "ann") == ["a", "b"]
+def test_generate_ranks_by_cosine_at_zero_and_keeps_seen_items_if_the_policy_does(
+    spark: SparkSession, make_config, tables
+) -> None:
+    lists = _lists(spark, make_config, tables, "candidates.seen=keep", "sources.als.norm_exponent=0.0")
+    # b: 2 / 2; e: 0.1 / 0.1, the larger index; c: 0.5 / |(0.5, 0.1)|; a: 3 / |(3, 3)|; float32.
+    expected = {"b": 1.0, "e": 1.0, "c": 0.5 / np.hypot(0.5, 0.1), "a": 3 / np.hypot(3, 3)}
+    assert lists.keys() == {"ann", "bob"}
+    for row in lists.values():
+        assert [item for item, _ in row] == list(expected)
+        np.testing.assert_allclose([score for _, score in row], list(expected.values()), rtol=1e-6)
 
 
 def test_generate_follows_the_factors_of_the_step(spark: SparkSession, make_config) -> None:
@@ -88,12 +89,10 @@ def test_generate_follows_the_factors_of_the_step(spark: SparkSession, make_conf
         for item in range(4)
         if user != item
     ]
-    inputs = {"events": make_events(spark, log), "items": make_items(spark, {}), "users": make_users(spark, {})}
-    tables = _indexed(inputs, context)
+    tables = indexed_log(context, log) | {"items": make_items(spark, {})}
     tables |= step.run(tables, context)
     rows = als.generate(tables, check_params(config)["als"], context).collect()
-    users = {row.user_idx: row.user_id for row in tables["user_index"].collect()}
-    items = {row.item_idx: row.item_id for row in tables["item_index"].collect()}
+    users, items = names_of(tables, "user"), names_of(tables, "item")
     assert {users[row.user_idx]: items[row["items"][0]["item_idx"]] for row in rows} == {
         f"{group}{user}": f"{group}-{user}" for group in "pq" for user in range(4)
     }

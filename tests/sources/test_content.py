@@ -14,13 +14,12 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.sources import check_params, content
-from recsys_spark.steps import index, interactions
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
 from recsys_spark.tables.spark import spark_schema
-from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users
+from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.index_files import make_shards
-from tests.plain_rows import plain_rows
+from tests.indexed_log import indexed_log, names_of
 
 NEW, OLD = {"created_at": before(days=3)}, {"created_at": before(days=900)}
 CATALOGUE: dict[str, dict[str, Any]] = {
@@ -69,12 +68,8 @@ class World:
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("content")
     config = load_config(sets=(f"storage.root={root}", TYPES_SET, "interactions.half_life_days=0"))
-    tables = {"events": make_events(spark, LOG), "items": make_items(spark, CATALOGUE), "users": make_users(spark, {})}
-    for step in (index, interactions):
-        tables |= plain_rows(step.run(tables, make_context(spark, config)))
-    users = {row.user_idx: row.user_id for row in tables["user_index"].collect()}
-    items = {row.item_idx: row.item_id for row in tables["item_index"].collect()}
-    return World(tables, users, items)
+    tables = indexed_log(make_context(spark, config), LOG, items=CATALOGUE) | {"items": make_items(spark, CATALOGUE)}
+    return World(tables, names_of(tables, "user"), names_of(tables, "item"))
 
 
 @pytest.fixture

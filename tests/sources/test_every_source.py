@@ -24,12 +24,12 @@ from tests.engagement import (
     Event,
     before,
     make_context,
-    make_events,
     make_items,
     make_users,
     oracle_interactions,
     settings,
 )
+from tests.indexed_log import indexed_log
 from tests.staged_lists import frame
 
 every_source = pytest.mark.parametrize("name", discover())
@@ -63,17 +63,9 @@ def context(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Co
 def _tables(context: Context, log: list[Event]) -> dict[str, DataFrame]:
     """What the steps before make of a log, which have tests of their own; vectors depend on the idx alone."""
     users, items = sorted(f"u{number}" for number in range(30)), sorted({event.item_id for event in log})
-    pairs = oracle_interactions(log, context.config, {})
-    fields = ("weight", "last_time", "n_events", "excluded_until")
     rows: dict[str, list[dict[str, Any]]] = {
-        "user_index": [{"user_idx": idx, "user_id": name} for idx, name in enumerate(users)],
-        "item_index": [{"item_idx": idx, "item_id": name} for idx, name in enumerate(items)],
-        "interactions": [
-            {"user_idx": users.index(user), "item_idx": items.index(item)} | dict(zip(fields, values, strict=True))
-            for (user, item), values in sorted(pairs.items())
-        ],
         "user_features": [{"user_id": name, "segment": "FR", "recent_items": []} for name in users],
-        "item_neighbors": _neighbors(pairs, items),
+        "item_neighbors": _neighbors(oracle_interactions(log, context.config, {}), items),
         "ann_shards": [],
     }
     for kind, names in (("user", users), ("item", items)):
@@ -88,7 +80,7 @@ def _tables(context: Context, log: list[Event]) -> dict[str, DataFrame]:
     catalogue = {name: {"title": f"word{idx // 2}"} for idx, name in enumerate(items)}
     spark = context.spark
     return {name: frame(spark, name, made) for name, made in rows.items()} | {
-        "events": make_events(spark, log),
+        **indexed_log(context, log, users=users),
         "items": make_items(spark, catalogue),
         "users": make_users(spark, {name: {"attributes": {"country": "FR"}} for name in users}),
     }

@@ -1,10 +1,14 @@
 """The source `item_cf` follows the settings and the similarities of the run."""
 
-from pyspark.sql import SparkSession
+import pytest
+from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.config_file import load_config
 from recsys_spark.sources import check_params, item_cf
 from recsys_spark.steps import item_cf as step
-from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.engagement import TYPES_SET, Event, before, make_context, make_items
+from tests.indexed_log import indexed_log, names_of
+from tests.plain_rows import plain_rows
 
 LOG = [
     Event(user, item, "buy", before(days=1))
@@ -15,27 +19,30 @@ LOG = [
 PLAIN = ("item_cf.similarity=cosine", "item_cf.shrinkage=0.0", "item_cf.min_co_occurrence=1")
 
 
-def _lists(spark: SparkSession, make_config, *sets: str) -> dict[str, list[str]]:
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataFrame]:
+    root = tmp_path_factory.mktemp("item_cf")
+    context = make_context(spark, load_config(sets=(f"storage.root={root}", TYPES_SET, *PLAIN)))
+    made = indexed_log(context, LOG) | {"items": make_items(spark, {})}
+    return made | plain_rows(step.run(made, context))
+
+
+def _lists(spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets: str) -> dict[str, list[str]]:
     config = make_config(TYPES_SET, 'sources.enabled=["item_cf"]', *PLAIN, *sets)
-    context = make_context(spark, config)
-    inputs = {"events": make_events(spark, LOG), "items": make_items(spark, {}), "users": make_users(spark, {})}
-    tables = run_steps(inputs, context)
-    tables |= step.run(tables, context)
-    rows = item_cf.generate(tables, check_params(config)["item_cf"], context).collect()
-    users = {row.user_idx: row.user_id for row in tables["user_index"].collect()}
-    items = {row.item_idx: row.item_id for row in tables["item_index"].collect()}
+    rows = item_cf.generate(tables, check_params(config)["item_cf"], make_context(spark, config)).collect()
+    users, items = names_of(tables, "user"), names_of(tables, "item")
     return {users[row.user_idx]: [items[one.item_idx] for one in row["items"]] for row in rows}
 
 
-def test_generate_proposes_what_is_near_and_new(spark: SparkSession, make_config) -> None:
+def test_generate_proposes_what_is_near_and_new(spark: SparkSession, make_config, tables) -> None:
     # dora has x alone: y shares two of its three users with x, z one.
-    assert _lists(spark, make_config) == {"ann": ["z"], "bob": ["x"], "dora": ["y", "z"]}
+    assert _lists(spark, make_config, tables) == {"ann": ["z"], "bob": ["x"], "dora": ["y", "z"]}
 
 
-def test_generate_keeps_seen_items_if_the_policy_does(spark: SparkSession, make_config) -> None:
-    # z: 1 / sqrt(3 * 2) + 2 / sqrt(3 * 2), more than x and y, which get 2 / 3 of each other.
-    assert _lists(spark, make_config, "candidates.seen=keep")["ann"] == ["z", "x", "y"]
-
-
-def test_generate_cuts_its_lists(spark: SparkSession, make_config) -> None:
-    assert _lists(spark, make_config, "sources.item_cf.max_items=1")["dora"] == ["y"]
+def test_generate_keeps_seen_items_if_the_policy_does_and_cuts_its_lists(
+    spark: SparkSession, make_config, tables
+) -> None:
+    lists = _lists(spark, make_config, tables, "candidates.seen=keep", "sources.item_cf.max_items=2")
+    # x and y are near by 2 / 3, x and z by 1 / sqrt(3 * 2), y and z by 2 / sqrt(3 * 2).  A third item is left out: of
+    # ann y, who gets as much as x; of bob z, as much as y; of cleo x, who gets less than y and z of both others.
+    assert lists == {"ann": ["z", "x"], "bob": ["x", "y"], "cleo": ["y", "z"], "dora": ["y", "z"]}

@@ -1,38 +1,51 @@
 """The source `user_cf` proposes what near users have."""
 
-from pyspark.sql import SparkSession
+import pytest
+from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.config_file import load_config
 from recsys_spark.sources import check_params, user_cf
-from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.engagement import TYPES_SET, Event, before, make_context, make_items
+from tests.indexed_log import indexed_log, names_of
 
-LOG = [
-    Event(user, item, "buy", before(days=days))
-    for user, items, days in (("ann", "xy", 1), ("bob", "xyz", 1), ("cleo", "vw", 1), ("dora", "v", 1), ("eve", "u", 1))
-    for item in items
-]
+BOUGHT = {"ann": "xy", "bob": "xyz", "cleo": "vw", "dora": "v", "eve": "u", "gil": "v"}
+LOG = [Event(user, item, "buy", before(days=1)) for user, items in BOUGHT.items() for item in items]
+LOG += [Event(user, "w2", "buy", before(days=60)) for user in ("cleo", "dora")]  # nobody is shown it any more
+LOG += [Event("gil", "w", "hide", before(days=1))]
 
 
-def _lists(spark: SparkSession, make_config, *sets: str, log: list[Event] = LOG) -> dict[str, list[str]]:
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataFrame]:
+    context = make_context(spark, load_config(sets=(f"storage.root={tmp_path_factory.mktemp('user_cf')}", TYPES_SET)))
+    return indexed_log(context, LOG) | {"items": make_items(spark, {})}
+
+
+def _lists(spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets: str) -> dict[str, list[str]]:
     config = make_config(TYPES_SET, 'sources.enabled=["user_cf"]', *sets)
-    context = make_context(spark, config)
-    inputs = {"events": make_events(spark, log), "items": make_items(spark, {}), "users": make_users(spark, {})}
-    tables = run_steps(inputs, context)
-    rows = user_cf.generate(tables, check_params(config)["user_cf"], context).collect()
-    users = {row.user_idx: row.user_id for row in tables["user_index"].collect()}
-    items = {row.item_idx: row.item_id for row in tables["item_index"].collect()}
+    rows = user_cf.generate(tables, check_params(config)["user_cf"], make_context(spark, config)).collect()
+    users, items = names_of(tables, "user"), names_of(tables, "item")
     return {users[row.user_idx]: [items[one.item_idx] for one in row["items"]] for row in rows}
 
 
-def test_generate_proposes_what_near_users_have(spark: SparkSession, make_config) -> None:
-    assert _lists(spark, make_config) == {"ann": ["z"], "dora": ["w"]}
+def test_generate_proposes_what_near_users_have(spark: SparkSession, make_config, tables) -> None:
+    assert _lists(spark, make_config, tables) == {"ann": ["z"], "dora": ["w"]}
 
 
-def test_generate_leaves_out_what_nobody_is_shown(spark: SparkSession, make_config) -> None:
-    log = [*LOG, Event("dora", "w2", "buy", before(days=60)), Event("cleo", "w2", "buy", before(days=60))]
-    assert _lists(spark, make_config, "candidates.seen=keep", log=log)["dora"] == ["v", "w"]
+def test_generate_keeps_seen_items_if_the_policy_does_but_not_what_nobody_is_shown(
+    spark: SparkSession, make_config, tables
+) -> None:
+    # w2 would be the last of cleo, dora and gil; gil does not want to see w.
+    assert _lists(spark, make_config, tables, "candidates.seen=keep") == {
+        "ann": ["x", "y", "z"],
+        "bob": ["x", "y"],
+        "cleo": ["v"],
+        "dora": ["v", "w"],
+        "gil": ["v"],
+    }
 
 
-def test_generate_counts_the_newest_users_of_an_item(spark: SparkSession, make_config) -> None:
-    # Of the users of x and of y only ann, the smaller index of equal times, is kept; nobody is near to anybody.
-    lists = _lists(spark, make_config, "sources.user_cf.max_users_per_item=1")
+def test_generate_counts_the_newest_users_of_an_item(spark: SparkSession, make_config, tables) -> None:
+    # Of the users of x and of y only ann is kept, of those of v and w2 only cleo, the smaller index of equal times;
+    # nobody is near to anybody.
+    lists = _lists(spark, make_config, tables, "sources.user_cf.max_users_per_item=1")
     assert lists == {}
