@@ -115,25 +115,22 @@ def test_other_lists_than_the_day_before_are_refused(verdicts: Callable[..., dic
 
 
 def test_the_same_list_for_all_is_refused_but_not_among_few(verdicts: Callable[..., dict[str, Gate]]) -> None:
-    same: Lists = dict.fromkeys(SOUND, SOUND["u00"])
-    assert failed(verdicts(same)) == {"repeated_lists": 1.0}
+    same: Lists = {user: [("y", 1, 1.0)] for user in SOUND}
+    found = verdicts(same, None, "audit.max_one_brand=0.6")
+    assert failed(found) == {"repeated_lists": 1.0}
+    assert found["one_brand"].outcome == "skipped", "no other brand is listed"
     few = {user: same[user] for user in list(same)[:19]}
     assert verdicts(few)["repeated_lists"].outcome == "skipped"
 
 
-def test_items_that_are_not_available_or_that_nobody_had_are_refused(verdicts: Callable[..., dict[str, Gate]]) -> None:
-    assert failed(verdicts(SOUND, None, sold="xy")) == {"unavailable_items": 1}
-    assert verdicts(SOUND, None, sold="xy")["unavailable_items"].detail == "e.g. 'z'"
-    assert failed(verdicts(SOUND, None, engaged="x")) == {"never_engaged": pytest.approx(32 / 48)}
-
-
-def test_one_brand_is_refused_where_there_are_several(verdicts: Callable[..., dict[str, Gate]]) -> None:
-    found = verdicts(SOUND, None, "audit.max_one_brand=0.6")
-    assert failed(found) == {"one_brand": pytest.approx(32 / 48)}
+def test_items_that_are_not_available_that_nobody_had_or_of_one_brand_are_refused(
+    verdicts: Callable[..., dict[str, Gate]],
+) -> None:
+    found = verdicts(SOUND, None, "audit.max_one_brand=0.6", sold="xy", engaged="x")
+    assert failed(found) == {
+        "unavailable_items": 1,  # z
+        "never_engaged": pytest.approx(32 / 48),  # y and z
+        "one_brand": pytest.approx(32 / 48),
+    }
+    assert found["unavailable_items"].detail == "e.g. 'z'"
     assert found["one_brand"].detail == "brand 'B'"
-    assert (
-        verdicts(
-            {user: [("y", 1, 1.0)] for user in SOUND}, None, "audit.max_one_brand=0.6", "audit.max_repeated_lists=1.0"
-        )["one_brand"].outcome
-        == "skipped"
-    )

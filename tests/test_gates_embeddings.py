@@ -18,15 +18,12 @@ SHARD_GATES = {"shards_damaged", "shards_of_other_model", "shards_items"}
 
 @pytest.fixture
 def verdicts(spark: SparkSession, make_config: Callable[..., Config]) -> Callable[..., dict[str, Gate]]:
-    def run(
-        *sets: str, missing_items: int = 0, shard: dict[str, object] | None = None, **kwargs: Any
-    ) -> dict[str, Gate]:
+    def run(*sets: str, **kwargs: Any) -> dict[str, Gate]:
         context = Context(make_config("two_tower.dim=2", *sets), DAY, RUN_ID, 1, spark)
         gates = (item_embeddings, user_embeddings) if "user_vectors" in kwargs else (shards,)
         if gates == (shards,) and "item_vectors" in kwargs:
-            held = unit_vectors(len(kwargs["item_vectors"]) - missing_items, 2)
-            fields = {"model_version": "m"} | (shard or {})
-            kwargs["shards"] = make_shards(context.config.root, held, 1, "Flat", **fields)
+            held = unit_vectors(len(kwargs["item_vectors"]), 2)
+            kwargs["shards"] = make_shards(context.config.root, held, 1, "Flat", model_version="m")
         inputs = staged(spark, {}, **kwargs)
         return {gate.name: gate for one in gates for gate in one(inputs, context, Measured())}
 
@@ -42,25 +39,28 @@ def test_a_run_without_a_model_skips_them_all(spark: SparkSession, make_config: 
     assert len(outcomes) == 3 + 3 + 1 + 1 + 3
 
 
-@pytest.mark.parametrize(
-    ("vector", "gate", "figure"),
-    [
-        ([0.0, 0.0], "s_unusable", 1),
-        ([float("nan"), 1.0], "s_unusable", 1),
-        ([float("-inf"), 1.0], "s_unusable", 1),
-        ([0.6, 0.8, 0.0], "s_of_other_size", 1),
-        ([1.002, 0.0], "_norms", 0.002),
-        ([0.0, 0.998], "_norms", 0.002),
-    ],
-)
+UNUSABLE = [[0.0, 0.0], [float("nan"), 1.0], [float("-inf"), 1.0]]
+OF_OTHER_SIZE = [0.6, 0.8, 0.0]
+
+
 def test_embeddings_that_are_wrong_are_refused_whatever_their_norm_says(
-    verdicts: Callable[..., dict[str, Gate]], vector: list[float], gate: str, figure: float
+    verdicts: Callable[..., dict[str, Gate]],
 ) -> None:
-    vectors = {"item_vectors": [[0.6, 0.8], vector], "user_vectors": [vector, vector, [0.6, 0.8]]}
-    found = verdicts("two_tower.normalize=true", **vectors)
+    # Of users twice as many; a sound one, one that is too long, and one too short.
+    found = verdicts(
+        "two_tower.normalize=true",
+        item_vectors=[[0.6, 0.8], *UNUSABLE, OF_OTHER_SIZE, [1.002, 0.0]],
+        user_vectors=[*UNUSABLE, *UNUSABLE, OF_OTHER_SIZE, OF_OTHER_SIZE, [0.0, 0.998], [0.6, 0.8]],
+    )
     failed = {name: one.figure for name, one in found.items() if one.outcome == "failed"}
-    twice = figure if gate == "_norms" else 2 * figure
-    expected = {f"item_embedding{gate}": figure, f"user_embedding{gate}": twice}
+    expected = {
+        "item_embeddings_unusable": len(UNUSABLE),
+        "item_embeddings_of_other_size": 1,
+        "item_embedding_norms": 0.002,
+        "user_embeddings_unusable": 2 * len(UNUSABLE),
+        "user_embeddings_of_other_size": 2,
+        "user_embedding_norms": 0.002,
+    }
     assert failed == {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}  # float32
 
 
@@ -99,29 +99,33 @@ def test_model_refuses_embeddings_of_another_one(spark: SparkSession, make_confi
     assert (foreign.outcome, foreign.figure) == ("failed", 1)
 
 
-ITEMS = {"item_vectors": [[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]]}
+THREE = [[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]]
+SIX = [*THREE, *THREE]
 
 
 def test_shards_that_hold_every_item_of_the_model_pass(verdicts: Callable[..., dict[str, Gate]]) -> None:
-    found = verdicts(**ITEMS)
+    found = verdicts(item_vectors=THREE)
     assert {(found[name].outcome, found[name].figure) for name in SHARD_GATES} == {("passed", 0), ("passed", 3)}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "gate", "figure", "detail"),
-    [
-        ({"missing_items": 1}, "shards_items", 2, ""),
-        ({"missing_items": -1}, "shards_items", 4, ""),
-        ({"shard": {"model_version": "another"}}, "shards_of_other_model", 1, ""),
-        ({"shard": {"sha256": "0" * 64}}, "shards_damaged", 1, "shard 0: blobs/"),
-        ({"shard": {"vectors_rel_path": "blobs/none.f32"}}, "shards_damaged", 1, "shard 0: blobs/none.f32: expected"),
-    ],
-)
-def test_shards_that_are_wrong_are_refused_by_name(
-    verdicts: Callable[..., dict[str, Gate]], wrong: dict[str, Any], gate: str, figure: float, detail: str
-) -> None:
+def test_shards_that_are_wrong_are_refused_by_name(spark: SparkSession, make_config: Callable[..., Config]) -> None:
     """Rows 40 and 41 of the fault matrix, at the gate."""
-    found = verdicts(**ITEMS, **wrong)
-    assert [name for name, one in found.items() if one.outcome == "failed"] == [gate]
-    assert found[gate].figure == figure
-    assert found[gate].detail.startswith(detail)
+    context = Context(make_config("two_tower.dim=2"), DAY, RUN_ID, 1, spark)
+    # Five items in four shards, of six that may be shown.
+    rows = make_shards(context.config.root, unit_vectors(5, 2), 4, "Flat", model_version="m")
+    rows[0] |= {"sha256": "0" * 64}
+    rows[1] |= {"vectors_rel_path": "blobs/none.f32"}
+    rows[2] |= {"model_version": "another"}
+    found = {gate.name: gate for gate in shards(staged(spark, {}, item_vectors=SIX, shards=rows), context, Measured())}
+    assert {name: (gate.outcome, gate.figure) for name, gate in found.items()} == {
+        "shards_damaged": ("failed", 2),
+        "shards_of_other_model": ("failed", 1),
+        "shards_items": ("failed", 5),
+    }
+    assert found["shards_items"].bound == "6 items"
+    assert found["shards_damaged"].detail.startswith("shard 0: blobs/")
+    assert "; shard 1: blobs/none.f32: expected" in found["shards_damaged"].detail
+    # As many shards of fewer items that may be shown: an index with items of which the bundle knows nothing.
+    fewer = staged(spark, {}, item_vectors=SIX[:4], shards=rows)
+    too_many = {gate.name: gate for gate in shards(fewer, context, Measured())}["shards_items"]
+    assert (too_many.outcome, too_many.figure, too_many.bound) == ("failed", 5, "4 items")
