@@ -4,12 +4,10 @@ import random
 from datetime import timedelta
 
 import pytest
-from chispa import assert_df_equality
-from hypothesis import HealthCheck, given
-from hypothesis import settings as budget
-from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.config import Config
+from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.inputs import as_of
 from recsys_spark.tables.catalog import ITEMS
@@ -44,22 +42,40 @@ SHELF: dict[str, dict] = {
     "odd": {"category": "cups", "price": -1.0},
     "huge": {"category": "cups", "price": 1e300},
     "lone": {"price": 7.5},
+    "named": {"title": "Tea", "category": "food"},
+    "nameless": {"title": "Cup"},
 }
+# Who has a case of his own in the log, and the catalogue's word on users.
+USERS: dict[str, dict] = {
+    "newcomer": {},
+    "nz": {"attributes": {"country": "NZ"}},
+    "blank": {"attributes": {"country": " "}},
+    "aged": {"attributes": {"age": "7"}},
+}
+PLANTED = [
+    Event("tied", "b", "buy", before(days=2)),
+    Event("tied", "a", "buy", before(days=2)),
+    Event("tied", "c", "buy", before(days=1)),
+    Event("tied", "d", "buy", before(days=9)),
+    Event("tied", "d", "buy", before(days=3)),
+    Event("tied", "e", "buy", before(days=8)),
+    Event("tied", "hidden", "block", before(days=1)),
+    Event("eve", "unlisted", "buy", before(days=1)),
+]
+SETS = (
+    TYPES_SET,
+    "interactions.window_days=60",
+    "interactions.half_life_days=11",
+    "interactions.max_events_per_user_day=2",
+    "features.recent_items=4",
+    "features.max_categories=1",
+    "segments.attribute=country",
+)
 
 
-def _inputs(spark: SparkSession, events: DataFrame, items: dict | None = None, users: dict | None = None) -> dict:
-    return {"events": events, "items": make_items(spark, items or {}), "users": make_users(spark, users or {})}
-
-
-def _rows(tables: dict[str, DataFrame], name: str, key: str) -> dict[str, dict]:
-    return {row[key]: row.asDict() for row in tables[name].collect()}
-
-
-def _random_log(rng: random.Random, n_events: int, newest_days: float = 0.0) -> list[Event]:
+def _random_log(rng: random.Random, n_events: int) -> list[Event]:
     # Coarse times, so that there are ties and events on every bound.
-    ages = [
-        newest_days + age for age in (0.25, 1, 1.25, 6.75, 7, 7.25, 27.75, 28, 28.25, 35, 60, 60.25, 90, 90.25, 300)
-    ]
+    ages = [0.25, 1, 1.25, 6.75, 7, 7.25, 27.75, 28, 28.25, 35, 60, 60.25, 90, 90.25, 300]
     return [
         Event(
             rng.choice(["ann", "bob", "cleo", None]),
@@ -72,9 +88,66 @@ def _random_log(rng: random.Random, n_events: int, newest_days: float = 0.0) -> 
     ]
 
 
+def _future_log(rng: random.Random, n_events: int) -> list[Event]:
+    """Events of forty days from the date on, and of its first moment one of each role."""
+    later = [
+        Event(
+            rng.choice(["ann", "bob", "new", None]),
+            rng.choice(["x", "y", "new"]),
+            rng.choice(KINDS),
+            CUTOFF + timedelta(hours=rng.randint(0, 40 * 24)),
+            rng.choice([None, 5.0]),
+        )
+        for _ in range(n_events)
+    ]
+    at_the_date = [
+        Event("ann", "x", "buy", CUTOFF),
+        Event("bob", "y", "block", CUTOFF),
+        Event("ann", "v", "show", CUTOFF),
+        Event("new", "new", "buy", CUTOFF),
+    ]
+    return [*later, *at_the_date]
+
+
+LOG = [*_random_log(random.Random(60), 250), *PLANTED]
+
+# What the catalogue says from the date on: of items that it knew, with another price and category, and of one more.
+FUTURE_SHELF: dict[str, dict] = {
+    "v": {"valid_from": CUTOFF, "price": 0.5, "category": "new", "created_at": before(days=3)},
+    "x": {"valid_from": CUTOFF + timedelta(hours=5), "price": 1e6, "category": "tea", "created_at": before(days=3)},
+    "z": {"valid_from": CUTOFF + timedelta(hours=99), "price": 2.0, "category": "new", "created_at": before(days=3)},
+    "brand-new": {"valid_from": CUTOFF, "price": 2.0, "category": "tea", "created_at": before(days=3)},
+}
+
 # A weight is stored as a float: seven digits.  What is made of weights alone is compared by them, the rest exactly.
 # A mean of prices is a sum of doubles in another order.
 _TOLERANCES = {"price_level": 1e-6, "mean_price": 1e-9}
+
+Answer = tuple[dict[str, DataFrame], dict[str, float]]
+
+
+def _run(spark: SparkSession, config: Config, inputs: dict[str, DataFrame], n_partitions: int) -> Answer:
+    """Every table, and the figures, of three steps whose shuffles have so many partitions."""
+    context = make_context(spark, config)
+    with settings(spark, spark__sql__shuffle__partitions=n_partitions):
+        tables = run_steps(inputs, context)
+    spark.catalog.clearCache()
+    return tables, context.figures
+
+
+@pytest.fixture(scope="module")
+def day(spark: SparkSession) -> Answer:
+    """What a log with every case in it becomes, in three partitions."""
+    inputs = {
+        "events": make_events(spark, LOG).repartition(3),
+        "items": make_items(spark, SHELF).repartition(3),
+        "users": make_users(spark, USERS),
+    }
+    return _run(spark, load_config(sets=SETS), inputs, 3)
+
+
+def _rows(tables: dict[str, DataFrame], name: str, key: str) -> dict[str, dict]:
+    return {row[key]: row.asDict() for row in tables[name].collect()}
 
 
 def _assert_row(found: dict, expected: dict) -> None:
@@ -89,23 +162,17 @@ def _assert_row(found: dict, expected: dict) -> None:
             assert found[name] == value, name
 
 
-@pytest.mark.parametrize(("window_days", "n_events"), [(60, 250), (0, 250)])
-def test_run_matches_the_oracle_on_a_random_log(
-    spark: SparkSession, make_config, window_days: int, n_events: int
-) -> None:
-    config = make_config(
-        TYPES_SET, f"interactions.window_days={window_days}", "features.recent_items=3", "features.max_categories=1"
-    )
-    log = _random_log(random.Random(window_days), n_events)
-    tables = run_steps(_inputs(spark, make_events(spark, log), SHELF, {"newcomer": {}}), make_context(spark, config))
-    tables |= {name: tables[name].persist() for name in ("user_features", "item_features")}
+def _assert_oracle(tables: dict[str, DataFrame], log: list[Event], config: Config, segments: dict[str, str]) -> None:
+    """Every row of both tables is that of the oracle, and every table keeps its contract."""
     users, items = _rows(tables, "user_features", "user_id"), _rows(tables, "item_features", "item_id")
-    assert users.keys() == {event.user_id for event in log} - {None} | {"newcomer"}
-    assert items.keys() == SHELF.keys()
+    assert users.keys() == {event.user_id for event in log} - {None} | USERS.keys()
+    assert items.keys() == {event.item_id for event in log} | SHELF.keys()
     for user_id, row in users.items():
-        _assert_row(row, {"user_id": user_id, "segment": None, **oracle_user(user_id, log, config, SHELF)})
+        named = {"user_id": user_id, "segment": segments.get(user_id)}
+        _assert_row(row, named | oracle_user(user_id, log, config, SHELF))
     for item_id, row in items.items():
-        named = {"item_id": item_id, "title": None, "category": SHELF[item_id].get("category")}
+        sold = SHELF.get(item_id, {})
+        named = {"item_id": item_id, "title": sold.get("title"), "category": sold.get("category")}
         _assert_row(row, named | oracle_item(item_id, log, config, SHELF))
     for name in OUTPUTS:
         table = declared_tables()[name]
@@ -113,113 +180,49 @@ def test_run_matches_the_oracle_on_a_random_log(
         check_rows(measure_rows(tables[name], table), table, "in a test")
 
 
-def test_run_lists_recent_items_newest_first_with_ties_by_id(spark: SparkSession, make_config) -> None:
-    log = [
-        Event("ann", "b", "buy", before(days=2)),
-        Event("ann", "a", "buy", before(days=2)),
-        Event("ann", "c", "buy", before(days=1)),
-        Event("ann", "d", "buy", before(days=9)),
-        Event("ann", "d", "buy", before(days=3)),
-        Event("ann", "e", "buy", before(days=8)),
-        Event("ann", "hidden", "block", before(days=1)),
-    ]
-    context = make_context(spark, make_config(TYPES_SET, "features.recent_items=4"))
-    tables = run_steps(_inputs(spark, make_events(spark, log)), context)
-    assert _rows(tables, "user_features", "user_id")["ann"]["recent_items"] == ["c", "a", "b", "d"]
+def test_run_matches_the_oracle_on_a_random_log(day: Answer) -> None:
+    _assert_oracle(day[0], LOG, load_config(sets=SETS), {"nz": "NZ"})
 
 
-def test_run_takes_segments_and_titles_from_the_catalogue(spark: SparkSession, make_config) -> None:
-    users = {
-        "ann": {"attributes": {"country": "NZ"}},
-        "bob": {"attributes": {"country": " "}},
-        "cleo": {"attributes": {"age": "7"}},
-        "dora": {},
-    }
-    items = {"x": {"title": "Tea", "category": "food"}, "y": {"title": "Cup"}}
-    inputs = _inputs(spark, make_events(spark, [Event("eve", "z", "buy", before(days=1))]), items, users)
-    tables = run_steps(inputs, make_context(spark, make_config(TYPES_SET, "segments.attribute=country")))
-    segments = {user_id: row["segment"] for user_id, row in _rows(tables, "user_features", "user_id").items()}
-    assert segments == {"ann": "NZ", "bob": None, "cleo": None, "dora": None, "eve": None}
+def test_run_matches_the_oracle_on_a_random_log_when_all_events_count(spark: SparkSession) -> None:
+    config = load_config(
+        sets=(TYPES_SET, "interactions.window_days=0", "features.recent_items=3", "features.max_categories=1")
+    )
+    log = _random_log(random.Random(0), 250)
+    inputs = {"events": make_events(spark, log), "items": make_items(spark, SHELF), "users": make_users(spark, USERS)}
+    _assert_oracle(_run(spark, config, inputs, 2)[0], log, config, {})
+
+
+def test_run_lists_recent_items_newest_first_with_ties_by_id(day: Answer) -> None:
+    assert _rows(day[0], "user_features", "user_id")["tied"]["recent_items"] == ["c", "a", "b", "d"]
+
+
+def test_run_takes_segments_and_titles_from_the_catalogue(day: Answer) -> None:
+    users, items = _rows(day[0], "user_features", "user_id"), _rows(day[0], "item_features", "item_id")
+    segments = {user_id: users[user_id]["segment"] for user_id in ("nz", "blank", "aged", "newcomer", "eve")}
+    assert segments == {"nz": "NZ", "blank": None, "aged": None, "newcomer": None, "eve": None}
     titles = {
-        item_id: (row["title"], row["category"]) for item_id, row in _rows(tables, "item_features", "item_id").items()
+        item_id: (items[item_id]["title"], items[item_id]["category"]) for item_id in ("named", "nameless", "unlisted")
     }
-    assert titles == {"x": ("Tea", "food"), "y": ("Cup", None), "z": (None, None)}
+    assert titles == {"named": ("Tea", "food"), "nameless": ("Cup", None), "unlisted": (None, None)}
 
 
-_EVENTS = st.builds(
-    Event,
-    st.sampled_from(["ann", "bob", "new", None]),
-    st.sampled_from(["x", "y", "new"]),
-    st.sampled_from(KINDS),
-    st.integers(0, 40 * 24).map(lambda hours: CUTOFF + timedelta(hours=hours)),
-    st.sampled_from([None, 5.0]),
-)
-
-
-_PAST = _random_log(random.Random(11), 60)
-
-
-def _answers(
-    spark: SparkSession, make_config, log: list[Event], future_items: dict[str, dict]
-) -> tuple[dict[str, list[str]], dict[str, float]]:
-    """Every row of every output as text, and the figures; the catalogue is cut at the date as a run cuts it."""
-    context = make_context(spark, make_config(TYPES_SET, "interactions.max_events_per_user_day=2"))
-    with settings(spark, spark__sql__shuffle__partitions=1):  # the quickest for so few rows
-        inputs = _inputs(spark, make_events(spark, log))
-        catalogue = make_items(spark, SHELF).unionByName(make_items(spark, future_items))
-        tables = run_steps(inputs | {"items": as_of(catalogue, ITEMS, context)}, context)
-        rows = {name: sorted(map(str, tables[name].collect())) for name in OUTPUTS}
-    spark.catalog.clearCache()
-    return rows, context.figures
-
-
-@pytest.fixture
-def past_alone(spark: SparkSession, make_config) -> tuple[dict[str, list[str]], dict[str, float]]:
-    return _answers(spark, make_config, _PAST, {})
-
-
-_FUTURE_ROWS = st.fixed_dictionaries(
-    {
-        "valid_from": st.integers(0, 99).map(lambda hours: CUTOFF + timedelta(hours=hours)),
-        "price": st.sampled_from([0.5, 2.0, 1e6]),
-        "category": st.sampled_from(["tea", "new"]),
-        "created_at": st.just(before(days=3)),
-    }
-)
-
-
-# Every example runs three steps; the fixtures do not change between examples.
-@budget(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-@given(
-    future=st.lists(_EVENTS, min_size=5, max_size=40),
-    items=st.dictionaries(st.sampled_from(["v", "x", "z", "brand-new"]), _FUTURE_ROWS, min_size=2),
-)
-def test_run_is_not_changed_by_anything_at_or_after_the_date(
-    spark: SparkSession, make_config, past_alone: tuple, future: list[Event], items: dict[str, dict]
+def test_run_is_changed_neither_by_anything_from_the_date_on_nor_by_partitions_and_order(
+    spark: SparkSession, day: Answer
 ) -> None:
-    at_the_date = [
-        Event("ann", "x", "buy", CUTOFF),
-        Event("bob", "y", "block", CUTOFF),
-        Event("ann", "v", "show", CUTOFF),
-        Event("new", "new", "buy", CUTOFF),
-    ]
-    assert _answers(spark, make_config, [*_PAST, *future, *at_the_date], items) == past_alone
-
-
-def test_run_gives_the_same_rows_for_every_partitioning_and_order(spark: SparkSession, make_config) -> None:
-    config = make_config(TYPES_SET, "interactions.half_life_days=11")
-    log = _random_log(random.Random(3), 300)
-    answers = []
-    for n_partitions, order in ((3, 1), (7, -1)):
-        coalesce = {"spark__sql__adaptive__coalescePartitions__enabled": "false"}
-        with settings(spark, spark__sql__shuffle__partitions=n_partitions, **coalesce):
-            events = make_events(spark, log[::order]).repartition(n_partitions)
-            shelf = make_items(spark, dict(list(SHELF.items())[::order])).repartition(n_partitions)
-            inputs = _inputs(spark, events) | {"items": shelf}
-            tables = run_steps(inputs, make_context(spark, config))
-            answers.append({name: tables[name].localCheckpoint() for name in ("user_features", "item_features")})
-    for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
-        assert_df_equality(answers[0][name].orderBy(key), answers[1][name].orderBy(key), ignore_nullable=True)
+    """The catalogue is cut at the date as a run cuts it."""
+    config = load_config(sets=SETS)
+    log = [*LOG, *_future_log(random.Random(11), 100)]
+    catalogue = make_items(spark, dict([*SHELF.items()][::-1])).unionByName(make_items(spark, FUTURE_SHELF))
+    inputs = {
+        "events": make_events(spark, log[::-1]).repartition(7),
+        "items": as_of(catalogue.repartition(7), ITEMS, make_context(spark, config)),
+        "users": make_users(spark, dict([*USERS.items()][::-1])),
+    }
+    tables, figures = _run(spark, config, inputs, 7)
+    for name in OUTPUTS:
+        assert sorted(map(str, tables[name].collect())) == sorted(map(str, day[0][name].collect())), name
+    assert figures == day[1]
 
 
 @pytest.mark.parametrize(
@@ -230,11 +233,13 @@ def test_run_gives_the_same_rows_for_every_partitioning_and_order(spark: SparkSe
         ([Event(None, "x", "buy", before(days=1))], 0, 1),
         ([Event("ann", "x", "block", before(days=1))], 1, 1),
     ],
+    ids=["nothing", "one", "anonymous", "disliked"],
 )
 def test_run_keeps_the_contract_on_the_smallest_logs(
-    spark: SparkSession, make_config, log: list[Event], n_users: int, n_items: int
+    spark: SparkSession, log: list[Event], n_users: int, n_items: int
 ) -> None:
-    tables = run_steps(_inputs(spark, make_events(spark, log)), make_context(spark, make_config(TYPES_SET)))
+    inputs = {"events": make_events(spark, log), "items": make_items(spark, {}), "users": make_users(spark, {})}
+    tables, _ = _run(spark, load_config(sets=(TYPES_SET,)), inputs, 1)
     for name, expected in (("user_features", n_users), ("item_features", n_items)):
         table = declared_tables()[name]
         check_schema(tables[name], table, without=("run_id",))
