@@ -1,17 +1,18 @@
 """The catalogue's token matrix and its nearest items are those of dictionaries, for any partitions and blocks."""
 
 from collections import Counter
+from collections.abc import Iterator
 from hashlib import md5
 from math import log, sqrt
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from recsys_spark.adapters import item_cf
 from recsys_spark.adapters.tfidf import Vocabulary, fit_text_neighbors, fit_token_pairs
 from tests.engagement import make_items, settings
+from tests.local_frame import computed, local_frame
 
 CATALOGUE = {
     "a": {"title": "Red tin box", "category": "home", "tags": ["new", "Tin"], "attributes": {"size": "9"}},
@@ -33,9 +34,18 @@ FIELDS = ["title", "category", "brand", "tags", "size"]
 EVERY = Vocabulary(FIELDS, 1, 1.0)
 
 
-def _items(spark: SparkSession, n_partitions: int = 2) -> DataFrame:
-    index = spark.createDataFrame([*IDX.items()], "item_id string, item_idx int")
-    return make_items(spark, CATALOGUE).join(index, on="item_id", how="inner").repartition(n_partitions)
+@pytest.fixture(scope="module")
+def items(spark: SparkSession) -> DataFrame:
+    """The catalogue with the places of its items, in two partitions."""
+    index = local_frame(spark, [*IDX.items()], "item_id string, item_idx int")
+    return computed(make_items(spark, CATALOGUE).join(index, on="item_id", how="inner")).repartition(2)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(spark: SparkSession) -> Iterator[None]:
+    """The cache is cleared, as a caller does: no later query has to be held against what is in it."""
+    yield
+    spark.catalog.clearCache()
 
 
 def _vectors(least: int = 1, most: int = 5) -> dict[int, dict[str, float]]:
@@ -69,11 +79,11 @@ def _matrix(pairs: DataFrame) -> dict[int, dict[int, float]]:
     [(1, 1.0, 5), (2, 1.0, 5), (1, 0.5, 2), (2, 0.4, 2)],
 )
 def test_fit_token_pairs_weighs_the_tokens_that_tell(
-    spark: SparkSession, min_df: int, max_df_ratio: float, most: int
+    items: DataFrame, min_df: int, max_df_ratio: float, most: int
 ) -> None:
     vectors = _vectors(min_df, most)
     tokens = sorted({token for row in vectors.values() for token in row}, key=lambda one: md5(one.encode()).hexdigest())
-    found = _matrix(fit_token_pairs(_items(spark), Vocabulary(FIELDS, min_df, max_df_ratio)))
+    found = _matrix(fit_token_pairs(items, Vocabulary(FIELDS, min_df, max_df_ratio)))
     expected = {item: {tokens.index(token): row[token] for token in row} for item, row in vectors.items() if row}
     assert {item: row.keys() for item, row in found.items()} == {item: row.keys() for item, row in expected.items()}
     for item, row in expected.items():
@@ -90,10 +100,8 @@ def test_fit_token_pairs_weighs_the_tokens_that_tell(
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else None,
 )
-def test_fit_token_pairs_reads_the_named_fields(
-    spark: SparkSession, fields: list[str], expected: dict[int, int]
-) -> None:
-    found = _matrix(fit_token_pairs(_items(spark), Vocabulary(fields, 1, 1.0)))
+def test_fit_token_pairs_reads_the_named_fields(items: DataFrame, fields: list[str], expected: dict[int, int]) -> None:
+    found = _matrix(fit_token_pairs(items, Vocabulary(fields, 1, 1.0)))
     assert {item: len(row) for item, row in found.items()} == expected
 
 
@@ -106,9 +114,9 @@ def _cosine(left: dict[str, float], right: dict[str, float]) -> float:
     return product / sqrt(sum(w**2 for w in left.values()) * sum(w**2 for w in right.values()))
 
 
-def test_fit_text_neighbors_lists_the_nearest_by_cosine(spark: SparkSession) -> None:
+def test_fit_text_neighbors_lists_the_nearest_by_cosine(items: DataFrame) -> None:
     listed, vectors = np.array([0, 1, 5, 6, 7]), _vectors()
-    found = _lists(fit_text_neighbors(_items(spark), EVERY, 2, 1 << 20, listed))
+    found = _lists(fit_text_neighbors(items, EVERY, 2, 1 << 20, listed))
     near = {
         item: {other: score for other in vectors if other != item and (score := _cosine(vector, vectors[other])) > 0}
         for item, vector in vectors.items()
@@ -123,25 +131,23 @@ def test_fit_text_neighbors_lists_the_nearest_by_cosine(spark: SparkSession) -> 
 
 
 def test_fit_text_neighbors_gives_the_same_bits_whatever_the_partitions_and_blocks(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, items: DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = []
     for n_partitions, n_blocks in ((3, 1), (7, 4)):
         monkeypatch.setattr(item_cf, "blocks_for", lambda spark, n_pairs, n_bytes, n=n_blocks: n)
         with settings(spark, spark__sql__shuffle__partitions=n_partitions):
-            items = _items(spark, n_partitions)
-            answers.append(_lists(fit_text_neighbors(items, EVERY, 9, 1 << 20, np.arange(8))))
+            answers.append(_lists(fit_text_neighbors(items.repartition(n_partitions), EVERY, 9, 1 << 20, np.arange(8))))
     assert answers[0] == answers[1]
     assert answers[0]
 
 
 def test_fit_text_neighbors_keeps_long_rows_whole(spark: SparkSession) -> None:
-    items = spark.range(600).select(F.col("id").cast("int").alias("item_idx"), F.lit("same").alias("title"))
+    items = local_frame(spark, [(at, "same") for at in range(600)], "item_idx int, title string")
     found = _lists(fit_text_neighbors(items, Vocabulary(["title"], 1, 1.0), 1, 1 << 20, np.arange(600)))
     assert found == {0: ([1], [1.0])} | {item: ([0], [1.0]) for item in range(1, 600)}
 
 
-def test_fit_text_neighbors_of_a_catalogue_without_text_is_nothing(spark: SparkSession) -> None:
-    items = _items(spark).where("item_id = 'f'")
-    assert fit_text_neighbors(items, EVERY, 2, 1 << 20, np.arange(8)).collect() == []
+def test_fit_text_neighbors_of_a_catalogue_without_text_is_nothing(items: DataFrame) -> None:
+    assert fit_text_neighbors(items.where("item_id = 'f'"), EVERY, 2, 1 << 20, np.arange(8)).collect() == []
     assert fit_text_neighbors(items.limit(0), EVERY, 2, 1 << 20, np.arange(8)).collect() == []
