@@ -12,6 +12,7 @@ from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from tests.engagement import settings
+from tests.local_frame import local_frame
 from tests.sparse import csr_of_pairs
 
 N_USERS, N_ITEMS = 60, 40
@@ -33,7 +34,7 @@ def _rows(seed: int) -> list[tuple[int, int, float, datetime]]:
 
 
 def _frame(spark: SparkSession, rows: list, n_partitions: int = 2) -> DataFrame:
-    frame = spark.createDataFrame(rows, "row_idx int, col_idx int, weight float, last_time timestamp")
+    frame = local_frame(spark, rows, "row_idx int, col_idx int, weight float, last_time timestamp")
     return frame.repartition(n_partitions)
 
 
@@ -65,13 +66,11 @@ def test_fit_neighbors_gives_the_same_bits_whatever_the_partitions_and_blocks(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, similarity = _rows(2), _similarity(min_co_occurrence=2)
-    answers = []
-    for n_partitions, n_blocks in ((3, 1), (7, 5)):
-        monkeypatch.setattr(item_cf, "blocks_for", lambda spark, n_pairs, n_bytes, n=n_blocks: n)
-        with settings(spark, spark__sql__shuffle__partitions=n_partitions):
-            random.Random(n_partitions).shuffle(rows)
-            answers.append(_lists(fit_neighbors(_frame(spark, rows, n_partitions), similarity, WIDE)))
-    assert answers[0] == answers[1]
+    expected = _expected(rows, similarity)
+    monkeypatch.setattr(item_cf, "blocks_for", lambda spark, n_pairs, n_bytes: 5)
+    random.Random(7).shuffle(rows)
+    with settings(spark, spark__sql__shuffle__partitions=7):
+        assert _lists(fit_neighbors(_frame(spark, rows, 7), similarity, WIDE)) == expected
 
 
 @pytest.mark.parametrize("min_co_occurrence", [1, 2])
@@ -79,11 +78,10 @@ def test_fit_neighbors_gives_the_same_bits_when_rows_pass_by_in_chunks(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, min_co_occurrence: int
 ) -> None:
     rows, similarity = _rows(3), _similarity(min_co_occurrence=min_co_occurrence)
-    whole = _lists(fit_neighbors(_frame(spark, rows), similarity, WIDE))
     # Four blocks of rows, some eighty of three hundred pairs each, and room for one of them beside a block of items.
     monkeypatch.setattr(item_cf, "blocks_for", lambda spark, n_pairs, n_bytes: 4)
     chunked = _lists(fit_neighbors(_frame(spark, rows), similarity, Limits(1000, 80 * 8)))
-    assert chunked == whole
+    assert chunked == _expected(rows, similarity)
 
 
 def test_fit_neighbors_counts_the_newest_of_a_row_alone(spark: SparkSession) -> None:
@@ -95,7 +93,7 @@ def test_fit_neighbors_counts_the_newest_of_a_row_alone(spark: SparkSession) -> 
 
 def test_fit_neighbors_lists_what_may_be_listed_and_keeps_the_rows_of_the_others(spark: SparkSession) -> None:
     rows, similarity = _rows(4), _similarity(num_neighbors=N_ITEMS)
-    every = _lists(fit_neighbors(_frame(spark, rows), similarity, WIDE))
+    every = _expected(rows, similarity)
     listed = np.array([0, 3, 5, N_ITEMS + 7])
     some = _lists(fit_neighbors(_frame(spark, rows), similarity, WIDE, listed))
     expected = {item: [(n, s) for n, s in zip(*lists, strict=True) if n in {0, 3, 5}] for item, lists in every.items()}
