@@ -7,7 +7,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import top_k
 from recsys_spark.adapters.top_k import fit_items, search_users
 from recsys_spark.errors import KernelError
+from recsys_spark.kernels.top_k import Items
 from tests.als_oracle import normal_factors
+from tests.local_frame import local_frame
 
 N_USERS, N_ITEMS, SIZE = 40, 25, 4
 X, Y = normal_factors(1, N_USERS, SIZE), normal_factors(2, N_ITEMS, SIZE)
@@ -18,12 +20,12 @@ HIDDEN = np.random.default_rng(3).random((N_USERS, N_ITEMS)) < 0.3
 def _vectors(spark: SparkSession, name: str, vectors: np.ndarray, without: tuple[int, ...] = ()) -> DataFrame:
     rows = [(idx, vector.tolist(), bool(SHOWN[idx % N_ITEMS])) for idx, vector in enumerate(vectors)]
     kept = [row for row in rows if row[0] not in without]
-    return spark.createDataFrame(kept[::-1], f"{name} int, vector array<float>, shown boolean").repartition(3)
+    return local_frame(spark, kept[::-1], f"{name} int, vector array<float>, shown boolean").repartition(3)
 
 
 def _pairs(spark: SparkSession, hidden: np.ndarray) -> DataFrame:
     pairs = [(int(user), int(item)) for user, item in zip(*np.nonzero(hidden), strict=True)]
-    return spark.createDataFrame(pairs, "user_idx int, item_idx int").repartition(3)
+    return local_frame(spark, pairs, "user_idx int, item_idx int").repartition(3)
 
 
 def _brute_force(x: np.ndarray, y: np.ndarray, hidden: np.ndarray, k: int) -> dict[int, list[tuple[int, float]]]:
@@ -56,48 +58,56 @@ def _assert_near(found: dict[int, list[tuple[int, float]]], expected: dict[int, 
         np.testing.assert_allclose([score for _, score in found[user]], [score for _, score in entries], rtol=1e-6)
 
 
-def _search(spark: SparkSession, k: int, users: DataFrame | None = None, hidden: np.ndarray = HIDDEN) -> DataFrame:
-    items = fit_items(_vectors(spark, "item_idx", Y), N_ITEMS, 1.0, "retrieve", "als.factors")
+@pytest.fixture(scope="module")
+def items(spark: SparkSession) -> Items:
+    return fit_items(_vectors(spark, "item_idx", Y), N_ITEMS, 1.0, "retrieve", "als.factors")
+
+
+def _search(
+    spark: SparkSession, items: Items, k: int, users: DataFrame | None = None, hidden: np.ndarray = HIDDEN
+) -> DataFrame:
     users = _vectors(spark, "user_idx", X) if users is None else users
     return search_users(users, _pairs(spark, hidden), N_USERS, items, "als", k)
 
 
 @pytest.mark.parametrize("k", [3, 1000])
-def test_search_users_gives_the_best_that_may_be_shown(spark: SparkSession, k: int) -> None:
-    _assert_near(_lists(_search(spark, k)), _brute_force(X, Y, HIDDEN, k))
+def test_search_users_gives_the_best_that_may_be_shown(spark: SparkSession, items: Items, k: int) -> None:
+    _assert_near(_lists(_search(spark, items, k)), _brute_force(X, Y, HIDDEN, k))
+
+
+@pytest.fixture(scope="module")
+def whole(spark: SparkSession, items: Items) -> tuple[int, dict[int, list[tuple[int, float]]]]:
+    """Partitions and lists of a search in one block."""
+    found = _search(spark, items, 5)
+    return found.rdd.getNumPartitions(), _lists(found)
 
 
 @pytest.mark.parametrize("bound", ["_USERS_PER_BLOCK", "_BLOCK_BYTES"])
 def test_search_users_gives_the_same_bits_in_several_blocks(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, bound: str
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, items: Items, whole: tuple[int, dict], bound: str
 ) -> None:
-    whole = _search(spark, 5)
     # Two tasks for each core, if there are ten users for each; or bytes for nine users, half of them for hidden items.
     monkeypatch.setattr(top_k, bound, 10 if bound == "_USERS_PER_BLOCK" else 2 * 9 * (5 * 24 + SIZE * 12))
-    cut = _search(spark, 5)
-    assert (whole.rdd.getNumPartitions(), cut.rdd.getNumPartitions()) == (1, 4 if bound == "_USERS_PER_BLOCK" else 5)
-    assert _lists(cut) == _lists(whole)
+    cut = _search(spark, items, 5)
+    assert (whole[0], cut.rdd.getNumPartitions()) == (1, 4 if bound == "_USERS_PER_BLOCK" else 5)
+    assert _lists(cut) == whole[1]
 
 
-def test_search_users_gives_users_without_a_vector_nothing(spark: SparkSession) -> None:
-    gone = (0, 17, N_USERS - 1)
-    expected = _brute_force(X, Y, HIDDEN, 5)
-    found = _lists(_search(spark, 5, _vectors(spark, "user_idx", X, gone)))
-    _assert_near(found, {user: items for user, items in expected.items() if user not in gone})
-
-
-def test_search_users_gives_a_user_who_may_have_nothing_no_list(spark: SparkSession) -> None:
-    hidden = HIDDEN.copy()
+def test_search_users_gives_users_without_a_vector_or_anything_to_show_no_list(
+    spark: SparkSession, items: Items
+) -> None:
+    gone, hidden = (0, 17, N_USERS - 1), HIDDEN.copy()
     hidden[4] = True
-    found = _lists(_search(spark, 5, hidden=hidden))
-    assert 4 not in found
-    _assert_near(found, _brute_force(X, Y, hidden, 5))
+    found = _lists(_search(spark, items, 3, _vectors(spark, "user_idx", X, gone), hidden))
+    assert not {*gone, 4} & found.keys()
+    expected = _brute_force(X, Y, hidden, 3)
+    _assert_near(found, {user: entries for user, entries in expected.items() if user not in gone})
 
 
-def test_search_users_without_anything_hidden_or_any_user(spark: SparkSession) -> None:
+def test_search_users_without_anything_hidden_or_any_user(spark: SparkSession, items: Items) -> None:
     nothing = np.zeros_like(HIDDEN)
-    _assert_near(_lists(_search(spark, 5, hidden=nothing)), _brute_force(X, Y, nothing, 5))
-    assert _lists(_search(spark, 5, _vectors(spark, "user_idx", X[:0]))) == {}
+    _assert_near(_lists(_search(spark, items, 5, hidden=nothing)), _brute_force(X, Y, nothing, 5))
+    assert _lists(_search(spark, items, 5, _vectors(spark, "user_idx", X[:0]))) == {}
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
