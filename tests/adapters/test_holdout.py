@@ -17,10 +17,13 @@ from recsys_spark.adapters.holdout import (
 )
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.holdout import hold_out, popular_items
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.spark import spark_schema
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps
-from tests.staged_lists import frame
+from tests.local_frame import local_frame
 
 TYPE = "purchase"
+PROPOSED = spark_schema(TABLES["source_candidates"], without=("run_id",))
 
 
 def log(seed: int = 3, n: int = 400) -> list[Event]:
@@ -48,7 +51,7 @@ def world(spark: SparkSession) -> tuple[list[Event], dict[str, DataFrame]]:
         "users": make_users(spark, {"user-29": {}}),
     }
     proposed = [{"source": "als", "user_idx": 0, "items": [{"item_idx": 0, "rank": 1, "score": 1.0}]}]
-    return events, run_steps(frames, context) | {"source_candidates": frame(spark, "source_candidates", proposed)}
+    return events, run_steps(frames, context) | {"source_candidates": local_frame(spark, proposed, PROPOSED)}
 
 
 def purchases(events: list[Event]) -> pa.Table:
@@ -65,13 +68,18 @@ def judged(spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]],
     return {row["user_id"]: row.asDict(recursive=True) for row in rows}
 
 
+@pytest.fixture(scope="module")
+def found(spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]]) -> dict[str, dict]:
+    """Who is judged by the defaults."""
+    return judged(spark, world)
+
+
 def test_known_users_and_known_targets_are_those_of_the_protocol_in_memory(
-    spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]]
+    world: tuple[list[Event], dict[str, DataFrame]], found: dict[str, dict]
 ) -> None:
     events, inputs = world
     names = {row["item_idx"]: row["item_id"] for row in inputs["item_index"].collect()}
     expected = hold_out(purchases(events), DAY)
-    found = judged(spark, world)
     known = {
         user: {names[one["item_idx"]] for one in row["targets"] if one["is_known"]}
         for user, row in found.items()
@@ -101,11 +109,10 @@ def test_a_history_is_all_that_a_user_had_engaged_with(
 
 
 def test_new_users_and_new_items_are_judged_too(
-    spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]]
+    world: tuple[list[Event], dict[str, DataFrame]], found: dict[str, dict]
 ) -> None:
     events, inputs = world
     (launched,) = [row["item_idx"] for row in inputs["item_index"].collect() if row["item_id"] == "item-17"]
-    found = judged(spark, world)
     before = {event.user_id for event in events if event.event_time < CUTOFF and event.event_type == TYPE}
     new = {user for user, row in found.items() if not row["n_items"]}
     assert new
@@ -115,9 +122,9 @@ def test_new_users_and_new_items_are_judged_too(
 
 
 def test_what_may_be_repeated_is_a_target_again(
-    spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]]
+    spark: SparkSession, world: tuple[list[Event], dict[str, DataFrame]], found: dict[str, dict]
 ) -> None:
-    fewer, more = judged(spark, world), judged(spark, world, 'candidates.seen="keep"')
+    fewer, more = found, judged(spark, world, 'candidates.seen="keep"')
     assert sum(len(row["targets"]) for row in more.values()) > sum(len(row["targets"]) for row in fewer.values())
 
 
