@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.adapters.index import MAX_IDS, fit_index, range_starts
 from recsys_spark.errors import KernelError
 from tests.engagement import settings
+from tests.local_frame import local_frame
 
 # Byte order differs from that of letters, of UTF-16 (the last two) and of normal forms; none may be lost or joined.
 STRANGE = [
@@ -17,7 +18,7 @@ STRANGE = [
 
 
 def _positions(spark: SparkSession, ids: list[str | None]) -> dict[str, int]:
-    frame = spark.createDataFrame([(one,) for one in ids], "user_id string")
+    frame = local_frame(spark, [(one,) for one in ids], "user_id string")
     fitted = fit_index(frame, "user_id", "user_idx")
     rows = fitted.frame.collect()
     assert fitted.frame.columns == ["user_idx", "user_id"]
@@ -30,12 +31,8 @@ def _byte_order(ids: list[str]) -> dict[str, int]:
     return {one: position for position, one in enumerate(sorted(set(ids), key=lambda text: text.encode()))}
 
 
-def test_fit_index_orders_ids_by_their_bytes(spark: SparkSession) -> None:
-    assert _positions(spark, STRANGE) == _byte_order(STRANGE)
-
-
-def test_fit_index_counts_repeated_ids_once_and_nulls_never(spark: SparkSession) -> None:
-    assert _positions(spark, ["b", None, "a", "b", None]) == {"a": 0, "b": 1}
+def test_fit_index_orders_ids_by_their_bytes_and_counts_repeated_ids_once_and_nulls_never(spark: SparkSession) -> None:
+    assert _positions(spark, [*STRANGE, None, "a", "B", "a", None]) == _byte_order(STRANGE)
 
 
 def test_fit_index_of_no_ids_is_empty(spark: SparkSession) -> None:
@@ -55,7 +52,7 @@ def test_fit_index_is_the_same_for_every_partitioning(spark: SparkSession, n_par
 
 def test_fit_index_frame_keeps_its_ranges_when_settings_change(spark: SparkSession) -> None:
     ids = [f"u{number}" for number in range(2000)]
-    frame = spark.createDataFrame([(one,) for one in ids], "user_id string")
+    frame = local_frame(spark, [(one,) for one in ids], "user_id string")
     with settings(spark, spark__sql__adaptive__coalescePartitions__enabled="false"):
         with settings(spark, spark__sql__shuffle__partitions=7):
             fitted = fit_index(frame, "user_id", "user_idx")

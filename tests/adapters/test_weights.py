@@ -22,6 +22,7 @@ from recsys_spark.adapters.weights import (
 from recsys_spark.config import EventType
 from recsys_spark.setting_types import MAX_DAYS
 from tests.engagement import CUTOFF, TYPES, Event, before, make_events, settings
+from tests.local_frame import local_frame
 
 NAN, INF = float("nan"), float("inf")
 
@@ -31,48 +32,58 @@ def _weights(frame: DataFrame, half_life_days: float = 0.0) -> dict[str, float |
     return {row.item_id: row.weight for row in rows}
 
 
-def test_event_weight_transforms_the_value_by_type(spark: SparkSession) -> None:
-    cases = {
-        "none": ("buy", 7.0, None, 1.0),
-        "log": ("rate", 3.0, None, 0.5 * math.log(1 + 3.0)),
-        "cap_below": ("read", 4.0, None, 0.1 * 4.0),
-        "cap_above": ("read", 40.0, None, 0.1 * 10.0),
-        "relative": ("watch", 30.0, 60.0, 2.0 * 30 / 60),
-        "relative_above": ("watch", 240.0, 60.0, 2.0 * 1.5),
-        "negative_type": ("return", 1.0, None, -1.0),
-        "impression": ("show", 1.0, None, None),
-        "dislike": ("block", 1.0, None, None),
-        "unnamed": ("poke", 1.0, None, None),
-    }
-    _check_cases(spark, cases)
+# Type, value, length of the item, and the weight.
+Cases = dict[str, tuple[str, float | None, float | None, float | None]]
+TRANSFORMED: Cases = {
+    "none": ("buy", 7.0, None, 1.0),
+    "log": ("rate", 3.0, None, 0.5 * math.log(1 + 3.0)),
+    "cap_below": ("read", 4.0, None, 0.1 * 4.0),
+    "cap_above": ("read", 40.0, None, 0.1 * 10.0),
+    "relative": ("watch", 30.0, 60.0, 2.0 * 30 / 60),
+    "relative_above": ("watch", 240.0, 60.0, 2.0 * 1.5),
+    "negative_type": ("return", 1.0, None, -1.0),
+    "impression": ("show", 1.0, None, None),
+    "dislike": ("block", 1.0, None, None),
+    "unnamed": ("poke", 1.0, None, None),
+}
+BAD_VALUES: Cases = {
+    "log_null": ("rate", None, None, 0.5),
+    "log_nan": ("rate", NAN, None, 0.5),
+    "log_inf": ("rate", INF, None, 0.5),
+    "log_below_zero": ("rate", -5.0, None, 0.0),
+    "cap_null": ("read", None, None, 0.1),
+    "cap_nan": ("read", NAN, None, 0.1),
+    "cap_huge": ("read", 1e12, None, 0.1 * 10.0),
+    "cap_below_zero": ("read", -5.0, None, 0.0),
+    "relative_null": ("watch", None, 60.0, 2.0),
+    "relative_no_length": ("watch", 30.0, None, 2.0),
+    "relative_below_zero": ("watch", -INF, 60.0, 2.0),
+}
 
 
-def test_event_weight_is_never_turned_by_a_bad_value(spark: SparkSession) -> None:
-    cases = {
-        "log_null": ("rate", None, None, 0.5),
-        "log_nan": ("rate", NAN, None, 0.5),
-        "log_inf": ("rate", INF, None, 0.5),
-        "log_below_zero": ("rate", -5.0, None, 0.0),
-        "cap_null": ("read", None, None, 0.1),
-        "cap_nan": ("read", NAN, None, 0.1),
-        "cap_huge": ("read", 1e12, None, 0.1 * 10.0),
-        "cap_below_zero": ("read", -5.0, None, 0.0),
-        "relative_null": ("watch", None, 60.0, 2.0),
-        "relative_no_length": ("watch", 30.0, None, 2.0),
-        "relative_below_zero": ("watch", -INF, 60.0, 2.0),
-    }
-    _check_cases(spark, cases)
-
-
-def _check_cases(spark: SparkSession, cases: dict[str, tuple[str, float | None, float | None, float | None]]) -> None:
+@pytest.fixture(scope="module")
+def found(spark: SparkSession) -> dict[str, float | None]:
+    """Weights of all cases."""
+    cases = TRANSFORMED | BAD_VALUES
     events = make_events(spark, [Event("u", name, case[0], before(days=1), case[1]) for name, case in cases.items()])
-    lengths = spark.createDataFrame([(name, case[2]) for name, case in cases.items()], "item_id string, length double")
+    lengths = local_frame(spark, [(name, case[2]) for name, case in cases.items()], "item_id string, length double")
+    return _weights(events.join(lengths, on="item_id", how="left"))
+
+
+def test_event_weight_transforms_the_value_by_type(found: dict[str, float | None]) -> None:
+    _check_cases(found, TRANSFORMED)
+
+
+def test_event_weight_is_never_turned_by_a_bad_value(found: dict[str, float | None]) -> None:
+    _check_cases(found, BAD_VALUES)
+
+
+def _check_cases(found: dict[str, float | None], cases: Cases) -> None:
     expected = {name: case[3] for name, case in cases.items()}
-    # The last bit of log1p and of a product may differ between the JVM's mathematics and Python's.
-    found = _weights(events.join(lengths, on="item_id", how="left"))
-    assert {name for name, weight in found.items() if weight is None} == {
+    assert {name for name in cases if found[name] is None} == {
         name for name, weight in expected.items() if weight is None
     }
+    # The last bit of log1p and of a product may differ between the JVM's mathematics and Python's.
     for name, weight in expected.items():
         assert weight is None or found[name] == pytest.approx(weight, rel=1e-15), name
 
@@ -94,7 +105,7 @@ def test_known_events_ends_before_the_cutoff_and_begins_with_the_window(spark: S
         days: {row.item_id for row in known_events(events, CUTOFF, days).select("item_id").collect()} for days in (0, 3)
     }
     assert found == {0: {"last", "first", "older"}, 3: {"last", "first"}}
-    assert events.where(in_window(CUTOFF, 0)).count() == len(times)
+    assert len(events.where(in_window(CUTOFF, 0)).collect()) == len(times)
 
 
 def test_has_role_knows_only_configured_types(spark: SparkSession) -> None:
@@ -138,7 +149,7 @@ def test_exact_sum_is_the_same_for_every_order(spark: SparkSession) -> None:
     sums = set()
     for n_partitions in (1, 3, 7):
         rng.shuffle(weights)
-        frame = spark.createDataFrame([(one,) for one in weights], "weight double").repartition(n_partitions)
+        frame = local_frame(spark, [(one,) for one in weights], "weight double").repartition(n_partitions)
         with settings(spark, spark__sql__shuffle__partitions=n_partitions):
             sums.add(frame.agg(exact_sum(F.col("weight")).alias("total")).collect()[0].total)
     assert len(sums) == 1
@@ -149,7 +160,7 @@ def test_exact_sum_is_the_same_for_every_order(spark: SparkSession) -> None:
 def test_exact_sum_of_opposites_is_zero_and_of_nulls_too(spark: SparkSession) -> None:
     values = [0.1, 0.7, 1e9 + 0.3, 2 / 3]
     rows = [(sign * one, None) for one in values for sign in (1, -1)]
-    frame = spark.createDataFrame(rows, "weight double, none double")
+    frame = local_frame(spark, rows, "weight double, none double")
     row = frame.agg(exact_sum(F.col("weight")).alias("zero"), exact_sum(F.col("none")).alias("nulls")).collect()[0]
     assert (row.zero, row.nulls) == (0.0, 0.0)
 
