@@ -17,12 +17,13 @@ from recsys_spark.adapters.csr import (
     n_blocks_for,
     read_blocks,
 )
+from tests.local_frame import local_frame
 
 COLUMNS = {"weight": "float32", "time": "int64", "hidden": "bool"}
 
 
 def _pairs(spark: SparkSession, rows: list[tuple]) -> DataFrame:
-    return spark.createDataFrame(rows, "user int, item int, weight float, time long, hidden boolean")
+    return local_frame(spark, rows, "user int, item int, weight float, time long, hidden boolean")
 
 
 def _blocks(frame: DataFrame, columns: dict[str, str]) -> list[RowBlock]:

@@ -2,12 +2,19 @@
 
 from datetime import UTC, datetime
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters.exam import fit_variants, with_published
-from tests.staged_lists import frame, list_rows
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.spark import spark_schema
+from tests.local_frame import local_frame
+from tests.staged_lists import list_rows
 
 NOW = datetime(2025, 1, 31, tzinfo=UTC)
+
+
+def _frame(spark: SparkSession, name: str, rows: list[dict]) -> DataFrame:
+    return local_frame(spark, rows, spark_schema(TABLES[name], without=("run_id",)))
 
 
 def test_a_judged_user_is_held_against_what_the_reader_returns(spark: SparkSession) -> None:
@@ -15,12 +22,12 @@ def test_a_judged_user_is_held_against_what_the_reader_returns(spark: SparkSessi
     shared = list_rows({"FR": [("z", 1, 1.0)], "": [("gone", 1, 1.0), ("x", 2, 0.5)]})
     fallback = [row | {"segment": row["user_id"] or None} for row in shared]
     tables = {
-        "candidates": frame(spark, "candidates", [own[0] | {"variant": "new"}, own[1]]),
-        "fallback_candidates": frame(spark, "fallback_candidates", fallback),
-        "item_index": frame(spark, "item_index", [{"item_idx": at, "item_id": one} for at, one in enumerate("xyz")]),
+        "candidates": _frame(spark, "candidates", [own[0] | {"variant": "new"}, own[1]]),
+        "fallback_candidates": _frame(spark, "fallback_candidates", fallback),
+        "item_index": _frame(spark, "item_index", [{"item_idx": at, "item_id": one} for at, one in enumerate("xyz")]),
     }
-    judged = spark.createDataFrame(
-        [("u1", "FR"), ("u2", "FR"), ("u3", "FR"), ("u4", "IS"), ("u5", None)], "user_id string, segment string"
+    judged = local_frame(
+        spark, [("u1", "FR"), ("u2", "FR"), ("u3", "FR"), ("u4", "IS"), ("u5", None)], "user_id string, segment string"
     )
     found = {row["user_id"]: (row["published"], row["variant"]) for row in with_published(judged, tables).collect()}
     assert found == {

@@ -16,6 +16,7 @@ from recsys_spark.adapters.exposed_pairs import (
 from recsys_spark.kernels.propensity import fit_positions, harvest, shown_propensity
 from tests.biased_log import BiasedLog, biased_log, count_exposures, count_showings
 from tests.engagement import CUTOFF, TYPES, Event, before, make_events, make_items
+from tests.local_frame import local_frame
 
 LATER = CUTOFF + timedelta(days=1)
 
@@ -84,7 +85,7 @@ def pairs(spark: SparkSession, made: BiasedLog) -> DataFrame:
     schema = (
         "user_id string, item_id string, shown_at timestamp, position int, propensity double, last_engaged_at timestamp"
     )
-    return spark.createDataFrame(rows, schema).persist()
+    return local_frame(spark, rows, schema).persist()
 
 
 def test_examination_over_the_cluster_is_that_of_the_kernel(made: BiasedLog, pairs: DataFrame) -> None:

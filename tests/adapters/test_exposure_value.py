@@ -10,6 +10,7 @@ from recsys_spark.adapters.exposure_value import exposure_figures
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.intervals import RESAMPLES, draw, mean_interval, user_keys
 from tests.engagement import before
+from tests.local_frame import local_frame
 
 SCHEMA = (
     "user_id string, item_id string, shown_at timestamp, propensity double, last_engaged_at timestamp, value double"
@@ -24,11 +25,11 @@ def pair(user: str, item: str, clicked: datetime | None = None, propensity: floa
 
 @pytest.fixture
 def variants(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame([("u0", "main"), ("u1", "bold"), ("u2", "bold")], "user_id string, variant string")
+    return local_frame(spark, [("u0", "main"), ("u1", "bold"), ("u2", "bold")], "user_id string, variant string")
 
 
 def figures(spark: SparkSession, variants: DataFrame, *rows: tuple) -> dict[tuple[str, str], float]:
-    found = exposure_figures(spark.createDataFrame(list(rows), SCHEMA).repartition(3), variants, NAMES, "published", 7)
+    found = exposure_figures(local_frame(spark, list(rows), SCHEMA).repartition(3), variants, NAMES, "published", 7)
     return {(figure.group, figure.metric): float(one.means[0]) for figure, one in found.items()}
 
 
@@ -54,7 +55,7 @@ def test_figures_are_the_ratios_of_sums(spark: SparkSession, variants: DataFrame
 
 
 def test_without_experiments_there_is_no_figure_of_one(spark: SparkSession, variants: DataFrame) -> None:
-    rows = spark.createDataFrame([pair("u0", "a", CLICKED)], SCHEMA)
+    rows = local_frame(spark, [pair("u0", "a", CLICKED)], SCHEMA)
     found = exposure_figures(rows, variants, (), "published", 7)
     assert {figure.group for figure in found} == {ALL}
 
@@ -83,7 +84,7 @@ def test_weights_undo_a_policy_that_shows_what_is_not_liked(spark: SparkSession,
 
 
 def test_intervals_have_the_draws_of_every_other_figure(spark: SparkSession, variants: DataFrame) -> None:
-    rows = spark.createDataFrame([pair(f"u{at}", "a", CLICKED if at % 3 else None) for at in range(40)], SCHEMA)
+    rows = local_frame(spark, [pair(f"u{at}", "a", CLICKED if at % 3 else None) for at in range(40)], SCHEMA)
     found = exposure_figures(rows.repartition(4), variants, NAMES, "published", 7)[
         Figure("published", ALL, "conversion", 0)
     ]
@@ -96,5 +97,5 @@ def test_intervals_have_the_draws_of_every_other_figure(spark: SparkSession, var
 
 
 def test_nothing_shown_gives_nothing(spark: SparkSession, variants: DataFrame) -> None:
-    rows = spark.createDataFrame([("u9", "d", None, None, CLICKED, 50.0)], SCHEMA)
+    rows = local_frame(spark, [("u9", "d", None, None, CLICKED, 50.0)], SCHEMA)
     assert exposure_figures(rows, variants, NAMES, "published", 7) == {}

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.neighbor_scores import newest_weighted, rows_of_block, score_users, user_blocks
 from recsys_spark.kernels.ranked import Ranked
+from tests.local_frame import local_frame
 
 CUTOFF = datetime(2025, 3, 1, tzinfo=UTC)
 FOREVER = datetime(2200, 1, 1, tzinfo=UTC)
@@ -22,7 +23,7 @@ def _interactions(spark: SparkSession, rows: list[tuple]) -> DataFrame:
     """rows: user, item, weight, days ago, n_events, excluded_until."""
     timed = [(u, i, w, CUTOFF - timedelta(days=days), n, until) for u, i, w, days, n, until in rows]
     schema = "user_idx int, item_idx int, weight float, last_time timestamp, n_events int, excluded_until timestamp"
-    return spark.createDataFrame(timed, schema)
+    return local_frame(spark, timed, schema)
 
 
 def _lists(frame: DataFrame) -> dict[int, list[tuple[int, int, float]]]:

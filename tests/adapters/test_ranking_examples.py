@@ -12,6 +12,7 @@ from recsys_spark.features import declared_tables
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
 from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.spark import spark_schema
+from tests.local_frame import local_frame
 
 DAY = date(2025, 3, 1)
 MADE = PublishRow(7, "publish", "20250301-001-9f2c81aa", DAY, 6, (), "", "", 48, datetime(2025, 3, 1, tzinfo=UTC), "")
@@ -28,11 +29,19 @@ def frame(spark: SparkSession, name: str, rows: list[dict[str, Any]]) -> DataFra
     """Rows of a table, nulls for what is not given, whatever the contract says of it."""
     fields = spark_schema(declared_tables()[name], without=("run_id",)).fields
     schema = StructType([StructField(field.name, field.dataType) for field in fields])
-    return spark.createDataFrame([tuple(row.get(field) for field in schema.names) for row in rows], schema)
+    return local_frame(spark, [tuple(row.get(field) for field in schema.names) for row in rows], schema)
 
 
 def listed(user: str, items: list[tuple[str, list[tuple[str, int, float]]]]) -> dict[str, Any]:
-    entries = [(item, rank, 1.0 / rank, sources) for rank, (item, sources) in enumerate(items, 1)]
+    entries = [
+        {
+            "item_id": item,
+            "rank": rank,
+            "score": 1.0 / rank,
+            "sources": [dict(zip(("source", "rank", "score"), one, strict=True)) for one in sources],
+        }
+        for rank, (item, sources) in enumerate(items, 1)
+    ]
     return {"user_id": user, "variant": "main", "items": entries, "generated_at": SHOWN}
 
 
@@ -61,7 +70,7 @@ def pairs(spark: SparkSession) -> DataFrame:
         ("u0", "not listed", SHOWN, 1, None, None, CLICKED, CLICKED, 1.0),
         ("u2", "item 007", None, None, None, None, CLICKED, CLICKED, 1.0),
     ]
-    return spark.createDataFrame(rows, PAIRS)
+    return local_frame(spark, rows, PAIRS)
 
 
 def test_an_example_is_a_candidate_with_what_became_of_it(lists: dict[str, DataFrame], pairs: DataFrame) -> None:

@@ -10,6 +10,7 @@ from recsys_spark.adapters import user_blocks as module
 from recsys_spark.adapters.user_blocks import user_blocks, user_rows
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
+from tests.local_frame import local_frame
 
 SCHEMA = pa.schema(
     [
@@ -72,10 +73,12 @@ def test_user_rows_are_in_order_of_users_in_even_tasks(
     if n_tasks > 1:
         monkeypatch.setattr(module, "_USERS_PER_TASK", 10)
     known = [(first + user * step, f"u{user}", True) for user in range(20)]
-    users = spark.createDataFrame(known, "user_idx int, user_id string, is_new boolean")
-    lists = [(f"list{at}", first + user * step, None, [(3, 1, 1.0)]) for user in range(0, 20, 2) for at in range(3)]
-    lists += [("top", None, None, [(1, 1, 1.0)]), ("als", first + 50 * step, None, [(1, 1, 1.0)])]
-    listed = spark.createDataFrame(lists, spark_schema(TABLES["source_candidates"], ("run_id",)))
+    users = local_frame(spark, known, "user_idx int, user_id string, is_new boolean")
+    third_only = [{"item_idx": 3, "rank": 1, "score": 1.0}]
+    first_only = [{"item_idx": 1, "rank": 1, "score": 1.0}]
+    lists = [(f"list{at}", first + user * step, None, third_only) for user in range(0, 20, 2) for at in range(3)]
+    lists += [("top", None, None, first_only), ("als", first + 50 * step, None, first_only)]
+    listed = local_frame(spark, lists, spark_schema(TABLES["source_candidates"], ("run_id",)))
     frame = user_rows(users.repartition(3), listed.repartition(5))
     parts = frame.rdd.glom().collect()
     assert [sum(row["user_id"] is not None for row in part) for part in parts] == [20 // n_tasks] * n_tasks

@@ -4,6 +4,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.features import popularity
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_events
+from tests.local_frame import local_frame
 
 
 def _inputs(spark: SparkSession) -> dict:
@@ -24,9 +25,11 @@ def _inputs(spark: SparkSession) -> dict:
     ]
     return {
         "events": make_events(spark, log),
-        "interactions": spark.createDataFrame(pairs, "user_idx int, item_idx int, last_time timestamp, n_events int"),
-        "index": spark.createDataFrame(
-            [(0, "x", before(days=300)), (1, "unsold", CUTOFF)], "item_idx int, item_id string, created_at timestamp"
+        "interactions": local_frame(spark, pairs, "user_idx int, item_idx int, last_time timestamp, n_events int"),
+        "index": local_frame(
+            spark,
+            [(0, "x", before(days=300)), (1, "unsold", CUTOFF)],
+            "item_idx int, item_id string, created_at timestamp",
         ),
     }
 

@@ -5,6 +5,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.features import taste
 from tests.engagement import CUTOFF, TYPES_SET, make_items
+from tests.local_frame import local_frame
 
 SHELF = {
     "cup": {"category": "cups", "price": 4.0},
@@ -20,10 +21,10 @@ def _rows(spark: SparkSession, make_config, pairs: list[tuple[int, str, float, i
     numbered = [(user, NAMES.index(item), weight, n_events) for user, item, weight, n_events in pairs]
     inputs = {
         "items": make_items(spark, SHELF),
-        "item_index": spark.createDataFrame(list(enumerate(NAMES)), "item_idx int, item_id string"),
-        "interactions": spark.createDataFrame(numbered, "user_idx int, item_idx int, weight float, n_events int"),
+        "item_index": local_frame(spark, list(enumerate(NAMES)), "item_idx int, item_id string"),
+        "interactions": local_frame(spark, numbered, "user_idx int, item_idx int, weight float, n_events int"),
     }
-    index = spark.createDataFrame([(0, "ann"), (1, "bob")], "user_idx int, user_id string")
+    index = local_frame(spark, [(0, "ann"), (1, "bob")], "user_idx int, user_id string")
     frame = taste.compute(index, inputs, make_config(TYPES_SET, *sets), CUTOFF)
     return {row.user_id: row for row in frame.collect()}
 
