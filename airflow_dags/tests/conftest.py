@@ -31,7 +31,7 @@ sys.path.insert(0, str(DAGS))
 
 # Writes its arguments down, and ends with the next of the exit codes that a test asked for (of a job, or of a job and a
 # date: `job@date`), else with 0.
-FAKE = f"""#!{sys.executable}
+FAKE = f"""#!{sys.executable} -IS
 import sys
 from pathlib import Path
 with open({str(CALLS)!r}, "a") as calls:
