@@ -1,9 +1,11 @@
 """A warehouse in an S3 server: a service reads it, blobs are stored and checked, what is dropped is gone."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.ledger import append_rows, read_rows
 from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch, scratch_of
 from tests.index_files import MODEL, make_shards, unit_vectors
-from tests.s3_server import copy_to
+from tests.s3_server import copy_to, new_bucket
 from tests.warehouse import RUN_A, RUN_B, append_publish, publish_bundle
 
 USERS = [f"u{number:02d}" for number in range(12)]
@@ -36,45 +38,55 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_spark.tables.whole_file.gettempdir", lambda: str(tmp_path))
 
 
-@pytest.fixture
-def published(s3_root: ObjectPath, tmp_path: Path) -> ObjectPath:
-    """A warehouse with one published bundle."""
-    publish_bundle(tmp_path / "made", RUN_A, USERS)
-    copy_to(tmp_path / "made", s3_root)
-    return s3_root
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with one published bundle, in a folder."""
+    folder = tmp_path_factory.mktemp("made")
+    publish_bundle(folder, RUN_A, USERS)
+    return folder
 
 
-def test_a_service_reads_a_bundle_by_its_url(published: ObjectPath, tmp_path: Path) -> None:
-    local, bundle = open_current(tmp_path / "made"), open_current(as_text(published))
+@pytest.fixture(scope="module")
+def published(endpoint: str, made: Path) -> ObjectPath:
+    """A copy of `made` in the store.  A test leaves RUN_A the current bundle, whole."""
+    root = cast(ObjectPath, new_bucket(endpoint) / "warehouse")
+    copy_to(made, root)
+    return root
+
+
+def test_a_service_reads_a_bundle_by_its_url_and_sees_the_next(published: ObjectPath, made: Path) -> None:
+    local, bundle = open_current(made), open_current(as_text(published))
     assert (bundle.root, bundle.run_id) == (published, RUN_A)
     assert bundle.candidates("u07") == local.candidates("u07")
     assert bundle.user_features("u07") == local.user_features("u07")
     assert bundle.read_table("candidates").equals(local.read_table("candidates"))
     assert bundle.related("i1", k=3) == local.related("i1", k=3)
-    assert history(published) == history(tmp_path / "made")
-
-
-def test_a_service_sees_the_next_bundle(published: ObjectPath) -> None:
-    bundle = open_current(published)
+    assert history(published) == history(made)
     assert bundle.refresh() is bundle
-    append_publish(published, RUN_A, dict.fromkeys((), 0), kind="rollback")
+    n_rows = {table.name: table.n_rows for table in bundle._head.tables}
+    append_publish(published, RUN_A, n_rows, kind="rollback")
     assert bundle.refresh() is not bundle
 
 
-def test_a_file_that_is_cut_is_damage(published: ObjectPath) -> None:
-    place = published / "tables" / "candidates" / f"run_id={RUN_A}"
-    (file,) = place.iterdir()
-    file.write_bytes(file.read_bytes()[:-1])
+@pytest.fixture
+def lists(published: ObjectPath) -> Iterator[ObjectPath]:
+    """The one file of the lists, which a test may damage."""
+    (file,) = (published / "tables" / "candidates" / f"run_id={RUN_A}").iterdir()
+    content = file.read_bytes()
+    yield file
+    file.write_bytes(content)
+
+
+def test_a_file_that_is_cut_is_damage(published: ObjectPath, lists: ObjectPath) -> None:
+    lists.write_bytes(lists.read_bytes()[:-1])
     with pytest.raises(DamagedError, match=r"candidates run_id=.*: expected \d+ bytes, got \d+"):
         open_current(published)
 
 
-def test_a_file_that_was_altered_is_damage(published: ObjectPath) -> None:
-    place = published / "tables" / "candidates" / f"run_id={RUN_A}"
-    (file,) = place.iterdir()
-    content = bytearray(file.read_bytes())
+def test_a_file_that_was_altered_is_damage(published: ObjectPath, lists: ObjectPath) -> None:
+    content = bytearray(lists.read_bytes())
     content[10] ^= 255
-    file.write_bytes(bytes(content))
+    lists.write_bytes(bytes(content))
     with pytest.raises(DamagedError, match=r"candidates run_id="):
         open_current(published).read_table("candidates")
 
@@ -84,22 +96,33 @@ def test_a_place_without_a_warehouse_is_not_damage(s3_root: ObjectPath) -> None:
         open_current(s3_root)
 
 
-@pytest.mark.parametrize(
-    "ask",
-    [open_current, history, lambda root: put_blob(root, b"weights", ".safetensors"), remove_tree],
-    ids=["open_current", "history", "put_blob", "remove_tree"],
-)
-def test_a_server_that_does_not_answer_is_not_damage(ask: Callable[[Location], object]) -> None:
-    with pytest.raises(StoreFault, match="expected the object store to answer"):
-        ask(locate("s3://shop/warehouse", "http://127.0.0.1:9", "eu-central-1"))
+def test_a_server_that_does_not_answer_is_not_damage() -> None:
+    """All are asked at once, for each tries for some seconds."""
+    away = locate("s3://shop/warehouse", "http://127.0.0.1:9", "eu-central-1")
+    asks: dict[str, Callable[[Location], object]] = {
+        "open_current": open_current,
+        "history": history,
+        "put_blob": lambda root: put_blob(root, b"weights", ".safetensors"),
+        "remove_tree": remove_tree,
+    }
+    with ThreadPoolExecutor(len(asks)) as pool:
+        asked = {name: pool.submit(ask, away) for name, ask in asks.items()}
+    faults = {name: one.exception() for name, one in asked.items()}
+    silent = {
+        name: fault
+        for name, fault in faults.items()
+        if not isinstance(fault, StoreFault) or "expected the object store to answer" not in str(fault)
+    }
+    assert silent == {}
 
 
-def test_of_two_commits_on_one_version_one_is_refused(published: ObjectPath) -> None:
-    version = last_version(published, "publishes")
-    row = read_rows(published, PUBLISHES)[-1]
-    append_rows(published, PUBLISHES, [row], at_version=version)
+def test_of_two_commits_on_one_version_one_is_refused(s3_root: ObjectPath, made: Path) -> None:
+    copy_to(made / "tables" / "publishes", cast(ObjectPath, s3_root / "tables" / "publishes"))
+    version = last_version(s3_root, "publishes")
+    row = read_rows(s3_root, PUBLISHES)[-1]
+    append_rows(s3_root, PUBLISHES, [row], at_version=version)
     with pytest.raises(LockedError, match="got another writer's commit"):
-        append_rows(published, PUBLISHES, [row], at_version=version)
+        append_rows(s3_root, PUBLISHES, [row], at_version=version)
 
 
 def test_gc_runs_there_and_keeps_the_current_bundle(published: ObjectPath, make_config: Callable[..., Config]) -> None:

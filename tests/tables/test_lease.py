@@ -49,8 +49,16 @@ def test_steps_run_beside_each_other_and_not_beside_what_they_read(s3_root: Obje
                 pass
 
 
-def test_opening_waits_until_the_other_has_opened(s3_root: ObjectPath) -> None:
-    order = []
+def test_opening_waits_until_the_other_has_opened(s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    order, refused, take = [], threading.Semaphore(0), lease._Lease.take
+
+    def counted(one: lease._Lease) -> bool:
+        if not (is_held := take(one)):
+            refused.release()
+        return is_held
+
+    monkeypatch.setattr(lease._Lease, "take", counted)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.1)
 
     def second() -> None:
         with opening_lock(s3_root):
@@ -59,7 +67,7 @@ def test_opening_waits_until_the_other_has_opened(s3_root: ObjectPath) -> None:
     thread = threading.Thread(target=second)
     with opening_lock(s3_root):
         thread.start()
-        time.sleep(1.5)
+        assert all(refused.acquire(timeout=60) for _ in range(2)), "it looks, and looks again"
         order.append("first")
     thread.join(30)
     assert order == ["first", "second"]
@@ -122,6 +130,7 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
 
 def test_a_lease_is_renewed_while_the_command_lives(s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_RENEWED_S", 0.2)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.1)
     with warehouse_lock(s3_root, "run"):
         (first,) = read_rows(s3_root, LEASES)
         _wait_until(lambda: read_rows(s3_root, LEASES)[0]["ends_at"] > first["ends_at"])
@@ -144,6 +153,7 @@ def test_a_command_that_lost_its_lease_is_stopped_whatever_it_waits_for(
 ) -> None:
     """As after a laptop slept: another command found the lease at its end, and holds the warehouse."""
     monkeypatch.setattr(lease, "_RENEWED_S", 0.5)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.1)
     here, _there = socket.socketpair()
 
     def work() -> None:
@@ -167,6 +177,7 @@ def test_a_command_that_ends_without_its_lease_has_failed(s3_root: ObjectPath) -
 def test_a_lease_that_ended_is_not_taken_back(s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever held the warehouse in between has done its work, on which this command knows nothing."""
     monkeypatch.setattr(lease, "_RENEWED_S", 0.5)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.1)
 
     def work() -> None:
         with warehouse_lock(s3_root, "run"):
@@ -181,6 +192,7 @@ def test_a_command_whose_store_does_not_answer_stops_at_the_end_of_its_lease(
     s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "_RENEWED_S", 0.2)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.1)
     monkeypatch.setattr(lease, "_LIVES_S", 3.0)
 
     def work() -> None:
@@ -215,6 +227,7 @@ def test_a_store_that_fails_once_does_not_end_a_lease(
     s3_root: ObjectPath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lease, "_RENEWED_S", 0.2)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.1)
     with leased(s3_root, {"pipeline": False}, "run"):
         _fails_once(monkeypatch)
         _wait_until(lambda: "lease: expected to be renewed, got Generic S3 error: timeout" in caplog.text)
