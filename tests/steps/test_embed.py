@@ -1,13 +1,13 @@
 """The step embeds everybody and everything that is indexed, with the model of the run and with no other."""
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import DamagedError
@@ -20,9 +20,9 @@ from recsys_spark.steps import embed as step
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.blobs import put_blob
 from recsys_spark.tables.catalog import TWO_TOWER_MODELS
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.kept_rows import kept_rows, kept_tables, local_frame, no_broadcasts
 from tests.tower_fits import ITEMS, SETTINGS, SHAPE, USERS, make_model, make_weights
 
 LOG = [
@@ -39,58 +39,69 @@ SHELF: dict[str, dict[str, Any]] = {
 MODELS = spark_schema(TWO_TOWER_MODELS, without=("run_id",))
 
 
+World = tuple[dict[str, DataFrame], Context]
+Rows = dict[str, dict[str, dict[str, Any]]]
+
+
+class Found(NamedTuple):
+    """What a run gave: the rows of each table by id, and its figures."""
+
+    users: dict[str, dict[str, Any]]
+    items: dict[str, dict[str, Any]]
+    figures: dict[str, float]
+
+
 @pytest.fixture(scope="module")
-def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataFrame]:
+def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A day on which `dora` signed up and `new` came in; no model."""
-    root = tmp_path_factory.mktemp("unused")
-    context = make_context(spark, load_config(sets=(f"storage.root={root}", TYPES_SET, "segments.attribute=country")))
+    root = f"storage.root={tmp_path_factory.mktemp('warehouse')}"
+    day = make_context(spark, load_config(sets=(root, TYPES_SET, "segments.attribute=country")))
     users = {"ann": {"attributes": {"country": "A"}}, "dora": {"attributes": {"country": "B"}}}
     inputs = {"events": make_events(spark, LOG), "items": make_items(spark, SHELF), "users": make_users(spark, users)}
-    made = {name: frame.persist() for name, frame in run_steps(inputs, context).items()}
-    return made | {"two_tower_models": spark.createDataFrame([], MODELS)}
+    with no_broadcasts(spark):
+        made = kept_tables(run_steps(inputs, day))
+        context = make_context(spark, load_config(sets=(root, TYPES_SET, *SETTINGS)))
+        yield made | {"two_tower_models": local_frame(spark, [], MODELS)}, context
 
 
-@pytest.fixture
-def world(spark: SparkSession, tables: dict[str, DataFrame], make_config: Any) -> tuple[dict[str, DataFrame], Context]:
-    return tables, make_context(spark, make_config(TYPES_SET, *SETTINGS))
-
-
-def _with_towers(world: tuple[dict[str, DataFrame], Context], **changes: Any) -> tuple[dict[str, DataFrame], Context]:
+def _with_towers(world: World, **changes: Any) -> World:
     tables, context = world
     towers = context.config.two_tower.model_copy(update=changes)
     return tables, replace(context, config=context.config.model_copy(update={"two_tower": towers}))
 
 
-def _with_model(world: tuple[dict[str, DataFrame], Context], data: bytes) -> tuple[dict[str, DataFrame], Context]:
+def _with_model(world: World, data: bytes) -> World:
     tables, context = world
     blob = put_blob(context.config.root, data, SUFFIX)
     rows = [(blob.sha256, blob.rel_path, blob.n_bytes, "{}")]
-    return tables | {"two_tower_models": context.spark.createDataFrame(rows, MODELS)}, context
+    return tables | {"two_tower_models": local_frame(context.spark, rows, MODELS)}, context
 
 
-def _run(world: tuple[dict[str, DataFrame], Context]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Rows by id of every table, which keep their contracts."""
-    outputs = step.run(*world)
+def _run(world: World) -> Found:
+    """What a run gives, whose tables keep their contracts."""
+    tables, context = world[0], replace(world[1], figures={})
+    outputs = step.run(tables, context)
     assert list(outputs) == ["user_embeddings", "item_embeddings"]
-    found = {}
+    found = []
     for name, frame in outputs.items():
         table = declared_tables()[name]
-        check_schema(frame, table, without=("run_id",))
-        check_rows(measure_rows(frame, table), table, "in a test")
-        found[name] = {row[table.key[0]]: row.asDict() for row in frame.collect()}
-    return found
+        found.append({row[table.key[0]]: row.asDict() for row in kept_rows(frame, table)})
+    return Found(*found, context.figures)
 
 
-def test_run_without_a_model_gives_no_embeddings(world: Any) -> None:
-    assert _run(world) == {"user_embeddings": {}, "item_embeddings": {}}
-    assert world[1].figures == {}
+def test_run_without_a_model_gives_no_embeddings(world: World) -> None:
+    assert _run(world) == ({}, {}, {})
 
 
-def test_run_embeds_everybody_and_everything_that_is_indexed(world: Any) -> None:
-    data = make_model()
-    model = load_model(data)
-    found = _run(_with_model(world, data))
-    users, items = found["user_embeddings"], found["item_embeddings"]
+@pytest.fixture(scope="module")
+def embedded(world: World) -> Found:
+    """With a model that started warm, though there is no base run."""
+    return _run(_with_model(world, make_model(started_warm=True)))
+
+
+def test_run_embeds_everybody_and_everything_that_is_indexed(world: World, embedded: Found) -> None:
+    model = load_model(make_model(started_warm=True))
+    users, items, figures = embedded
     assert set(users) == {"ann", "bob", "dora"}
     assert set(items) == {"x", "y", "z", "old", "new"}
     table = {
@@ -118,7 +129,7 @@ def test_run_embeds_everybody_and_everything_that_is_indexed(world: Any) -> None
         "old": False,
         "new": True,
     }
-    assert world[1].figures == {
+    assert figures == {
         "n_items": 5.0,
         "n_items_without_embedding": 0.0,
         "n_users": 3.0,
@@ -126,52 +137,72 @@ def test_run_embeds_everybody_and_everything_that_is_indexed(world: Any) -> None
     }
 
 
-def test_run_leaves_out_users_without_an_embedding_and_keeps_items(world: Any) -> None:
+def test_run_leaves_out_users_without_an_embedding_and_keeps_items(world: World) -> None:
     users = TowerInputs((Field("segment", "category"),), 4096)
     items = TowerInputs((Field("title", "category"),), 4096)
     weights = make_weights(users, items, SHAPE)
     weights["user.buckets"][hashed("segment", ["B"], 4096)] = 3e38
     weights["item.buckets"][hashed("title", ["red tea"], 4096)] = 3e38
-    tables, context = _with_towers(world, user_features=["segment"], item_features=["title"], item_words=[])
-    found = _run(_with_model((tables, context), make_model(weights, users, items, SHAPE)))
+    asked = _with_towers(world, user_features=["segment"], item_features=["title"], item_words=[])
+    found = _run(_with_model(asked, make_model(weights, users, items, SHAPE)))
     # ann's newest item is x, which has none, and they have one all the same.
-    assert set(found["user_embeddings"]) == {"ann", "bob"}
-    assert found["item_embeddings"]["x"]["vector"] == [0.0] * SHAPE.dim
-    assert {one: row["norm"] > 0 for one, row in found["item_embeddings"].items()} == {
+    assert set(found.users) == {"ann", "bob"}
+    assert found.items["x"]["vector"] == [0.0] * SHAPE.dim
+    assert {one: row["norm"] > 0 for one, row in found.items.items()} == {
         "x": False,
         "y": True,
         "z": True,
         "old": True,
         "new": True,
     }
-    assert context.figures["n_users_without_embedding"] == 1
-    assert context.figures["n_items_without_embedding"] == 1
-    assert (context.figures["n_users"], context.figures["n_items"]) == (3, 5)
+    assert found.figures["n_users_without_embedding"] == 1
+    assert found.figures["n_items_without_embedding"] == 1
+    assert (found.figures["n_users"], found.figures["n_items"]) == (3, 5)
 
 
 @pytest.mark.parametrize("started_warm", [True, False])
-def test_run_measures_the_drift_from_the_run_that_it_started_from(world: Any, started_warm: bool) -> None:
-    tables, context = _with_model(world, make_model(started_warm=started_warm))
-    base = step.run(tables, context)["item_embeddings"].persist()
-    context.figures.clear()
-    # x is where it was, y at the opposite side, of twice the length; z and new are not in both; old has none.
-    base = base.where(F.col("item_id").isin("x", "y", "old")).withColumn(
-        "vector",
-        F.when(F.col("item_id") == "y", F.transform("vector", lambda one: one * F.lit(-2.0).cast("float"))).otherwise(
-            F.col("vector")
-        ),
-    )
-    norm = F.when(F.col("item_id") == "y", F.lit(2.0)).when(F.col("item_id") == "old", F.lit(0.0)).otherwise(F.lit(1.0))
-    step.run(tables | {"base_item_embeddings": base.withColumn("norm", norm.cast("float"))}, context)
-    if started_warm:
-        assert context.figures["drift_cosine"] == pytest.approx((1 - 1) / 2, abs=1e-6)  # norms are float32
-        context.figures.clear()
-        same = base.where(F.col("item_id") == "x")
-        step.run(tables | {"base_item_embeddings": same}, context)
-        assert context.figures["drift_cosine"] == pytest.approx(1, abs=1e-6)
-        context.figures.clear()
-        step.run(tables | {"base_item_embeddings": base.limit(0)}, context)
-    assert "drift_cosine" not in context.figures
+def _base(context: Context, embedded: Found) -> DataFrame:
+    """Embeddings of an earlier run: x is where it is now, y at the opposite side, of twice the length; z and new are
+    not in both; old has none.
+    """
+    x, y, old = (np.array(embedded.items[one]["vector"]) for one in ("x", "y", "old"))
+    rows = [("x", x.tolist(), 1.0), ("y", (-2 * y).tolist(), 2.0), ("old", old.tolist(), 0.0)]
+    return local_frame(context.spark, rows, "item_id string, vector array<float>, norm float")
+
+
+def test_run_measures_the_drift_from_the_run_that_it_started_from(world: World, embedded: Found) -> None:
+    tables, context = _with_model(world, make_model(started_warm=True))
+    context = replace(context, figures={})
+    step.run(tables | {"base_item_embeddings": _base(context, embedded)}, context)
+    assert context.figures["drift_cosine"] == pytest.approx((1 - 1) / 2, abs=1e-6)  # norms are float32
+
+
+@pytest.mark.parametrize(("same", "expected"), [(["x"], {"drift_cosine": pytest.approx(1, abs=1e-6)}), ([], {})])
+def test_drift_is_that_of_items_of_both_runs_and_unknown_where_there_is_none(
+    world: World, embedded: Found, same: list[str], expected: dict[str, object]
+) -> None:
+    context = replace(world[1], figures={})
+    rows = [(item_id, row["vector"], row["norm"]) for item_id, row in embedded.items.items()]
+    items = local_frame(context.spark, rows, "item_id string, vector array<float>, norm float")
+    base = _base(context, embedded)
+    step._measure_drift(items, base.where(base.item_id.isin(same)), context)
+    assert context.figures == expected
+
+
+@pytest.fixture(scope="module")
+def embedded_cold(world: World, embedded: Found) -> Found:
+    """With a model that started cold, though there is a base run, and a feature that no row had."""
+    asked = _with_towers(world, item_features=["title", "vectors.text", "price"])
+    tables, context = _with_model(asked, make_model(started_warm=False))
+    return _run((tables | {"base_item_embeddings": _base(context, embedded)}, context))
+
+
+def test_run_measures_no_drift_from_a_run_that_it_did_not_start_from(embedded_cold: Found) -> None:
+    assert "drift_cosine" not in embedded_cold.figures
+
+
+def test_run_accepts_a_model_without_a_vector_that_no_row_had(embedded_cold: Found) -> None:
+    assert len(embedded_cold.items) == 5
 
 
 @pytest.mark.parametrize(
@@ -195,12 +226,7 @@ def test_run_measures_the_drift_from_the_run_that_it_started_from(world: Any, st
     ],
 )
 def test_run_refuses_a_model_of_other_features_or_another_form(
-    world: Any, users: TowerInputs, items: TowerInputs, shape: Shape, fault: str
+    world: World, users: TowerInputs, items: TowerInputs, shape: Shape, fault: str
 ) -> None:
     with pytest.raises(DamagedError, match=fault):
         step.run(*_with_model(world, make_model(None, users, items, shape)))
-
-
-def test_run_accepts_a_model_without_a_vector_that_no_row_had(world: Any) -> None:
-    asked = _with_towers(world, item_features=["title", "vectors.text", "price"])
-    assert len(_run(_with_model(asked, make_model()))["item_embeddings"]) == 5
