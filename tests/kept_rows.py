@@ -27,7 +27,7 @@ def local_frame(spark: SparkSession, rows: Iterable[tuple[object, ...]], schema:
     """`rows` as a frame that the driver holds: to look at it starts no job."""
     named = spark.createDataFrame([], schema).schema if isinstance(schema, str) else schema
     records = [dict(zip(named.names, row, strict=True)) for row in rows]
-    return spark.createDataFrame(pa.Table.from_pylist(records, to_arrow_schema(named)), named)
+    return spark.createDataFrame(pa.Table.from_pylist(records, to_arrow_schema(named, timezone="UTC")), named)
 
 
 def kept_tables(tables: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
