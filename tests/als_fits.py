@@ -1,12 +1,15 @@
 """Small fits through Spark: pairs as frames, settings, factors as arrays, and the same fit in one process."""
 
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters import als
+from recsys_spark.adapters import als, als_blocks
 from recsys_spark.adapters.als import Fit
-from recsys_spark.adapters.als_blocks import Side, Sizes, fit_blocks, fit_counts
+from recsys_spark.adapters.als_blocks import Counts, Side, Sizes, dealt_out, fit_blocks, fit_counts
 from recsys_spark.adapters.als_exchange import read_factors
 from recsys_spark.config_file import load_config
 from recsys_spark.fit_settings import Als
@@ -51,6 +54,55 @@ def force_blocks(monkeypatch: pytest.MonkeyPatch, n_blocks: int) -> None:
         return fit_blocks(pairs, sizes, counts, factors, block_bytes, n_blocks, scratch)
 
     monkeypatch.setattr(als, "fit_blocks", forced)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of `matrix` in place of a frame of them, which `take_entries` makes a fit store without a job."""
+
+    matrix: np.ndarray
+    n_blocks: int = 1
+    sparkSession: SparkSession | None = None  # noqa: N815 - as a frame has it
+
+
+def take_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a fit of Entries store the blocks that it would store of a frame."""
+
+    def counted(pairs: DataFrame | Entries, sizes: Sizes) -> Counts:
+        if not isinstance(pairs, Entries):
+            return fit_counts(pairs, sizes)
+        rows, cols = np.nonzero(pairs.matrix)
+        n_rows = {"users": (rows, sizes.n_user_rows), "items": (cols, sizes.n_item_rows)}
+        return {side: np.bincount(of_side, minlength=n) for side, (of_side, n) in n_rows.items()}
+
+    def stored(pairs, sizes, counts, factors, block_bytes, n_blocks, scratch):
+        if not isinstance(pairs, Entries):
+            return fit_blocks(pairs, sizes, counts, factors, block_bytes, n_blocks, scratch)
+        return _store_entries(pairs, sizes, counts, factors, scratch)
+
+    monkeypatch.setattr(als, "fit_counts", counted)
+    monkeypatch.setattr(als, "fit_blocks", stored)
+
+
+def _store_entries(entries: Entries, sizes: Sizes, counts: Counts, factors: int, scratch: Scratch) -> tuple[Side, Side]:
+    n_rows, n_cols = entries.matrix.shape
+    matrix = np.pad(entries.matrix, ((0, sizes.n_user_rows - n_rows), (0, sizes.n_item_rows - n_cols)))
+    sides = []
+    for name, of_side, n_entities in (("users", matrix, sizes.n_users), ("items", matrix.T, sizes.n_items)):
+        starts = dealt_out(counts[name], len(of_side), n_entities, entries.n_blocks, factors)
+        side = Side(name, starts, n_entities, {})
+        filled = {}
+        for number, (first, end) in enumerate(pairwise(starts)):
+            rows, cols = np.nonzero(of_side[first:end])
+            if len(rows):
+                indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=end - first))])
+                arrays = indptr, cols.astype(np.int32), of_side[first:end][rows, cols]
+                for part, array in zip(("indptr", "cols", "weights"), arrays, strict=True):
+                    scratch.write(als_blocks._name(name, number, part), array)
+                filled[number] = als_blocks._sha256(scratch, side, number)
+        sides.append(replace(side, filled=filled))
+    users, items = sides
+    return users, items
 
 
 def blocks_of(

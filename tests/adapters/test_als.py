@@ -21,20 +21,29 @@ from recsys_spark.kernels.als import gramian, initial_factors
 from recsys_spark.tables.scratch import Scratch
 from tests.als_fits import (
     SEED,
+    Entries,
     factors_of,
     force_blocks,
     make_pairs,
     make_settings,
     ridge_of,
     sizes_of,
+    take_entries,
     whole_fit,
 )
 from tests.als_oracle import assert_rows_near, oracle_row, solved
 from tests.item_cf_oracle import long_tailed
+from tests.kept_rows import local_frame
 
 # Of the greatest factor of a row: each half takes over the float32 errors of the half before.
 TOLERANCE = 1e-4
 OBJECTIVE_TOLERANCE = 1e-6
+
+
+@pytest.fixture(autouse=True)
+def _entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit takes Entries in place of a frame; which are the same is asserted where partitions are."""
+    take_entries(monkeypatch)
 
 
 @pytest.fixture
@@ -42,35 +51,58 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path / "scratch")
 
 
-@pytest.fixture
-def matrix() -> np.ndarray:
+def _matrix() -> np.ndarray:
     """Fifty users and thirty items, one of each without an entry."""
     found = long_tailed(1, 50, 30)
     found[7], found[:, 4] = 0, 0
     return found
 
 
+@pytest.fixture
+def matrix() -> np.ndarray:
+    return _matrix()
+
+
 # The same fit everywhere
 
 
-@pytest.mark.parametrize(
-    ("exchange", "n_blocks"), [("local", 1), ("broadcast", 3), ("broadcast", 7), ("shuffle", 3), ("shuffle", 7)]
-)
-def test_fit_factors_gives_the_fit_of_one_process(
-    spark: SparkSession,
-    scratch: Scratch,
-    matrix: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-    exchange: str,
-    n_blocks: int,
-) -> None:
-    force_blocks(monkeypatch, n_blocks)
-    settings = make_settings(exchange=exchange, iterations=2 if exchange == "local" else 1)
-    pairs = make_pairs(spark, matrix, n_blocks, -1 if n_blocks == 7 else 1)
-    found = fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
+class Spread(NamedTuple):
+    """A fit of `_matrix` whose pairs come backwards in seven partitions."""
+
+    settings: Als
+    n_blocks: int
+    found: Fit
+    scratch: Scratch
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        return factors_of(self.found, self.scratch, self.settings)
+
+    def bits(self) -> tuple[list[float], bytes, bytes]:
+        users, items = self.factors()
+        return self.found.objectives[1:], users.tobytes(), items.tobytes()
+
+
+@pytest.fixture(scope="module")
+def spread(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spread]:
+    """One fit by each exchange."""
+    fits = {}
+    for exchange, n_blocks in (("local", 1), ("broadcast", 3), ("shuffle", 7)):
+        settings = make_settings(exchange=exchange, iterations=2 if exchange == "local" else 1)
+        scratch = Scratch(tmp_path_factory.mktemp(exchange) / "scratch")
+        pairs = make_pairs(spark, _matrix(), 7, -1)
+        with pytest.MonkeyPatch.context() as patch:
+            force_blocks(patch, n_blocks)
+            found = fit_factors(pairs, sizes_of(_matrix()), settings, SEED, scratch)
+        fits[exchange] = Spread(settings, n_blocks, found, scratch)
+    return fits
+
+
+@pytest.mark.parametrize("exchange", ["local", "broadcast", "shuffle"])
+def test_fit_factors_gives_the_fit_of_one_process(spread: dict[str, Spread], matrix: np.ndarray, exchange: str) -> None:
+    settings, n_blocks, found, _ = spread[exchange]
     assert (found.users.side.n_blocks, found.items.side.n_blocks) == (n_blocks, n_blocks)
     x, y, objectives = whole_fit(matrix, settings)
-    for vectors, expected in zip(factors_of(found, scratch, settings), (x, y), strict=True):
+    for vectors, expected in zip(spread[exchange].factors(), (x, y), strict=True):
         assert_rows_near(vectors, expected, TOLERANCE)
     # What the start adds to the first objective is not counted.
     assert np.isnan(found.objectives[0])
@@ -80,17 +112,28 @@ def test_fit_factors_gives_the_fit_of_one_process(
 
 @pytest.mark.parametrize("exchange", ["local", "shuffle"])
 def test_fit_factors_gives_the_same_bits_whatever_the_partitions_and_the_order(
-    spark: SparkSession, tmp_path: Path, matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch, exchange: str
+    spark: SparkSession,
+    scratch: Scratch,
+    spread: dict[str, Spread],
+    matrix: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    exchange: str,
 ) -> None:
     """Fault row 5."""
-    force_blocks(monkeypatch, 3)
-    settings, answers = make_settings(exchange=exchange, iterations=1), []
-    for n_partitions, step in ((3, 1), (7, -1)):
-        scratch = Scratch(tmp_path / str(n_partitions))
-        pairs = make_pairs(spark, matrix, n_partitions, step)
-        found = fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
-        answers.append((found.objectives[1:], *(each.tobytes() for each in factors_of(found, scratch, settings))))
-    assert answers[0] == answers[1]
+    settings, n_blocks, *_ = spread[exchange]
+    force_blocks(monkeypatch, n_blocks)
+    found = fit_factors(make_pairs(spark, matrix, 3, 1), sizes_of(matrix), settings, SEED, scratch)
+    assert Spread(settings, n_blocks, found, scratch).bits() == spread[exchange].bits()
+
+
+def test_fit_factors_gives_the_same_bits_of_entries(
+    scratch: Scratch, spread: dict[str, Spread], matrix: np.ndarray
+) -> None:
+    """What the fits below go by."""
+    settings, n_blocks, expected, _ = spread["local"]
+    found = fit_factors(Entries(matrix, n_blocks), sizes_of(matrix), settings, SEED, scratch)
+    assert (found.users.side, found.items.side) == (expected.users.side, expected.items.side)
+    assert Spread(settings, n_blocks, found, scratch).bits() == spread["local"].bits()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +168,8 @@ def test_block_bytes_for_leaves_room_for_what_a_task_is_sent_in_a_shuffle() -> N
 @pytest.mark.parametrize(("exchange", "n_rows"), [("local", 0), ("broadcast", 4), ("shuffle", 0)])
 def test_fit_factors_of_no_pairs_is_nothing(spark: SparkSession, scratch: Scratch, exchange: str, n_rows: int) -> None:
     none, settings = np.zeros((n_rows, n_rows), np.float32), make_settings(exchange=exchange, iterations=1)
-    found = fit_factors(make_pairs(spark, none), sizes_of(none), settings, SEED, scratch)
+    pairs = Entries(none) if exchange == "local" else make_pairs(spark, none)
+    found = fit_factors(pairs, sizes_of(none), settings, SEED, scratch)
     assert [vectors.tolist() for vectors in factors_of(found, scratch, settings)] == [[[0.0] * 5] * n_rows] * 2
     assert factor_rows(spark, found.users, found.items.side, scratch).collect() == []
 
@@ -133,11 +177,9 @@ def test_fit_factors_of_no_pairs_is_nothing(spark: SparkSession, scratch: Scratc
 # The end of a fit
 
 
-def test_fit_factors_ends_when_an_iteration_gains_less_than_the_tolerance(
-    spark: SparkSession, scratch: Scratch, matrix: np.ndarray
-) -> None:
+def test_fit_factors_ends_when_an_iteration_gains_less_than_the_tolerance(scratch: Scratch, matrix: np.ndarray) -> None:
     settings = make_settings(iterations=40, tolerance=1e-3)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch)
     whole = whole_fit(matrix, settings)[2][1::2]
     gains = [(before - after) / after for before, after in pairwise(whole)]
     expected = 2 + next(at for at, gain in enumerate(gains) if gain < 1e-3)
@@ -150,27 +192,25 @@ def test_fit_factors_ends_when_an_iteration_gains_less_than_the_tolerance(
     assert_rows_near(factors_of(found, scratch, settings)[1], y, 10 * TOLERANCE)
 
 
-def test_fit_factors_of_zero_tolerance_ends_with_the_iterations(spark: SparkSession, scratch: Scratch) -> None:
+def test_fit_factors_of_zero_tolerance_ends_with_the_iterations(scratch: Scratch) -> None:
     matrix = np.ones((4, 3), np.float32)  # there is nothing more to gain after the first of them
     settings = make_settings(factors=1, iterations=6)
-    assert fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch).n_iterations == 6
+    assert fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch).n_iterations == 6
 
 
-def test_fit_factors_takes_rounding_for_no_rise_and_goes_on_without_a_tolerance(
-    spark: SparkSession, scratch: Scratch
-) -> None:
+def test_fit_factors_takes_rounding_for_no_rise_and_goes_on_without_a_tolerance(scratch: Scratch) -> None:
     # Blocks that are fitted to next to nothing: what is left is rounding of large sums.
     matrix = np.kron(np.eye(4), np.ones((20, 20))).astype(np.float32)
     settings = make_settings(factors=8, alpha=40.0, regularization=0.001, nu=0.0, iterations=20, tolerance=0.0)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch)
     assert found.n_iterations == 20
     assert found.objectives[-1] < 1e-5 * 1600 * 41
 
 
 def test_fit_factors_refuses_an_objective_that_rises(
-    spark: SparkSession, scratch: Scratch, matrix: np.ndarray, failpoint: Callable[[str], None]
+    scratch: Scratch, matrix: np.ndarray, failpoint: Callable[[str], None]
 ) -> None:
-    pairs = make_pairs(spark, matrix)
+    pairs = Entries(matrix)
     failpoint("als.after_half:3")
     with pytest.raises(FailpointReached):
         fit_factors(pairs, sizes_of(matrix), make_settings(), SEED, scratch)
@@ -187,27 +227,26 @@ def test_fit_factors_refuses_an_objective_that_rises(
 # After a kill
 
 
-def _killed(
-    failpoint: Callable[[str], None], half: int, spark: SparkSession, matrix: np.ndarray, scratch: Scratch, **changes
-) -> None:
-    failpoint(f"als.after_half:{half}")
-    with pytest.raises(FailpointReached):
-        fit_factors(make_pairs(spark, matrix), sizes_of(matrix), make_settings(**changes), SEED, scratch)
-    failpoint("none")
-
-
 def test_fit_factors_goes_on_after_the_last_half_that_was_done(
-    spark: SparkSession, tmp_path: Path, scratch: Scratch, matrix: np.ndarray, failpoint: Callable[[str], None]
+    spark: SparkSession,
+    scratch: Scratch,
+    spread: dict[str, Spread],
+    matrix: np.ndarray,
+    failpoint: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fault row 1."""
-    _killed(failpoint, 3, spark, matrix, scratch, exchange="shuffle", iterations=2)
-    settings, pairs = make_settings(exchange="shuffle", iterations=2), make_pairs(spark, matrix)
+    settings, n_blocks, *_ = spread["shuffle"]
+    force_blocks(monkeypatch, n_blocks)
+    pairs = make_pairs(spark, matrix)
+    failpoint("als.after_half:2")
+    with pytest.raises(FailpointReached):
+        fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
+    failpoint("none")
     found = fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
-    assert found.n_resumed == 3
-    assert len(found.objectives) == 4
-    other = Scratch(tmp_path / "other")
-    whole = fit_factors(pairs, sizes_of(matrix), settings, SEED, other)
-    for resumed, expected in zip(factors_of(found, scratch, settings), factors_of(whole, other, settings), strict=True):
+    assert found.n_resumed == 2
+    assert len(found.objectives) == 2
+    for resumed, expected in zip(factors_of(found, scratch, settings), spread["shuffle"].factors(), strict=True):
         np.testing.assert_array_equal(resumed, expected)
 
 
@@ -217,7 +256,7 @@ class Kept(NamedTuple):
     Six of three iterations, one for all users, one for items with few users.
     """
 
-    pairs: DataFrame
+    pairs: Entries
     sizes: Sizes
     settings: Als
     vectors: tuple[np.ndarray, np.ndarray]
@@ -232,13 +271,13 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def kept(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     folder = tmp_path_factory.mktemp("fit")
     matrix, scratch = long_tailed(1, 50, 30), Scratch(folder / "scratch")
-    settings, pairs = make_settings(min_users_per_item=8, min_items_per_user=6), make_pairs(spark, matrix).persist()
+    settings, pairs = make_settings(min_users_per_item=8, min_items_per_user=6), Entries(matrix, 2)
     halves = iter(range(1, 9))
     with pytest.MonkeyPatch.context() as patch:
-        force_blocks(patch, 2)
+        take_entries(patch)
         patch.setattr(als, "failpoint", lambda name: shutil.copytree(scratch.folder, folder / str(next(halves))))
         found = fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
     assert list(halves) == []
@@ -288,12 +327,9 @@ def test_fit_factors_goes_back_a_half_if_the_newest_marker_is_damaged(scratch: S
     _assert_is_kept(found, scratch, kept)
 
 
-def test_fit_factors_starts_anew_if_a_block_of_the_matrix_is_damaged(
-    scratch: Scratch, kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fit_factors_starts_anew_if_a_block_of_the_matrix_is_damaged(scratch: Scratch, kept: Kept) -> None:
     kept.copy(3, scratch)
     (scratch.folder / "users-00001-cols.npy").write_bytes(b"damaged")
-    force_blocks(monkeypatch, 2)
     found = kept.resume(scratch)
     assert found.n_resumed == 0
     _assert_is_kept(found, scratch, kept)
@@ -309,7 +345,9 @@ def test_fit_factors_starts_anew_if_anything_is_different(scratch: Scratch, kept
         case "seed":
             seed = SEED + 1
         case "pairs":
-            pairs = pairs.where("item_idx != 3")
+            without = pairs.matrix.copy()
+            without[:, 3] = 0
+            pairs = Entries(without, 2)
         case "sizes":
             sizes = Sizes(50, 30, 50, 31)
     found = fit_factors(pairs, sizes, settings, seed, scratch)
@@ -349,7 +387,7 @@ def test_fit_factors_keeps_no_more_than_the_last_half_of_a_side(kept: Kept) -> N
 
 def _start(spark: SparkSession, vectors: np.ndarray, n_items: int) -> DataFrame:
     rows = [(idx, vectors[idx].tolist()) for idx in range(n_items)]
-    return spark.createDataFrame(rows, "item_idx int, vector array<float>")
+    return local_frame(spark, rows, "item_idx int, vector array<float>")
 
 
 def test_fit_factors_from_an_earlier_fit_needs_fewer_iterations(spark: SparkSession, tmp_path: Path) -> None:
@@ -359,7 +397,7 @@ def test_fit_factors_from_an_earlier_fit_needs_fewer_iterations(spark: SparkSess
     today[np.random.default_rng(12).random(today.shape) < 0.003] = 1
     today[::40, 77:] = 1  # new items
     settings = make_settings(factors=8, alpha=10.0, regularization=0.01, iterations=25)
-    pairs, sizes = make_pairs(spark, today), sizes_of(today)
+    pairs, sizes = Entries(today, 1, spark), sizes_of(today)
     earlier = whole_fit(yesterday, settings)[1]
     cold = fit_factors(pairs, sizes, settings, SEED, Scratch(tmp_path / "cold")).objectives[1::2]
     start = _start(spark, earlier, 77)
@@ -374,8 +412,8 @@ def test_fit_factors_starts_items_that_are_new_next_to_zero(
     spark: SparkSession, scratch: Scratch, matrix: np.ndarray
 ) -> None:
     settings, vectors = make_settings(iterations=1), initial_factors(0, 30, 5, 99)
-    pairs = make_pairs(spark, matrix)
-    found = fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch, _start(spark, vectors, 25))
+    begin = _start(spark, vectors, 25).repartition(3)
+    found = fit_factors(Entries(matrix, 1, spark), sizes_of(matrix), settings, SEED, scratch, begin)
     start = np.where(np.arange(30)[:, None] < 25, vectors, 0.1 * initial_factors(0, 30, 5, SEED)).astype(np.float32)
     for each, expected in zip(factors_of(found, scratch, settings), whole_fit(matrix, settings, start), strict=False):
         assert_rows_near(each, expected, TOLERANCE)
@@ -385,7 +423,7 @@ def test_fit_factors_gives_factors_to_new_users_of_new_items(spark: SparkSession
     # Nobody joins them to the others: from zero they would stay there.
     matrix = np.kron(np.eye(2), np.ones((5, 5))).astype(np.float32)
     settings, vectors = make_settings(iterations=3), initial_factors(0, 10, 5, 99)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch, _start(spark, vectors, 5))
+    found = fit_factors(Entries(matrix, 1, spark), sizes_of(matrix), settings, SEED, scratch, _start(spark, vectors, 5))
     for each in factors_of(found, scratch, settings):
         assert np.abs(each[5:]).max(axis=1).min() > 0.1
 
@@ -394,7 +432,7 @@ def test_fit_factors_ignores_a_start_of_another_length(
     spark: SparkSession, tmp_path: Path, scratch: Scratch, matrix: np.ndarray
 ) -> None:
     settings, start = make_settings(iterations=1), _start(spark, initial_factors(0, 30, 4, 99), 30)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch, start)
+    found = fit_factors(Entries(matrix, 1, spark), sizes_of(matrix), settings, SEED, scratch, start)
     for each, expected in zip(factors_of(found, scratch, settings), whole_fit(matrix, settings), strict=False):
         assert_rows_near(each, expected, TOLERANCE)
 
@@ -402,26 +440,22 @@ def test_fit_factors_ignores_a_start_of_another_length(
 # Rows that are left out
 
 
-def test_fit_factors_leaves_users_with_few_items_out_until_the_end(
-    spark: SparkSession, scratch: Scratch, matrix: np.ndarray
-) -> None:
+def test_fit_factors_leaves_users_with_few_items_out_until_the_end(scratch: Scratch, matrix: np.ndarray) -> None:
     # nu = 0: the ridge counts what a row has, be it left out or not.
     settings = make_settings(min_items_per_user=6, nu=0.0)
     few = (matrix > 0).sum(axis=1) < 6
     assert 5 < few.sum() < 45
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch)
     x, y = factors_of(found, scratch, settings)
     assert_rows_near(y, whole_fit(np.where(few[:, None], 0, matrix), settings)[1], TOLERANCE)
     assert_rows_near(x, solved(matrix, y, ridge_of(settings)).X, TOLERANCE)
 
 
-def test_fit_factors_leaves_items_with_few_users_out_and_folds_them_in(
-    spark: SparkSession, scratch: Scratch, matrix: np.ndarray
-) -> None:
+def test_fit_factors_leaves_items_with_few_users_out_and_folds_them_in(scratch: Scratch, matrix: np.ndarray) -> None:
     settings = make_settings(min_users_per_item=10, nu=0.0)
     few = (matrix > 0).sum(axis=0) < 10
     assert 5 < few.sum() < 25
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch)
     x, y = factors_of(found, scratch, settings)
     # They start like the others, for the first half; from then on nobody has them.
     without = np.where(few, 0, matrix)
@@ -433,11 +467,9 @@ def test_fit_factors_leaves_items_with_few_users_out_and_folds_them_in(
     assert np.flatnonzero(~y.any(axis=1)).tolist() == [4]  # which nobody has
 
 
-def test_fit_factors_ends_with_users_who_are_their_history_folded_in(
-    spark: SparkSession, scratch: Scratch, matrix: np.ndarray
-) -> None:
+def test_fit_factors_ends_with_users_who_are_their_history_folded_in(scratch: Scratch, matrix: np.ndarray) -> None:
     settings = make_settings(min_items_per_user=6)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch)
     x, y = factors_of(found, scratch, settings)
     ridge, gram = ridge_of(settings), gramian(y)
     folded = [fold_in(y[row > 0], row[row > 0], gram, 30, *ridge) for row in matrix]
@@ -468,9 +500,12 @@ def test_fit_factors_with_attributes_gives_the_fit_of_the_oracle(
     n_users, n_items = 40, 25
     matrix = long_tailed(5, n_users + 3, n_items + 2)
     matrix[n_users:, n_items:] = 0  # attributes know nothing of attributes
-    force_blocks(monkeypatch, 3)
-    settings = make_settings(exchange=exchange, iterations=2)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix, 2, 3), settings, SEED, scratch)
+    pairs: Entries | DataFrame = Entries(matrix, 3)
+    if exchange == "shuffle":
+        pairs = make_pairs(spark, matrix)
+        force_blocks(monkeypatch, 3)
+    settings = make_settings(exchange=exchange, iterations=2 if exchange == "local" else 1)
+    found = fit_factors(pairs, sizes_of(matrix, 2, 3), settings, SEED, scratch)
     start = initial_factors(0, n_items + 2, settings.factors, SEED)
     expected = _fit_with_attributes(matrix, n_users, n_items, start, settings)
     for vectors, of_oracle in zip(factors_of(found, scratch, settings), expected, strict=True):
@@ -487,7 +522,7 @@ def test_fit_factors_puts_an_item_without_events_near_those_of_its_attribute(
     matrix[np.arange(20), np.tile(np.arange(5), 4) + np.repeat([0, 5], 10)] = 0  # nobody has all of them
     matrix[20, :5], matrix[21, 5:11] = 1, 1  # the attribute of each group; item 10 has nothing else
     settings = make_settings(factors=2, alpha=10.0, iterations=10)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix, 0, 2), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix), sizes_of(matrix, 0, 2), settings, SEED, scratch)
     items = {row.idx: row for row in factor_rows(spark, found.items, found.users.side, scratch).collect()}
     assert (items[10].n, items[10].weight) == (0, 0.0)
     assert (items[9].n, items[9].weight) == (8, 8.0)
@@ -499,16 +534,13 @@ def test_fit_factors_puts_an_item_without_events_near_those_of_its_attribute(
 # Rows of the tables
 
 
-def test_factor_rows_are_those_of_entities_that_have_any(
-    spark: SparkSession, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_factor_rows_are_those_of_entities_that_have_any(spark: SparkSession, scratch: Scratch) -> None:
     matrix = long_tailed(6, 23, 17)
     matrix[20:, 15:] = 0
     matrix[3] = 0
     matrix[4, :15], matrix[4, 15] = 0, 1.0  # an attribute, and no item
-    force_blocks(monkeypatch, 4)
     settings = make_settings(iterations=1)
-    found = fit_factors(make_pairs(spark, matrix), sizes_of(matrix, 2, 3), settings, SEED, scratch)
+    found = fit_factors(Entries(matrix, 4), sizes_of(matrix, 2, 3), settings, SEED, scratch)
     x, _ = factors_of(found, scratch, settings)
     rows = {row.idx: row for row in factor_rows(spark, found.users, found.items.side, scratch).collect()}
     assert sorted(rows) == [user for user in range(20) if user != 3]
@@ -519,9 +551,7 @@ def test_factor_rows_are_those_of_entities_that_have_any(
     assert (rows[4].n, rows[4].weight) == (0, 0.0)
 
 
-def test_fit_factors_refuses_a_matrix_that_has_no_solution(
-    spark: SparkSession, scratch: Scratch, matrix: np.ndarray
-) -> None:
+def test_fit_factors_refuses_a_matrix_that_has_no_solution(scratch: Scratch, matrix: np.ndarray) -> None:
     settings = make_settings(regularization=0.0, factors=35)
     with pytest.raises(KernelError, match=r"als.regularization: expected a ridge above 0, got 0"):
-        fit_factors(make_pairs(spark, matrix), sizes_of(matrix), settings, SEED, scratch)
+        fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch)
