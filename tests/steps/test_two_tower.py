@@ -1,10 +1,16 @@
 """The step trains on what was engaged with before the date, puts the weights in their place and says what they are."""
 
 import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.adapters import two_tower as training
+from recsys_spark.adapters.tower_epochs import Training, World
+from recsys_spark.adapters.tower_job import State, read_job
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import ConfigError
 from recsys_spark.features import declared_tables
@@ -12,8 +18,11 @@ from recsys_spark.kernels.tower_model import load_model
 from recsys_spark.steps import two_tower
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.blobs import put_blob, read_blob
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.tables.catalog import TWO_TOWER_MODELS
+from recsys_spark.tables.scratch import Scratch
+from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.kept_rows import kept_rows, kept_tables, local_frame, no_broadcasts
 
 # Two tastes: even users buy red things, odd ones blue things, six of eight each, on six days.
 N_USERS, N_ITEMS = 24, 16
@@ -24,72 +33,88 @@ LOG = [
     if (user + item // 2) % 4
 ]
 SHOWN = [Event("u00", "i01", "show", before(days=2)), Event("u00", "i03", "show", before(days=3))]
+MODELS = spark_schema(TWO_TOWER_MODELS, without=("run_id",))
 ITEMS = {f"i{item:02d}": {"title": f"{('red', 'blue')[item % 2]} thing {item}"} for item in range(N_ITEMS)}
 SMALL = (
     'sources.enabled=["popular","two_tower"]', "two_tower.dim=8", "two_tower.hidden=16", "two_tower.n_buckets=64",
     "two_tower.batch_size=16", "two_tower.epochs=2", "two_tower.training_days=30", "two_tower.device=cpu",
+    "two_tower.threads=1",
 )  # fmt: skip
 
 
-def _tables(spark: SparkSession, make_config, *sets: str, log=(*LOG, *SHOWN)) -> tuple[dict[str, DataFrame], Context]:
-    context = make_context(spark, make_config(TYPES_SET, *SMALL, *sets))
-    users = {f"u{user:02d}": {"attributes": {"country": "FR"}} for user in range(N_USERS)}
-    catalogues = {"items": make_items(spark, ITEMS), "users": make_users(spark, users)}
-    tables = run_steps({"events": make_events(spark, log), **catalogues}, context)
-    context.figures.clear()
-    return {name: frame.persist() for name, frame in tables.items()}, context
+class Made(NamedTuple):
+    """The tables of LOG, the context of a run, and what the run gave."""
+
+    tables: dict[str, DataFrame]
+    context: Context
+    row: dict[str, Any]
+    figures: dict[str, float]
+
+
+def _run(tables: dict[str, DataFrame], context: Context) -> list[dict[str, Any]]:
+    frame = two_tower.run(tables, context)["two_tower_models"]
+    rows = [row.asDict() for row in kept_rows(frame, declared_tables()["two_tower_models"])]
+    context.scratch("two_tower").drop()
+    return rows
 
 
 @pytest.fixture(scope="module")
-def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, DataFrame], Context]:
-    """The tables of a small log, made once."""
+def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """A run whose towers are trained in a process of their own."""
     root = f"storage.root={tmp_path_factory.mktemp('warehouse')}"
-    return _tables(spark, lambda *sets: load_config(sets=(root, *sets)))
+    context = make_context(spark, load_config(sets=(root, TYPES_SET, *SMALL)))
+    users = {f"u{user:02d}": {"attributes": {"country": "FR"}} for user in range(N_USERS)}
+    catalogues = {"items": make_items(spark, ITEMS), "users": make_users(spark, users)}
+    with no_broadcasts(spark):
+        tables = kept_tables(run_steps({"events": make_events(spark, (*LOG, *SHOWN)), **catalogues}, context))
+        context.figures.clear()
+        (row,) = _run(tables, context)
+        yield Made(tables, context, row, dict(context.figures))
 
 
-def _run(tables: dict[str, DataFrame], context: Context) -> list[dict]:
-    frame = two_tower.run(tables, context)["two_tower_models"]
-    table = declared_tables()["two_tower_models"]
-    check_schema(frame, table, without=("run_id",))
-    check_rows(measure_rows(frame, table), table, "in a test")
-    context.scratch("two_tower").drop()
-    return [row.asDict() for row in frame.collect()]
+@pytest.fixture
+def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains in the process of the test: `made` and tests/adapters/test_two_tower.py start others."""
+
+    def train(scratch: Scratch, tell: training.Tell) -> tuple[State, bytes]:
+        torch.set_num_threads(1)
+        Training(read_job(scratch), scratch, World(0, 1, torch.device("cpu"))).run()
+        return training._result(scratch)
+
+    monkeypatch.setattr(two_tower, "train", train)
 
 
-def test_run_stores_a_model_that_its_row_names(made) -> None:
-    tables, context = made
-    (row,) = _run(tables, context)
-    model = load_model(read_blob(context.config.root, row["rel_path"], row["model_version"]))
+def test_run_stores_a_model_that_its_row_names(made: Made) -> None:
+    row, figures = made.row, made.figures
+    model = load_model(read_blob(made.context.config.root, row["rel_path"], row["model_version"]))
     assert model.version == row["model_version"]
     assert [field.name for field in model.item_inputs.fields][-2:] == ["days_since_first", "known_id"]
     assert model.item.ids.shape == (128, 8)  # 16 items x 8
     card = json.loads(row["card"])
     assert card["data"]["date"] == "2025-03-01"
-    assert len(card["epochs"]) == context.figures["n_epochs"] == 2
-    assert context.figures["warm"] == 0
+    assert len(card["epochs"]) == figures["n_epochs"] == 2
+    assert figures["warm"] == 0
 
 
-def test_run_gives_the_same_model_for_the_same_data_whatever_the_partitions(made) -> None:
-    tables, context = made
-    first = _run(tables, context)
-    spread = {name: frame.repartition(3) for name, frame in tables.items()}
-    assert _run(spread, context) == first
-
-
-def test_run_starts_from_the_base_run_if_it_took_the_same_features(spark: SparkSession, made) -> None:
-    tables, context = made
-    (row,) = _run(tables, context)
-    base = spark.createDataFrame([tuple(row.values())], list(row))
-    (warm,) = _run(tables | {"base_two_tower_models": base}, context)
-    assert context.figures["warm"] == 1
-    assert warm["model_version"] != row["model_version"]
+@pytest.mark.usefixtures("trained_here")
+def test_run_gives_the_same_model_for_the_same_data_whatever_the_partitions_and_without_a_usable_base(
+    made: Made,
+) -> None:
+    context = made.context
     damaged = put_blob(context.config.root, b"not a model", ".safetensors")
-    lost = base.replace(row["model_version"], damaged.sha256, "model_version").replace(
-        row["rel_path"], damaged.rel_path, "rel_path"
-    )
-    (cold,) = _run(tables | {"base_two_tower_models": lost}, context)
+    lost = made.row | {"model_version": damaged.sha256, "rel_path": damaged.rel_path}
+    spread = {name: frame.repartition(3) for name, frame in made.tables.items()}
+    spread["base_two_tower_models"] = local_frame(context.spark, [tuple(lost.values())], MODELS)
+    assert _run(spread, context) == [made.row]
     assert context.figures["warm"] == 0
-    assert cold == row
+
+
+@pytest.mark.usefixtures("trained_here")
+def test_run_starts_from_the_base_run_if_it_took_the_same_features(made: Made) -> None:
+    base = local_frame(made.context.spark, [tuple(made.row.values())], MODELS)
+    (warm,) = _run(made.tables | {"base_two_tower_models": base}, made.context)
+    assert made.context.figures["warm"] == 1
+    assert warm["model_version"] != made.row["model_version"]
 
 
 def test_run_trains_nothing_that_no_source_asks_for(spark: SparkSession, make_config) -> None:
@@ -97,11 +122,10 @@ def test_run_trains_nothing_that_no_source_asks_for(spark: SparkSession, make_co
     assert _run({}, context) == []
 
 
-def test_run_names_a_feature_that_means_nothing(made, spark: SparkSession, make_config) -> None:
-    tables, _ = made
+def test_run_names_a_feature_that_means_nothing(made: Made, spark: SparkSession, make_config) -> None:
     context = make_context(spark, make_config(TYPES_SET, *SMALL, 'two_tower.item_features=["titel"]'))
     with pytest.raises(ConfigError, match=r"\[two_tower\] item_features: expected columns .*, got 'titel'; known are"):
-        _run(tables, context)
+        _run(made.tables, context)
 
 
 def test_histories_of_the_defaults_are_kept(make_config) -> None:
