@@ -69,22 +69,27 @@ def take_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a fit of Entries store the blocks that it would store of a frame."""
 
     def counted(pairs: DataFrame | Entries, sizes: Sizes) -> Counts:
-        if not isinstance(pairs, Entries):
-            return fit_counts(pairs, sizes)
-        rows, cols = np.nonzero(pairs.matrix)
-        n_rows = {"users": (rows, sizes.n_user_rows), "items": (cols, sizes.n_item_rows)}
-        return {side: np.bincount(of_side, minlength=n) for side, (of_side, n) in n_rows.items()}
+        return count_entries(pairs, sizes) if isinstance(pairs, Entries) else fit_counts(pairs, sizes)
 
     def stored(pairs, sizes, counts, factors, block_bytes, n_blocks, scratch):
         if not isinstance(pairs, Entries):
             return fit_blocks(pairs, sizes, counts, factors, block_bytes, n_blocks, scratch)
-        return _store_entries(pairs, sizes, counts, factors, scratch)
+        return store_entries(pairs, sizes, factors, scratch)
 
     monkeypatch.setattr(als, "fit_counts", counted)
     monkeypatch.setattr(als, "fit_blocks", stored)
 
 
-def _store_entries(entries: Entries, sizes: Sizes, counts: Counts, factors: int, scratch: Scratch) -> tuple[Side, Side]:
+def count_entries(entries: Entries, sizes: Sizes) -> Counts:
+    """What `fit_counts` gives of a frame of these entries."""
+    rows, cols = np.nonzero(entries.matrix)
+    n_rows = {"users": (rows, sizes.n_user_rows), "items": (cols, sizes.n_item_rows)}
+    return {side: np.bincount(of_side, minlength=n) for side, (of_side, n) in n_rows.items()}
+
+
+def store_entries(entries: Entries, sizes: Sizes, factors: int, scratch: Scratch) -> tuple[Side, Side]:
+    """What `fit_blocks` gives of a frame of these entries, cut into `n_blocks` of a side."""
+    counts = count_entries(entries, sizes)
     n_rows, n_cols = entries.matrix.shape
     matrix = np.pad(entries.matrix, ((0, sizes.n_user_rows - n_rows), (0, sizes.n_item_rows - n_cols)))
     sides = []

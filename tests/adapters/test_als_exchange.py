@@ -19,7 +19,7 @@ from recsys_spark.adapters.als_exchange import (
 )
 from recsys_spark.kernels.als import Ridge
 from recsys_spark.tables.scratch import Scratch, scratch_of
-from tests.als_fits import blocks_of, make_pairs, sizes_of
+from tests.als_fits import Entries, sizes_of, store_entries
 from tests.als_oracle import assert_rows_near, normal_factors, oracle_row, oracle_row_loss, solved
 from tests.item_cf_oracle import long_tailed
 
@@ -72,8 +72,8 @@ class World:
 
     def __init__(self, spark: SparkSession, scratch: Scratch, matrix: np.ndarray, n_blocks: int, **attributes: int):
         self.spark, self.scratch, self.matrix = spark, scratch, matrix
-        pairs, sizes = make_pairs(spark, matrix), sizes_of(matrix, **attributes)
-        self.users, self.items = blocks_of(pairs, sizes, SIZE, 1 << 28, n_blocks, scratch)
+        entries, sizes = Entries(matrix, n_blocks), sizes_of(matrix, **attributes)
+        self.users, self.items = store_entries(entries, sizes, SIZE, scratch)
         self.y = normal_factors(2, matrix.shape[1], SIZE)
         self.fixed = Factors(self.items, 0)
         _store(scratch, self.fixed, self.y)
