@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.config_file import load_config
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
 from recsys_spark.gate import Measured
 from recsys_spark.gates_embeddings import item_embeddings, user_embeddings
@@ -22,12 +23,14 @@ from recsys_spark.tables.blobs import put_blob
 from recsys_spark.tables.catalog import TWO_TOWER_MODELS
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
+from tests.kept_rows import kept_tables, local_frame, no_broadcasts
 from tests.tower_fits import SETTINGS, SHAPE, make_model, make_weights
 
 BUCKETS = 4096
 USERS = TowerInputs((Field("segment", "category"),), BUCKETS)
 ITEMS = TowerInputs((Field("brand", "category"),), BUCKETS)
 FEATURES = ('two_tower.user_features=["segment"]', 'two_tower.item_features=["brand"]')
+SETS = (TYPES_SET, *SETTINGS, *FEATURES, "segments.attribute=country", "two_tower.item_words=[]")
 BAD_BRANDS = ["overflows", "cancels out", "is far too long"]
 
 
@@ -41,17 +44,24 @@ class Payload:
         return os.system, (f"touch {self.canary}",)
 
 
-@pytest.fixture
-def world(spark: SparkSession, make_config: Callable[..., Any]) -> tuple[dict[str, DataFrame], Context]:
+@pytest.fixture(scope="module")
+def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, DataFrame]]:
     """Six users of a country each, and six items of a brand each, three of them of BAD_BRANDS; everybody has two."""
-    sets = (TYPES_SET, *SETTINGS, *FEATURES, "segments.attribute=country", "two_tower.item_words=[]")
-    context = make_context(spark, make_config(*sets))
+    context = make_context(spark, load_config(sets=(f"storage.root={tmp_path_factory.mktemp('day')}", *SETS)))
     brands = ["fine", *BAD_BRANDS, "good", "sound"]
     countries = ["A", "B", *BAD_BRANDS, "C"]
     log = [Event(f"u{n}", f"i{item}", "buy", before(days=1)) for n in range(6) for item in (0, 4)]
     items = make_items(spark, {f"i{n}": {"brand": brand} for n, brand in enumerate(brands)})
     users = make_users(spark, {f"u{n}": {"attributes": {"country": one}} for n, one in enumerate(countries)})
-    return run_steps({"events": make_events(spark, log), "items": items, "users": users}, context), context
+    with no_broadcasts(spark):
+        yield kept_tables(run_steps({"events": make_events(spark, log), "items": items, "users": users}, context))
+
+
+@pytest.fixture
+def world(
+    spark: SparkSession, day: dict[str, DataFrame], make_config: Callable[..., Any]
+) -> tuple[dict[str, DataFrame], Context]:
+    return day, make_context(spark, make_config(*SETS))
 
 
 def _weights() -> dict[str, np.ndarray]:
@@ -71,7 +81,7 @@ def _weights() -> dict[str, np.ndarray]:
 def _model_row(context: Context, rel_path: str, version: str) -> dict[str, DataFrame]:
     rows = [(version, rel_path, 1, "{}")]
     schema = spark_schema(TWO_TOWER_MODELS, without=("run_id",))
-    return {"two_tower_models": context.spark.createDataFrame(rows, schema)}
+    return {"two_tower_models": local_frame(context.spark, rows, schema)}
 
 
 def _flip(path: Path) -> None:
