@@ -1,7 +1,10 @@
 """Declared attributes become dense columns, in the order of their names and values."""
 
+from functools import reduce
+
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys_spark.adapters.attributes import attribute_pairs
 from tests.engagement import make_items, make_users
@@ -16,35 +19,52 @@ CATALOGUE = {
 IDX = {"a": 0, "b": 1, "c": 2, "d": 3, "not in the catalogue": 4}
 
 
-def _values(spark: SparkSession, names: list[str]) -> dict[int, set[int]]:
+NAMES = {
+    "category": ["category"],
+    "brand": ["brand"],
+    "tags": ["tags"],
+    "size": ["size"],
+    "colour": ["colour"],
+    "none": ["none"],
+    "tags+category+size+brand": ["tags", "category", "size", "brand"],
+    "tags+colour": ["tags", "colour"],
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(spark: SparkSession) -> dict[str, list[tuple[int, int]]]:
+    """The pairs of idx and attribute_idx for each of NAMES, from one query."""
     index = spark.createDataFrame([*IDX.items()], "item_id string, idx int").repartition(3)
-    frame = attribute_pairs(make_items(spark, CATALOGUE).repartition(2), index, "item_id", names)
-    assert frame.dtypes == [("idx", "int"), ("attribute_idx", "int")]
-    rows = [tuple(row) for row in frame.collect()]
-    assert len(set(rows)) == len(rows)
-    return {idx: {value for one, value in rows if one == idx} for idx, _ in rows}
+    items = make_items(spark, CATALOGUE).repartition(2)
+    frames = {key: attribute_pairs(items, index, "item_id", names) for key, names in NAMES.items()}
+    assert {tuple(frame.dtypes) for frame in frames.values()} == {(("idx", "int"), ("attribute_idx", "int"))}
+    every = reduce(DataFrame.unionAll, [frame.withColumn("names", F.lit(key)) for key, frame in frames.items()])
+    found: dict[str, list[tuple[int, int]]] = {key: [] for key in NAMES}
+    for row in every.collect():
+        found[row.names].append((row.idx, row.attribute_idx))
+    return found
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["category"], {0: {1}, 1: {0}, 3: {1}}),  # hats, shoes
-        (["brand"], {0: {0}, 3: {0}}),  # Zeta
-        (["tags"], {0: {0, 1}, 1: {1}}),  # new, red
-        (["size"], {0: {0}}),
-        (["colour"], {3: {0}}),
-        (["none"], {}),
+        ("category", {0: {1}, 1: {0}, 3: {1}}),  # hats, shoes
+        ("brand", {0: {0}, 3: {0}}),  # Zeta
+        ("tags", {0: {0, 1}, 1: {1}}),  # new, red
+        ("size", {0: {0}}),
+        ("colour", {3: {0}}),
+        ("none", {}),
         # brand=Zeta, category=hats, category=shoes, size=9, tags=new, tags=red
-        (["tags", "category", "size", "brand"], {0: {0, 2, 3, 4, 5}, 1: {1, 5}, 3: {0, 2}}),
+        ("tags+category+size+brand", {0: {0, 2, 3, 4, 5}, 1: {1, 5}, 3: {0, 2}}),
         # the same value of two attributes is two: colour=red, tags=new, tags=red
-        (["tags", "colour"], {0: {1, 2}, 1: {2}, 3: {0}}),
+        ("tags+colour", {0: {1, 2}, 1: {2}, 3: {0}}),
     ],
-    ids=lambda value: "+".join(value) if isinstance(value, list) else None,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_attribute_pairs_numbers_the_values_that_indexed_entities_have(
-    spark: SparkSession, names: list[str], expected: dict[int, set[int]]
+    pairs: dict[str, list[tuple[int, int]]], names: str, expected: dict[int, set[int]]
 ) -> None:
-    assert _values(spark, names) == expected
+    assert sorted(pairs[names]) == sorted((idx, value) for idx, values in expected.items() for value in values)
 
 
 def test_attribute_pairs_of_users_come_from_their_attributes(spark: SparkSession) -> None:

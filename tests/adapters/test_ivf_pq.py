@@ -1,6 +1,7 @@
 """Shards through Spark: every item in one of them, the same bytes from any partitions, and no torch in a worker."""
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,9 @@ def test_fill_shards_puts_every_item_into_one_shard_by_its_id(built: tuple[Path,
 
 
 def test_fill_shards_gives_the_same_bytes_from_other_partitions_and_a_second_time(
-    spark: SparkSession, tmp_path: Path, built: tuple[Path, list[dict[str, Any]]]
+    spark: SparkSession, built: tuple[Path, list[dict[str, Any]]]
 ) -> None:
     root, rows = built
-    again = build(whole(items_of(spark, n_partitions=1)), tmp_path)
-    assert hashes(again) == hashes(rows)
     n_files = len(list((root / "blobs").iterdir()))
     assert hashes(build(whole(items_of(spark, n_partitions=5)), root)) == hashes(rows)
     assert len(list((root / "blobs").iterdir())) == n_files  # the files have their content's names
@@ -89,9 +88,10 @@ def test_fill_shards_keeps_every_vector_however_few_come_at_once(
     monkeypatch.setattr(ivf_pq, "_ADD_BYTES", 64 * 4 * DIM)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 50)
     try:
-        rows = build(whole(items_of(spark)), tmp_path)
+        rows = build(whole(items_of(spark, n_partitions=1)), tmp_path)
     finally:
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20000)
+    assert hashes(rows) == hashes(built[1])  # from another partition too
     for row, other in zip(rows, built[1], strict=True):
         np.testing.assert_array_equal(open_shard(tmp_path, row).vectors, open_shard(built[0], other).vectors)
 
@@ -148,13 +148,8 @@ def test_fit_parts_refuses_too_many_parts(spark: SparkSession, monkeypatch: pyte
         fit_parts(items_of(spark), DIM, settings_of(partition_by="category"))
 
 
-@pytest.mark.parametrize(
-    ("partition_by", "parts"),
-    [("", {1: None, 4: None}), ("category", {1: "c", 4: None}), ("market", {1: "m", 4: None})],
-)
-def test_indexed_items_are_those_that_may_be_shown(
-    spark: SparkSession, partition_by: str, parts: dict[int, str | None]
-) -> None:
+def test_indexed_items_are_those_that_may_be_shown_with_the_value_of_their_part(spark: SparkSession) -> None:
+    expected = {"": {1: None, 4: None}, "category": {1: "c", 4: None}, "market": {1: "m", 4: None}}
     rows = [
         ("a", 1, [1.0], 1.0, True),
         ("b", 2, [1.0], 1.0, False),
@@ -168,8 +163,10 @@ def test_indexed_items_are_those_that_may_be_shown(
         [("a", "c", {"market": "m"}), ("d", " ", None)],
         "item_id string, category string, attributes map<string,string>",
     )
-    found = indexed_items(embeddings, catalogue, partition_by)
-    assert {row["item_idx"]: row["part"] for row in found.collect()} == parts
+    frames = [indexed_items(embeddings, catalogue, one).withColumn("by", F.lit(one)) for one in expected]
+    rows = reduce(DataFrame.unionByName, frames).collect()
+    assert len(rows) == 6
+    assert {by: {row["item_idx"]: row["part"] for row in rows if row["by"] == by} for by in expected} == expected
 
 
 def test_workers_that_fill_have_no_torch(spark: SparkSession, built: object) -> None:
