@@ -12,15 +12,25 @@ from recsys_spark import doctor
 from recsys_spark.config import Config
 from recsys_spark.errors import EnvironmentFault
 from recsys_spark.location import ObjectPath
+from recsys_spark.session import check_java
 
 GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _java_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask Java starts a JVM, which the check of this machine does alone."""
+    monkeypatch.setattr(doctor, "check_java", lambda: None)
 
 
 def finding(config: Config, name: str) -> doctor.Finding:
     return next(one for one in doctor.examine(config) if one.name == name)
 
 
-def test_a_machine_that_runs_the_tests_has_all_but_perhaps_disk_and_memory(make_config: Callable[..., Config]) -> None:
+def test_a_machine_that_runs_the_tests_has_all_but_perhaps_disk_and_memory(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "check_java", check_java)
     found = doctor.examine(make_config())
     assert [one.name for one in found if one.remedy and one.name not in ("disk", "memory", "cores")] == []
     assert len(found) == 10

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from py4j.protocol import REFLECTION_COMMAND_NAME
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark import session
+from recsys_spark import cli, session
 from recsys_spark.errors import EnvironmentFault
 from recsys_spark.location import locate
 from recsys_spark.session import check_java, check_store_client, is_fetched, local_settings, packages_of, settings_for
@@ -217,6 +218,7 @@ def test_a_session_keeps_what_python_would_ask_the_jvm_for_at_every_expression(
 
 
 def run_ingest(folder: Path, root: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: this one may have a JVM."""
     command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "ingest"]
     return subprocess.run(
         [*command, "--set", f"storage.root={root}"],
@@ -258,15 +260,33 @@ def test_ingest_says_in_one_line_that_the_delta_jar_cannot_be_had(tmp_path: Path
     assert (tmp_path / "w" / "_logs" / "spark.log").stat().st_size > 0
 
 
+@pytest.fixture
+def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Ingests into a warehouse, in this process; the only line that it wrote before it ended with 2."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(root: str) -> str:
+        code = cli.main(["ingest", "--set", f"storage.root={root}"])
+        said = capfd.readouterr()
+        assert (code, said.out, said.err.count("\n")) == (2, "", 1), said.err
+        return said.err
+
+    return run
+
+
 @pytest.mark.parametrize("root", ["/proc/warehouse", "/dev/null/warehouse", "file"])
-def test_ingest_says_in_one_line_that_the_warehouse_cannot_be_written(tmp_path: Path, root: str) -> None:
+def test_ingest_says_in_one_line_that_the_warehouse_cannot_be_written(
+    tmp_path: Path, refused: Callable[[str], str], root: str
+) -> None:
     (tmp_path / "file").touch()
-    text = one_line(run_ingest(tmp_path, root))
+    text = refused(root)
     assert text.startswith(f"[storage] root: expected a folder that can be written, got {root} (")
     assert "--set storage.root=" in text
 
 
-def test_ingest_says_in_one_line_that_a_folder_of_the_warehouse_is_a_file(tmp_path: Path) -> None:
+def test_ingest_says_in_one_line_that_a_folder_of_the_warehouse_is_a_file(
+    tmp_path: Path, refused: Callable[[str], str]
+) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "tables").touch()
-    assert "[storage] root: expected a folder that can be written" in one_line(run_ingest(tmp_path, "w"))
+    assert "[storage] root: expected a folder that can be written" in refused("w")

@@ -1,6 +1,6 @@
 """Fault rows 48 to 50: what a person can write wrong is refused before Spark starts, and leaves nothing behind."""
 
-import os
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,12 +67,17 @@ HOSTILE = [
     *("[red]", "a" * 100_000, "🛒", "\udcff", "*", "?"),
 ]
 
-CODE = """
-import sys
+# Three refusals in one process: of each its exit code, the lines that it wrote, the processor time that the process has
+# used until then, and whether Spark was imported.
+REFUSALS = """
+import contextlib, io, json, sys, time
 from recsys_spark.cli import main
-code = main(sys.argv[1:])
-assert "pyspark" not in sys.modules, "Spark was imported"
-sys.exit(code)
+found = []
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(arguments)
+    found.append([code, said.getvalue().count("\\n"), time.process_time(), "pyspark" in sys.modules])
+print(json.dumps(found))
 """
 
 
@@ -120,20 +125,19 @@ def test_bad_config_is_refused_by_every_command(command: tuple[str, ...], refuse
     assert refused(*command, "--set", "candidates.k=0").startswith("--set [candidates] k: ")
 
 
-@pytest.mark.parametrize(
-    "arguments", [("run", "--set", "candidates.k=0"), ("run", "--date", "2026-02-30"), ("rollback", "--to", "..")]
-)
-def test_refusal_takes_less_than_2_seconds_and_imports_no_spark(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    used_s = []
+def test_refusals_take_less_than_2_seconds_and_import_no_spark(tmp_path: Path) -> None:
+    commands = [["run", "--set", "candidates.k=0"], ["run", "--date", "2026-02-30"], ["rollback", "--to", ".."]]
     for _ in range(2):  # the other hyper-thread of a core makes one slow
-        before = os.times()
-        ended = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, check=False)
-        after = os.times()
+        program = [sys.executable, "-c", REFUSALS, json.dumps(commands)]
+        ended = subprocess.run(program, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        found = json.loads(ended.stdout)
+        assert [(code, lines, spark) for code, lines, _, spark in found] == [(2, 1, False)] * len(commands)
         # Processor time: on a machine that does nothing else it is the time that passes.
-        used_s.append(after.children_user - before.children_user + after.children_system - before.children_system)
-        assert ended.returncode == 2, ended.stderr
-        assert ended.stderr.count("\n") == 1
-    assert min(used_s) < 2
+        used_s = found[-1][2]
+        if used_s < 2:
+            break
+    assert used_s < 2
     assert list(tmp_path.iterdir()) == []
 
 
