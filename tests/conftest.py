@@ -36,7 +36,7 @@ TEST_SETTINGS = FEW_ROWS | {
 }
 
 # Of the slow tests, the files that take longest, which would else leave one worker alone at the end.
-LONGEST = ("test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
+LONGEST = ("test_benchmarks", "test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
 
 
 def pytest_configure(config: pytest.Config) -> None:

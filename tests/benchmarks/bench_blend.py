@@ -11,12 +11,9 @@ The lists of both are compared.  The last line is JSON: ours_s (all users), rati
 equal.  Exit status 1 above 60 s, or if the lists differ.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -38,20 +35,18 @@ from recsys_spark.tables.catalog import RANKED_IDX, TABLES
 from recsys_spark.tables.delta import stage_run
 from recsys_spark.tables.ledger import create_tables
 from recsys_spark.tables.spark import spark_schema
+from tests.benchmarks.report import finish, size_options
 
-N_USERS, N_ITEMS, N_LISTS, LENGTH, N_HAD = 138_000, 27_000, 5, 200, 30
+N_ITEMS, N_LISTS, LENGTH, N_HAD = 27_000, 5, 200, 30
 MAX_SECONDS = 60.0
 DAY = date(2025, 3, 1)
 CUTOFF = datetime(2025, 3, 1, tzinfo=UTC)
 CHUNK = 6_000
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Writes the lists, times the step for all users, and both sides for a tenth."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=N_USERS)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = size_options(__doc__, users=138_000, rounds=3).parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
     write_inputs(folder / "all", arguments.users)
     write_inputs(folder / "tenth", arguments.users // 10)
@@ -75,8 +70,8 @@ def main() -> None:
     equal = are_equal(spark, folder, 100)
     spark.stop()
     ours_s = median(times)
-    print(json.dumps({"ours_s": round(ours_s, 1), "ratio": round(median(ratios), 2), "equal": equal}))
-    sys.exit(0 if equal and ours_s <= MAX_SECONDS else 1)
+    figures = {"ours_s": round(ours_s, 1), "ratio": round(median(ratios), 2), "equal": equal}
+    finish(figures, arguments, right=equal, within_bars=ours_s <= MAX_SECONDS)
 
 
 def timed(work: Callable[[], None]) -> float:

@@ -10,30 +10,29 @@ The last line is JSON: cluster_s, local_s, ratio, cluster_shuffled_mb, local_shu
 content differs.  Exit status 1 if one does.
 """
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 from recsys_spark.demo import write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
+from tests.benchmarks.report import finish, size_options
 from tests.published_content import published_content
 from tests.run_process import end_run
 from tests.standalone_cluster import event_log, pack, shuffled_bytes, standalone, submit_to_cluster, submit_to_laptop
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs both sides and prints what they took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = size_options(__doc__)
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=date(2010, 6, 1))
     parser.add_argument("--to", dest="last", type=date.fromisoformat, default=date(2010, 11, 30))
     parser.add_argument("--folder", type=Path)
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="recsys-cluster-"))
     for name in ("cluster", "local"):
         write_events(folder / name / "landing", asked.first, asked.last)
@@ -55,8 +54,7 @@ def main() -> None:
         "local_shuffled_mb": round(local_mb, 1),
         "differs": sorted(name for name in {*cluster, *local} if cluster.get(name) != local.get(name)),
     }
-    print(json.dumps(found))
-    sys.exit(1 if found["differs"] else 0)
+    finish(found, asked, right=not found["differs"])
 
 
 def run_day(folder: Path, submit: Callable[..., subprocess.Popen[bytes]]) -> tuple[float, float]:

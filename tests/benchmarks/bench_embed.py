@@ -1,25 +1,24 @@
 """Rows/s of embedding by Spark on local[2], beside two plain torch processes on the same files.
 
-    uv run python tests/benchmarks/bench_embed.py [--rows 1000000] [--repeats 3]
-    uv run python tests/benchmarks/bench_embed.py --memory
+    uv run python tests/benchmarks/bench_embed.py [--items 1000000] [--rounds 3]
+    uv run python tests/benchmarks/bench_embed.py --memory [--items 1000000]
 
 Items with a title, two categories, six numbers and an id, in Parquet files; a model of the default size with random
 weights.  The peers read the files with pyarrow and give the same batches to `kernels.two_tower` in inference_mode, on
 one thread each.  Both sides begin warm, with the model loaded, drop the vectors once they have them, and take turns;
-the best of the repeats counts.  That both give the same vectors is checked first.
+the best of the rounds counts.  That both give the same vectors is checked first.
 The last line is JSON: ours_rows_per_s, torch_rows_per_s, ratio.  With --memory instead: of a Spark worker at one and at
-four million rows loaded_mb, with interpreter and model, and peak_mb, the most after that; growth_mb of the peak, and
-work_mb, the greater of the differences.
+four million items loaded_mb, with interpreter and model, and peak_mb, the most after that; growth_mb of the peak, and
+work_mb, the greater of the differences.  Exit status 1 outside the bars.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,20 +31,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from recsys_spark.adapters.embed import embed_items, send_model
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import load_model
 from recsys_spark.kernels.towers import Shape
 from recsys_spark.session import open_session
+from tests.benchmarks.report import finish, size_options
 from tests.tower_fits import USERS, make_model
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BAR = 0.8
-MEMORY_ROWS = (1_000_000, 4_000_000)
-MOST_GROWTH_MB = 64  # of a worker, for three million rows more
+MEMORY_TIMES = 4
+MOST_GROWTH_MB = 64  # of a worker, for three times as many items more
 MOST_WORK_MB = 256  # of a worker, besides interpreter and model
 N_FILES = 8
 PROCESSES = 2
@@ -148,9 +147,9 @@ def check(spark: "SparkSession", embedded: "DataFrame", expected: np.ndarray) ->
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def compare(folder: Path, n_rows: int, repeats: int) -> None:
+def compare(folder: Path, asked: argparse.Namespace) -> None:
     """Writes, checks, measures both in turns, prints."""
-    write(folder / "items", n_rows)
+    write(folder / "items", asked.items)
     data = make_model(None, USERS, ITEMS, SHAPE)
     (folder / "model").write_bytes(data)
     torch, spark = Torch(folder / "model"), open_session("bench embed", folder)
@@ -159,35 +158,35 @@ def compare(folder: Path, n_rows: int, repeats: int) -> None:
     embedded = embed_items(spark.read.parquet(str(folder / "items")), sent)
     check(spark, embedded, torch.run(files[:PROCESSES])[1])
     seconds: dict[str, list[float]] = {"ours": [], "torch": []}
-    for _ in range(repeats):
+    for _ in range(asked.rounds):
         seconds["torch"].append(torch.run(files)[0])
         seconds["ours"].append(ours(embedded))
         print(" ".join(f"{name} {found[-1]:.1f} s" for name, found in seconds.items()))
     torch.stop()
     spark.stop()
-    speed = {f"{name}_rows_per_s": round(n_rows / min(found)) for name, found in seconds.items()}
+    speed = {f"{name}_rows_per_s": round(asked.items / min(found)) for name, found in seconds.items()}
     ratio = round(speed["ours_rows_per_s"] / speed["torch_rows_per_s"], 3)
-    print(json.dumps({"rows": n_rows, "ratio": ratio, **speed, "seconds": seconds}))
-    sys.exit(0 if ratio >= BAR else 1)
+    finish({"rows": asked.items, "ratio": ratio, **speed, "seconds": seconds}, asked, within_bars=ratio >= BAR)
 
 
-def memory(folder: Path) -> None:
+def memory(folder: Path, asked: argparse.Namespace) -> None:
     """Every size in a session of its own; prints the peaks."""
     data = make_model(None, USERS, ITEMS, SHAPE)
     load_model(data)
     (folder / "model").write_bytes(data)
-    peaks = {}
-    for n_rows in MEMORY_ROWS:
+    peaks: dict[int, dict[str, int]] = {}
+    few, many = asked.items, MEMORY_TIMES * asked.items
+    for n_rows in (few, many):
         write(folder / f"items-{n_rows}", n_rows)
-        command = [sys.executable, __file__, "--worker", str(folder), "--rows", str(n_rows)]
+        command = [sys.executable, __file__, "--worker", str(folder), "--items", str(n_rows)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         before, after = (float(one) for one in done.stdout.split()[-2:])
         peaks[n_rows] = {"loaded_mb": round(before), "peak_mb": round(after)}
         print(f"{n_rows:,} rows: {before:.0f} MB with the model loaded, {after:.0f} MB at most")
-    growth = peaks[MEMORY_ROWS[1]]["peak_mb"] - peaks[MEMORY_ROWS[0]]["peak_mb"]
+    growth = peaks[many]["peak_mb"] - peaks[few]["peak_mb"]
     work = max(one["peak_mb"] - one["loaded_mb"] for one in peaks.values())
-    print(json.dumps({"by_rows": peaks, "growth_mb": growth, "work_mb": work}))
-    sys.exit(0 if growth <= MOST_GROWTH_MB and work <= MOST_WORK_MB else 1)
+    within = growth <= MOST_GROWTH_MB and work <= MOST_WORK_MB
+    finish({"by_rows": peaks, "growth_mb": growth, "work_mb": work}, asked, within_bars=within)
 
 
 def worker(folder: Path, n_rows: int) -> None:
@@ -217,22 +216,17 @@ def worker(folder: Path, n_rows: int) -> None:
     print(before / 1024, after / 1024)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Compares, or measures memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = size_options(__doc__, items=1_000_000, rounds=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        worker(arguments.worker, arguments.rows)
+    asked = parser.parse_args(argv)
+    if asked.worker:
+        worker(asked.worker, asked.items)
         return
     with tempfile.TemporaryDirectory(prefix="recsys-bench-") as folder:
-        if arguments.memory:
-            memory(Path(folder))
-        else:
-            compare(Path(folder), arguments.rows, arguments.repeats)
+        (memory if asked.memory else compare)(Path(folder), asked)
 
 
 if __name__ == "__main__":

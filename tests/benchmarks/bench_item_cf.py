@@ -1,20 +1,19 @@
 """Item-item cosine, top 100, of 9 million interactions: one thread against `implicit`, and through Spark on two cores.
 
-    uv run --group bench python tests/benchmarks/bench_item_cf.py [--rounds 3]
+    uv run --group bench python tests/benchmarks/bench_item_cf.py [--rounds 3] [--users 138000] [--items 27000]
+                                                                          [--draws 15600000]
 
 Both sides get the same matrix in memory and make the 100 nearest items of each of 27,000 (`implicit` counts an item
 among its own, so it is asked for 101); rounds are paired and the ratio is the median of theirs.  The lists are compared
 item by item.  Spark starts from the stored interactions table and ends with the stored lists.
 The last line is JSON: ours_s, implicit_s, ratio, same_share (of the entries), spark_s, shuffled_bytes.
+Exit status 1 if lists differ, or above MOST_RATIO.
 """
 
-import argparse
-import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from statistics import median
@@ -39,9 +38,11 @@ from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta import read_run, stage_run
 from recsys_spark.tables.ledger import create_tables
-from tests.benchmarks.planted import Planted, planted_interactions
+from tests.benchmarks.planted import N_DRAWS, N_ITEMS, N_USERS, Planted, planted_interactions
+from tests.benchmarks.report import finish, size_options
 
 K = 100
+MOST_RATIO, LEAST_SAME = 0.8, 0.9999
 COSINE = Similarity("cosine", alpha=1.0, beta=0.0, shrinkage=0.0, min_co_occurrence=1, num_neighbors=K)
 RUN_ID = "20250301-001-0123abcd"
 # The same for Spark: plain cosine, every pair counts, every item may be listed.
@@ -55,17 +56,15 @@ SETTINGS = (
 )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Generates the log, times both sides in turn, then Spark, and prints all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    planted = planted_interactions()
+    asked = size_options(__doc__, rounds=3, users=N_USERS, items=N_ITEMS, draws=N_DRAWS).parse_args(argv)
+    planted = planted_interactions(asked.users, asked.items, asked.draws)
     print(f"{len(planted.users):,} interactions, {planted.n_users:,} users x {planted.n_items:,} items")
     weights = _matrix(planted)
     _ours(_head(weights, 10))  # compiles
     pairs = []
-    for number in range(rounds):
+    for number in range(asked.rounds):
         ours_s, lists = _timed(_ours, weights)
         theirs_s, peer = _timed(_theirs, weights)
         pairs.append((ours_s, theirs_s))
@@ -78,8 +77,8 @@ def main() -> None:
     ratio = median(ours_s / theirs_s for ours_s, theirs_s in pairs)
     figures = {"ours_s": median(pair[0] for pair in pairs), "implicit_s": median(pair[1] for pair in pairs)}
     figures |= {"ratio": ratio, "same_share": same_share, "spark_s": spark_s, "shuffled_bytes": shuffled_bytes}
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
-    sys.exit(0 if same_share > 0.9999 and equal and ratio <= 0.8 else 1)
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    finish(rounded, asked, right=same_share > LEAST_SAME and equal, within_bars=ratio <= MOST_RATIO)
 
 
 def _matrix(planted: Planted) -> Csr:
@@ -118,7 +117,9 @@ def _same_share(lists: Ranked, peer: csr_matrix, weights: Csr) -> float:
         return 0.0
     rows = np.repeat(np.arange(weights.n_cols), np.diff(lists.indptr))
     theirs = np.asarray(peer[rows, lists.indices]).ravel()
-    last = np.array([peer.data[a:b].min() for a, b in zip(peer.indptr[:-1], peer.indptr[1:], strict=True)])
+    last = np.array(
+        [peer.data[a:b].min(initial=np.inf) for a, b in zip(peer.indptr[:-1], peer.indptr[1:], strict=True)]
+    )
     # Float32 scores: 1e-5 is some 80 of their steps.
     same = np.isclose(theirs, lists.scores, rtol=1e-5) | np.isclose(lists.scores, last[rows], rtol=1e-5)
     return float(same.mean())

@@ -1,20 +1,20 @@
 """All users times all items, top 100 without what each user has: Spark against MLlib's recommendForAllUsers.
 
-    uv run --group bench python tests/benchmarks/bench_top_k.py [--rounds 3]
+    uv run python tests/benchmarks/bench_top_k.py [--rounds 3] [--users 20000] [--items 8000] [--draws 1500000]
 
 20,000 users, 8,000 items, 64 factors of a fit of the generated log, local[2]; both sides start from stored factors and
 write their lists as Parquet.  MLlib's has no exclusion: it lists what users have.  Rounds are paired after one of each
 that is not counted; the speedup is the median of theirs.  The lists are compared with brute force in float64.
-The last line is JSON: ours_s, mllib_s, speedup, equal (to brute force).
+The last line is JSON: ours_s, mllib_s, speedup, equal (to brute force).  Exit status 1 if they are not, or below
+LEAST_SPEEDUP.
 """
 
-import argparse
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -33,21 +33,22 @@ from recsys_spark.kernels.csr import Csr
 from recsys_spark.session import open_session
 from tests.als_oracle import fit
 from tests.benchmarks.planted import planted_interactions
+from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs
 
-N_USERS, N_ITEMS, N_DRAWS, FACTORS, K = 20_000, 8_000, 1_500_000, 64, 100
+FACTORS, K = 64, 100
 ITERATIONS = 5
+LEAST_SPEEDUP = 20
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Fits factors, stores them, times both sides in turn and checks ours against brute force."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    asked = size_options(__doc__, rounds=3, users=20_000, items=8_000, draws=1_500_000).parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
-    planted = planted_interactions(N_USERS, N_ITEMS, N_DRAWS)
-    matrix = csr_of_pairs(planted.users, planted.items, planted.weights, N_USERS, N_ITEMS)
-    print(f"{len(matrix.indices):,} interactions, {N_USERS:,} users x {N_ITEMS:,} items, {FACTORS} factors, top {K}")
+    planted = planted_interactions(asked.users, asked.items, asked.draws)
+    matrix = csr_of_pairs(planted.users, planted.items, planted.weights, asked.users, asked.items)
+    sizes = f"{asked.users:,} users x {asked.items:,} items, {FACTORS} factors, top {K}"
+    print(f"{len(matrix.indices):,} interactions, {sizes}")
     users, items = _fitted(matrix)
     _write(folder, users, items, matrix)
     spark = open_session("bench top_k", folder, {"spark.driver.memory": "8g"})
@@ -58,8 +59,8 @@ def main() -> None:
         model.recommendForAllUsers(K).write.mode("overwrite").parquet(str(folder / "peer"))
 
     pairs = []
-    for number in range(rounds + 1):
-        ours_s, peer_s = _timed(lambda: _ours(spark, folder, lists)), _timed(peer)
+    for number in range(asked.rounds + 1):
+        ours_s, peer_s = _timed(lambda: _ours(spark, folder, lists, asked)), _timed(peer)
         print(f"round {number}: ours {ours_s:.2f} s, MLlib {peer_s:.2f} s{'' if number else ' (not counted)'}")
         pairs.append((ours_s, peer_s))
     stored = spark.read.parquet(lists).select("user_idx", "items").toArrow().sort_by("user_idx")
@@ -67,12 +68,8 @@ def main() -> None:
     equal = _is_exact(stored, users, items, matrix)
     speedup = median(peer_s / ours_s for ours_s, peer_s in pairs[1:])
     figures = {"ours_s": median(pair[0] for pair in pairs[1:]), "mllib_s": median(pair[1] for pair in pairs[1:])}
-    print(
-        json.dumps(
-            {**{name: round(value, 3) for name, value in (figures | {"speedup": speedup}).items()}, "equal": equal}
-        )
-    )
-    sys.exit(0 if equal and speedup >= 20 else 1)
+    rounded = {name: round(value, 3) for name, value in (figures | {"speedup": speedup}).items()}
+    finish(rounded | {"equal": equal}, asked, right=equal, within_bars=speedup >= LEAST_SPEEDUP)
 
 
 def _timed(work: Callable[[], None]) -> float:
@@ -83,7 +80,7 @@ def _timed(work: Callable[[], None]) -> float:
 
 def _fitted(matrix: Csr) -> tuple[np.ndarray, np.ndarray]:
     """Factors of users and of items."""
-    X, Y, _ = fit(matrix, initial_factors(0, N_ITEMS, FACTORS, seed=1), Ridge(1.0, 0.01, 1.0), ITERATIONS)
+    X, Y, _ = fit(matrix, initial_factors(0, matrix.n_cols, FACTORS, seed=1), Ridge(1.0, 0.01, 1.0), ITERATIONS)
     return X, Y
 
 
@@ -105,10 +102,10 @@ def _parquet(folder: Path, table: pa.Table) -> None:
     pq.write_table(table.slice(half), folder / "1.parquet")
 
 
-def _ours(spark: SparkSession, folder: Path, to: str) -> None:
+def _ours(spark: SparkSession, folder: Path, to: str, asked: Namespace) -> None:
     users, items, hidden = (spark.read.parquet(str(folder / name)) for name in ("users", "items", "pairs"))
-    searched = fit_items(items, N_ITEMS, 1.0, "bench", "als.factors")
-    search_users(users, hidden, N_USERS, searched, "als", K).write.mode("overwrite").parquet(to)
+    searched = fit_items(items, asked.items, 1.0, "bench", "als.factors")
+    search_users(users, hidden, asked.users, searched, "als", K).write.mode("overwrite").parquet(to)
 
 
 def _mllib_model(spark: SparkSession, folder: Path) -> ALSModel:

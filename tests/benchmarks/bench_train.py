@@ -1,6 +1,6 @@
 """Training of the towers against a plain torch loop: examples a second, one core each.
 
-    uv run python tests/benchmarks/bench_train.py [--users 20000] [--items 8000] [--rounds 3]
+    uv run python tests/benchmarks/bench_train.py [--users 20000] [--items 8000] [--rounds 3] [--processes 1 2]
 
 Planted histories (planted.py) with a category and a title of two words per item.  Ours: `Training` over staged Parquet
 shards of 4 MiB, with random and hard items, checkpoints and all (no validation).  The loop: the same towers as torch
@@ -8,16 +8,16 @@ modules with everything in memory as tensors, histories as a padded matrix, the 
 softmax with logQ, no hard items, no files.  Rounds are paired, medians of examples a second over whole epochs.
 Two processes: ours as one program and as two under gloo, on the same shards, the start of the programs not counted.
 The last line is JSON: ours_per_s, loop_per_s, ratio, one_process_per_s, two_processes_per_s.
+Exit status 1 below LEAST_RATIO.
 """
 
-import argparse
-import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -38,21 +38,22 @@ from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import no_items, write_items, write_users
 from tests.benchmarks.planted import planted_interactions
+from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs
 
 N_SHARDS, EPOCHS = 4, 2
+LEAST_RATIO = 0.9
+PROCESSES = {1: "one_process_per_s", 2: "two_processes_per_s"}
 SETTINGS = load_config().two_tower.model_copy(
     update={"epochs": EPOCHS, "patience": EPOCHS, "validation_share": 0.0, "device": "cpu", "threads": 1}
 )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Stages the planted log, times both sides in turn, then one process against two."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--items", type=int, default=8_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    parser = size_options(__doc__, users=20_000, items=8_000, rounds=3)
+    parser.add_argument("--processes", type=int, nargs="+", choices=tuple(PROCESSES), default=tuple(PROCESSES))
+    asked = parser.parse_args(argv)
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
     shards = stage(Scratch(folder / "staged"), asked.users, asked.items)
@@ -66,11 +67,10 @@ def main() -> None:
         print(f"round {number}: ours {pairs[-1][0]:,.0f}, loop {pairs[-1][1]:,.0f} examples/s", flush=True)
     found = {"ours_per_s": median(one for one, _ in pairs), "loop_per_s": median(one for _, one in pairs)}
     found["ratio"] = median(one / other for one, other in pairs)
-    for name, n in (("one_process_per_s", 1), ("two_processes_per_s", 2)):
+    for name, n in ((PROCESSES[n], n) for n in asked.processes):
         found[name] = EPOCHS * n_examples / processes(copied(folder, 100 + n), n)
         print(f"{name}: {found[name]:,.0f} examples/s", flush=True)
-    print(json.dumps({name: round(value, 3) for name, value in found.items()}))
-    sys.exit(found["ratio"] < 0.9)
+    finish({name: round(value, 3) for name, value in found.items()}, asked, within_bars=found["ratio"] >= LEAST_RATIO)
 
 
 def stage(scratch: Scratch, n_users: int, n_items: int) -> list[Shard]:

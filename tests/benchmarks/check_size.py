@@ -12,12 +12,10 @@ mostly Spark's own for so small a log, which `size` leaves out.
 The last line is JSON: gflops; core_s by kernel, stored and shuffled by step, each reckoned and measured.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +38,7 @@ from recsys_spark.plan import step
 from recsys_spark.session import open_session
 from tests.als_oracle import fixed
 from tests.benchmarks.planted import Planted, planted_interactions
+from tests.benchmarks.report import finish, size_options
 from tests.sized_run import SETS, run_steps, stored_bytes
 from tests.sparse import csr_of_pairs
 
@@ -49,13 +48,11 @@ ROUNDS = 3
 Both = tuple[float, float]  # reckoned and measured
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs the parts that are asked for and prints both sides of each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = size_options(__doc__, users=20_000, items=8_000, draws=1_500_000)
     parser.add_argument("--part", choices=("kernels", "run"))
-    for name, default in (("users", 20_000), ("items", 8_000), ("draws", 1_500_000)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     planted = planted_interactions(asked.users, asked.items, asked.draws)
     load = Load(planted.n_users, planted.n_items, len(planted.users), ID_BYTES)
     print(f"{load.pairs:,} pairs of {load.users:,} users and {load.items:,} items")
@@ -64,7 +61,7 @@ def main() -> None:
         figures |= kernels_part(planted, load)
     if asked.part != "kernels":
         figures |= run_part(planted, load)
-    print(json.dumps(figures))
+    finish(figures, asked)
 
 
 def kernels_part(planted: Planted, load: Load) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """ALS on real logs: beside item-item CF and popularity, beside two other solvers, and for items that nobody had yet.
 
     uv run --group bench python tests/benchmarks/compare_als.py [--tune] [--part logs|solvers|cold]
+                                                                [--users N] [--dates N] [--settings N]
 
 Every setting that is not named comes from conf/base.toml; recall@20 and ndcg@20.  Dates, weights, AVAILABLE_DAYS and
 what is hidden from whom are those of compare_item_cf.
@@ -24,15 +25,15 @@ cold      MovieTweetings: films first rated in the four weeks after a date, rank
           user; and what genres do to the usual lists.  Films without a past are in random order, so that ties, films of
           the same genres, are broken at random.  The weight of a genre is chosen on the tuning dates by these films.
 
+`--users`, `--dates` and `--settings` take less than all of the logs and of the grids; goodbooks' users are the first N.
 The last line is JSON.  Exit status 1 if ours is worse than a peer with an interval that ends below 0.
 """
 
 import argparse
-import json
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
@@ -56,9 +57,9 @@ from tests.benchmarks.compare_item_cf import (
     K,
     Log,
     label,
+    log_options,
+    logs_of,
     mean_figures,
-    movietweetings,
-    online_retail,
     past_of,
     product_defaults,
 )
@@ -76,21 +77,23 @@ from tests.benchmarks.peers_als import (
     mllib_fit,
     task_of,
 )
+from tests.benchmarks.report import finish
 from tests.sparse import csr_of_pairs
 
 GENRE_WEIGHTS = (1.0, 10.0)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the grids of the tuning dates, or the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = log_options(__doc__)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--part", choices=("logs", "solvers", "cold"))
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     parts = {"tune": tuned} if asked.tune else {"logs": compared, "cold": cold_films, "solvers": solvers}
     started = time.perf_counter()
-    found = {name: part() for name, part in parts.items() if asked.part in (None, name) or asked.tune}
-    print(f"\n{time.perf_counter() - started:.0f} s\n{json.dumps(found)}")
+    logs = logs_of(asked.users, asked.dates)
+    found = {name: part(logs, asked) for name, part in parts.items() if asked.part in (None, name) or asked.tune}
+    print(f"\n{time.perf_counter() - started:.0f} s")
     differences = (
         interval
         for log in found.get("solvers", {}).values()
@@ -98,7 +101,7 @@ def main() -> None:
         if name.startswith("ours - ")
         for interval in of_peer.values()
     )
-    sys.exit(any(high < 0 for _, _, high in differences))
+    finish(found, asked, within_bars=all(high >= 0 for _, _, high in differences))
 
 
 def defaults() -> Setting:
@@ -109,14 +112,14 @@ def defaults() -> Setting:
     return Setting(*fit, als.half_life_days, source["norm_exponent"], als.unobserved)
 
 
-def tuned() -> dict[str, dict[str, list[float]]]:
+def tuned(logs: list[Log], asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """By grid and setting the recall on the tuning dates of each log, in parts of 28-day popularity."""
-    pasts = [[past_of(log, day) for day in log.tuning] for log in (online_retail(), movietweetings())]
+    pasts = [[past_of(log, day) for day in log.tuning] for log in logs]
     popular = [mean_figures(of_log, AVAILABLE_DAYS)[0] for of_log in pasts]
     found: dict[str, dict[str, list[float]]] = {}
     for name, settings in grids().items():
         found[name] = {}
-        for setting in settings:
+        for setting in settings[: asked.settings]:
             recalls = [figures([task_of(past, setting.half_life_days) for past in log], setting)[0] for log in pasts]
             found[name][label(setting)] = [recall / p for recall, p in zip(recalls, popular, strict=True)]
         print(f"\n{name}: mean ratio, ratio by log, setting")
@@ -151,11 +154,11 @@ def figures(tasks: list[Task], setting: Setting) -> list[float]:
     return np.mean(found, axis=0).tolist()
 
 
-def compared() -> dict[str, dict[str, list[float]]]:
+def compared(logs: list[Log], asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Recall and ndcg by log and method on the judged dates, printed as a table."""
     found: dict[str, dict[str, list[float]]] = {}
     default = defaults()
-    for log in (online_retail(), movietweetings()):
+    for log in logs:
         pasts = [past_of(log, day) for day in log.judged]
         found[log.name] = {
             "als with the defaults": figures([task_of(past, default.half_life_days) for past in pasts], default),
@@ -171,14 +174,14 @@ def compared() -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def solvers() -> dict[str, dict[str, Any]]:
+def solvers(logs: list[Log], asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Each solver at its best on both data sets, with what ours has over the others."""
-    log = movietweetings()
-    logs = {log.name: log_tasks(log), "goodbooks, no forecast": book_tasks()}
+    log = logs[1]
+    tasks = {log.name: log_tasks(log), "goodbooks, no forecast": book_tasks(asked.users)}
     with tempfile.TemporaryDirectory() as folder:
         spark = open_session("compare als", Path(folder), {"spark.driver.memory": "8g"})
         fits = {"ours": fit_ours, "implicit": fit_implicit, "MLlib": mllib_fit(spark, Path(folder))}
-        found = compare_solvers(logs, fits)
+        found = compare_solvers(tasks, fits, asked.settings)
         spark.stop()
     return found
 
@@ -194,9 +197,9 @@ class ColdDate(NamedTuple):
     genres: tuple[np.ndarray, np.ndarray]
 
 
-def cold_films() -> dict[str, Any]:
+def cold_films(logs: list[Log], asked: argparse.Namespace) -> dict[str, Any]:
     """Recall of films without a past by genres, and the price of it; printed."""
-    log, default = movietweetings(), defaults()
+    log, default = logs[1], defaults()
     tuning, judged = (
         [cold_date(log, day, default.half_life_days) for day in days] for days in (log.tuning, log.judged)
     )

@@ -1,6 +1,6 @@
 """Item-item CF on two real logs, beside `implicit` and popularity: what people newly bought, and newly rated.
 
-    uv run --group bench python tests/benchmarks/compare_item_cf.py [--tune]
+    uv run --group bench python tests/benchmarks/compare_item_cf.py [--tune] [--users N] [--dates N] [--settings N]
 
 Protocol: kernels/holdout.py, recall@20 and ndcg@20, means over the judged dates of each log.  Weights are made as the
 product makes them: a return subtracts, HALF_LIFE_DAYS, WINDOW_DAYS.  Every side recommends what was engaged with in the
@@ -10,12 +10,13 @@ history, on both sides.
 Settings were chosen on tuning dates alone, whose four weeks end before the first judged date: `--tune` prints the
 grids, twelve settings for each method.  Ours are one set for both logs, by the mean ratio of recall to that of 28-day
 popularity; those of `implicit` are the best for each log.
+`--users`, `--dates` and `--settings` take less than all of the logs and of the grids.
 The last line is JSON: by log and method recall and ndcg (with --tune: by method and setting the ratio for each log).
 """
 
 import argparse
-import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 from scipy.sparse import csr_matrix
@@ -38,6 +40,7 @@ from recsys_spark.kernels.metrics import ndcg_at_k, ragged, recall_at_k
 from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
+from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs
 
 K = 20
@@ -123,15 +126,39 @@ IMPLICIT = {
 }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table of the judged dates, or the grids of the tuning dates."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = log_options(__doc__)
     parser.add_argument("--tune", action="store_true")
-    tune = parser.parse_args().tune
+    asked = parser.parse_args(argv)
     started = time.perf_counter()
-    logs = [online_retail(), movietweetings()]
-    figures = tuned(logs) if tune else compared(logs)
-    print(f"\n{time.perf_counter() - started:.0f} s\n{json.dumps(figures)}")
+    logs = logs_of(asked.users, asked.dates)
+    figures = tuned(logs, asked.settings) if asked.tune else compared(logs)
+    print(f"\n{time.perf_counter() - started:.0f} s")
+    finish(figures, asked)
+
+
+def log_options(doc: str | None) -> argparse.ArgumentParser:
+    """A parser for what compares on the real logs: how much of these, and of the grids of settings, is taken."""
+    parser = size_options(doc)
+    for name, of in (("users", "busiest users of a log"), ("dates", "first dates"), ("settings", "first settings")):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"the N {of}; all by default")
+    return parser
+
+
+def logs_of(n_users: int | None, n_dates: int | None = None) -> list[Log]:
+    """Online Retail II and MovieTweetings, cut."""
+    return [cut(log, n_users, n_dates) for log in (online_retail(), movietweetings())]
+
+
+def cut(log: Log, n_users: int | None, n_dates: int | None) -> Log:
+    """The log of its busiest users, with so many dates to choose settings by and to judge on; None: all."""
+    if n_users is not None:
+        busiest = log.lines["user_id"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        users = busiest.index[:n_users]
+        bought = log.purchases.filter(pc.is_in(log.purchases["user_id"], pa.array(users)))
+        log = replace(log, purchases=bought, lines=log.lines[log.lines["user_id"].isin(users)])
+    return replace(log, tuning=log.tuning[:n_dates], judged=log.judged[:n_dates])
 
 
 def online_retail() -> Log:
@@ -272,7 +299,7 @@ def mean_figures(pasts: list[Past], method: Method) -> list[float]:
     return [float(np.mean([getattr(one, name) for one in found])) for name in ("recall", "ndcg")]
 
 
-def tuned(logs: list[Log]) -> dict[str, dict[str, list[float]]]:
+def tuned(logs: list[Log], n_settings: int | None) -> dict[str, dict[str, list[float]]]:
     """By method and setting the recall on the tuning dates of each log, in parts of 28-day popularity."""
     pasts = [[past_of(log, day) for day in log.tuning] for log in logs]
     popular = [mean_figures(of_log, AVAILABLE_DAYS)[0] for of_log in pasts]
@@ -280,7 +307,7 @@ def tuned(logs: list[Log]) -> dict[str, dict[str, list[float]]]:
     for name, methods in grids().items():
         found[name] = {
             label(method): [mean_figures(of_log, method)[0] / p for of_log, p in zip(pasts, popular, strict=True)]
-            for method in methods
+            for method in methods[:n_settings]
         }
         print(f"\n{name}: mean ratio, ratio by log, setting")
         for setting, ratios in sorted(found[name].items(), key=lambda entry: -sum(entry[1])):

@@ -1,6 +1,7 @@
 """The two-tower model on two real logs: beside ALS, item-item CF and popularity, for new items, and part by part.
 
     uv run --group bench python tests/benchmarks/compare_two_tower.py [--tune] [--part logs|new|parts]
+                                                       [--users N] [--dates N] [--settings N] [--epochs N]
 
 Every setting that is not named comes from conf/base.toml; recall@20 and ndcg@20.  Dates, weights, availability and what
 is hidden from whom are those of compare_item_cf.  The model is trained by the code of the step (adapters/tower_epochs),
@@ -16,16 +17,16 @@ new     On the first judged date of each log: a random twentieth of the items lo
         alone, ranked among all that are available.  ALS has no factors for them.
 parts   On every second of the judged dates, without one part each: logQ, ids, features.
 
+`--users`, `--dates` and `--settings` take less than all of the logs and of the grids.
 The last line is JSON.  Exit status 1 if the model is below the better popularity on average over the logs.
 """
 
 import argparse
-import json
 import os
 import shutil
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,14 @@ from tests.benchmarks.compare_item_cf import (
     K,
     Log,
     Past,
-    movietweetings,
-    online_retail,
+    log_options,
+    logs_of,
     past_of,
     product_defaults,
 )
 from tests.benchmarks.peers_als import SEED, Task, difference, figures_of, fit_ours, task_of
 from tests.benchmarks.peers_towers import HISTORY, item_table, lists_of_item_cf, lists_of_order, user_table
+from tests.benchmarks.report import finish
 
 SCORE_BYTES = 64 << 20
 DAY_US = 86_400_000_000
@@ -77,24 +79,27 @@ class Case:
     items: pa.Table
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the grids of the tuning dates, or the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = log_options(__doc__)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--part", choices=("logs", "new", "parts"))
-    asked = parser.parse_args()
+    parser.add_argument("--epochs", type=int, metavar="N", help="at most N; those of conf/base.toml by default")
+    asked = parser.parse_args(argv)
     torch.set_num_threads(1)
     parts = {"tune": tuned} if asked.tune else {"logs": compared, "new": new_items, "parts": ablated}
     started = time.perf_counter()
-    found = {name: part() for name, part in parts.items() if asked.part in (None, name) or asked.tune}
-    print(f"\n{time.perf_counter() - started:.0f} s\n{json.dumps(found)}")
-    logs = found.get("logs", {}).values()
-    sys.exit(bool(logs) and np.mean([log["two_tower"][0] / log["better popularity"][0] for log in logs]) < 1)
+    logs = logs_of(asked.users, asked.dates)
+    found = {name: part(logs, asked) for name, part in parts.items() if asked.part in (None, name) or asked.tune}
+    print(f"\n{time.perf_counter() - started:.0f} s")
+    ratios = [log["two_tower"][0] / log["better popularity"][0] for log in found.get("logs", {}).values()]
+    finish(found, asked, within_bars=not ratios or np.mean(ratios) >= 1)
 
 
-def settings() -> TwoTower:
+def settings(asked: argparse.Namespace) -> TwoTower:
     """The defaults, on one core."""
-    return load_config().two_tower.model_copy(update={"device": "cpu", "threads": 1, "processes": 1})
+    epochs = {"epochs": asked.epochs} if asked.epochs else {}
+    return load_config().two_tower.model_copy(update={"device": "cpu", "threads": 1, "processes": 1} | epochs)
 
 
 def case_of(past: Past) -> Case:
@@ -178,14 +183,14 @@ def mean_recall(cases: list[Case], one: TwoTower) -> float:
     return float(np.mean([by_user(case, *embedded(case, one))[:, 0].mean() for case in cases]))
 
 
-def tuned() -> dict[str, list[float]]:
+def tuned(logs: list[Log], asked: argparse.Namespace) -> dict[str, list[float]]:
     """By setting the recall on the tuning dates of each log, in parts of 28-day popularity."""
-    default, found = settings(), {}
-    logs = [[case_of(past_of(log, day)) for day in log.tuning[-2:]] for log in (online_retail(), movietweetings())]
-    popular = [np.mean([lists_of_order(case, AVAILABLE_DAYS, K)[:, 0].mean() for case in log]) for log in logs]
-    for name, changes in grid().items():
+    default, found = settings(asked), {}
+    cases = [[case_of(past_of(log, day)) for day in log.tuning[-2:]] for log in logs]
+    popular = [np.mean([lists_of_order(case, AVAILABLE_DAYS, K)[:, 0].mean() for case in log]) for log in cases]
+    for name, changes in list(grid().items())[: asked.settings]:
         one = default.model_copy(update=changes)
-        found[name] = [mean_recall(log, one) / float(base) for log, base in zip(logs, popular, strict=True)]
+        found[name] = [mean_recall(log, one) / float(base) for log, base in zip(cases, popular, strict=True)]
         print(f"  {np.mean(found[name]):.4f}  {' '.join(f'{ratio:.4f}' for ratio in found[name])}  {name}", flush=True)
     return found
 
@@ -208,14 +213,14 @@ def grid() -> dict[str, dict[str, Any]]:
     return {"the defaults": {}, **named}
 
 
-def compared() -> dict[str, dict[str, Any]]:
+def compared(logs: list[Log], asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Recall and ndcg by log and method on the judged dates, printed as a table."""
     found: dict[str, dict[str, Any]] = {}
     als = als_defaults()
-    for log in (online_retail(), movietweetings()):
+    for log in logs:
         cases = [case_of(past_of(log, day)) for day in log.judged]
         lists = {
-            "two_tower": [by_user(case, *embedded(case, settings())) for case in cases],
+            "two_tower": [by_user(case, *embedded(case, settings(asked))) for case in cases],
             "als": [
                 figures_of(task, *fit_ours(task.weights, als), als.norm_exponent)
                 for task in (task_of(case.past, als.half_life_days) for case in cases)
@@ -241,16 +246,16 @@ def compared() -> dict[str, dict[str, Any]]:
     return found
 
 
-def ablated() -> dict[str, dict[str, list[float]]]:
+def ablated(logs: list[Log], asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Recall and ndcg by log without one part each, printed as a table."""
-    one, found = settings(), {}
+    one, found = settings(asked), {}
     variants = {
         "the defaults": (one, True, True),
         "without logQ": (one.model_copy(update={"log_q": False}), True, True),
         "without ids": (one, True, False),
         "without features": (one.model_copy(update={"id_dropout": 0.0}), False, True),
     }
-    for log in (online_retail(), movietweetings()):
+    for log in logs:
         cases = [case_of(past_of(log, day)) for day in log.judged[::2]]
         found[log.name] = {
             name: np.mean([by_user(case, *embedded(case, *how)).mean(axis=0) for case in cases], axis=0).tolist()
@@ -261,12 +266,12 @@ def ablated() -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def new_items() -> dict[str, dict[str, float]]:
+def new_items(logs: list[Log], asked: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Recall of items whose history is hidden, beside that of a random order; printed."""
     found = {}
-    for log in (online_retail(), movietweetings()):
+    for log in logs:
         case, targets, rows = hidden_case(log)
-        users, items = embedded(case, settings())
+        users, items = embedded(case, settings(asked))
         lists = top_k(users[rows], search_items(items, case.task.listed), K, _rows(case.task.hidden, rows), SCORE_BYTES)
         recall = metrics(Ragged(lists.indptr, lists.indices.astype(np.int64)), targets)[:, 0].mean()
         chance = min(1.0, K / len(case.task.listed))

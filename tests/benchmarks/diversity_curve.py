@@ -5,12 +5,13 @@
 
 Reciprocal-rank fusion with [candidates.diversity] mmr_weight as below, all else the defaults; recall, intra-list
 diversity (mean of 1 - cosine of the factors of als) and catalogue coverage of the first 20 of a list, means over the
-judged dates of each log.  Prints a table and a plot of each log, as the README has them.  The last line is JSON: by
-log and weight the three figures, and the paired difference in recall to weight 0 with its 95 % interval.
+judged dates of each log.  What judge_published.py was told of logs, dates and settings has to be told again.
+Prints a table and a plot of each log, as the README has them.  The last line is JSON: by log and weight the three
+figures, and the paired difference in recall to weight 0 with its 95 % interval.
 """
 
-import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +25,32 @@ from recsys_spark.kernels.intervals import difference, mean_interval
 from recsys_spark.publish import history
 from recsys_spark.session import open_session
 from tests.benchmarks.compare_item_cf import K
-from tests.benchmarks.judge_published import PLANS, SETTINGS
+from tests.benchmarks.judge_published import SETTINGS, judge_options, plans_of
+from tests.benchmarks.report import finish
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 METRICS = ("recall", "diversity", "coverage")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Judges every date again, with one more list for each weight."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = judge_options(__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    folder = parser.parse_args().folder
+    asked = parser.parse_args(argv)
+    folder = asked.folder
     spark = open_session("diversity curve", folder)
     wanted = {f"mmr {weight}": Diversity(mmr_weight=weight) for weight in WEIGHTS}
     found = {}
-    for log, plan in PLANS.items():
+    for log, plan in plans_of(asked).items():
         place = folder / log.replace(" ", "-")
-        sets = (*SETTINGS, f"storage.root={place / 'backtest'}")
+        sets = (*SETTINGS, *asked.sets, f"storage.root={place / 'backtest'}")
         config = load_config(file=place / "recsys.toml", sets=sets)
         runs = {row.data_date: row.run_id for row in history(config.root)}
         folds: Folds = {day: evaluate_run(spark, config, runs[day], plan.window_days, wanted) for day in plan.dates}
         found[log] = curve(folds)
         show(log, found[log])
     spark.stop()
-    print(json.dumps(found))
+    finish(found, asked)
 
 
 def curve(folds: Folds) -> dict[str, dict[str, Any]]:

@@ -1,12 +1,14 @@
 """What every list is worth on two real logs, by `recsys-spark backtest`, beside `implicit` and both popularities.
 
-    uv run --group bench python tests/benchmarks/judge_published.py [--folder DIR] [--set section.key=value] [--log N]
+    uv run --group bench python tests/benchmarks/judge_published.py [--folder DIR] [--set section.key=value]
+                                                         [--log NAME] [--users N] [--dates N] [--settings N]
 
 Protocol: adapters/holdout.py, dates below, windows of 28 days, recall@20 and ndcg@20: means over dates of means over
 users, with 95 % intervals of users (kernels/intervals.py).  Online Retail II: six monthly dates; MovieTweetings:
 three.  The dates before them are run and not judged, so that `learned` has runs to learn from (learn_runs = 2).  All
 settings of ours are the defaults of conf/base.toml.  `implicit` ALS and cosine are at their best of twelve settings on
-the tuning dates of compare_item_cf.py, fed as there and in compare_als.py, for the same users.
+the tuning dates of compare_item_cf.py, fed as there and in compare_als.py, for the same users.  `--dates`,
+`--settings` and, of MovieTweetings, `--users` take less than all of them.
 The last line is JSON: by log the intervals of every list, of what each blend has over the best single source, and the
 ratio to popularity of 28 days.  Exit status 1 if the learned blend's paired lower bound is below 0.
 """
@@ -14,8 +16,8 @@ ratio to popularity of 28 days.  Exit status 1 if the learned blend's paired low
 import argparse
 import gzip
 import json
-import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -49,12 +51,13 @@ from tests.benchmarks.compare_item_cf import (
     Log,
     grids,
     judge_by_user,
+    log_options,
+    logs_of,
     mean_figures,
-    movietweetings,
-    online_retail,
     past_of,
 )
 from tests.benchmarks.peers_als import RIDGES, best_of, figures_of, fit_implicit, log_tasks
+from tests.benchmarks.report import finish
 
 PLANS = {
     "Online Retail II": Plan(
@@ -70,34 +73,46 @@ weight = 1.0
 BLENDS = ("blend/rrf", "blend/learned")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs every date of both logs and prints their tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = judge_options(__doc__)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="sets")
-    parser.add_argument("--log", choices=tuple(PLANS))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    if arguments.users and arguments.log != "MovieTweetings":
+        parser.error("--users: expected --log MovieTweetings with it, for the shop's log is written whole")
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="recsys-judge-"))
     folder.mkdir(parents=True, exist_ok=True)
     console, found = Console(json_logs=False), {}
     spark = open_session("judge published", folder)
-    for log, land in ((online_retail(), land_shop), (movietweetings(), land_films)):
-        if arguments.log not in (None, log.name):
-            continue
-        plan, place = PLANS[log.name], folder / log.name.replace(" ", "-")
+    plans = plans_of(arguments)
+    for log in (log for log in logs_of(arguments.users, arguments.dates) if log.name in plans):
+        plan, place = plans[log.name], folder / log.name.replace(" ", "-")
         settings = place / "recsys.toml"
         if not settings.exists():
-            land(place, replace(log, judged=[*plan.before, *plan.dates]))
+            LANDED_BY[log.name](place, replace(log, judged=[*plan.before, *plan.dates]))
         config = load_config(file=settings, sets=(*SETTINGS, *arguments.sets))
         folds = judged(spark, config, place, plan)
-        add_peers(folds, log, config.run.seed)
+        add_peers(folds, log, config.run.seed, arguments.settings)
         write_figures(place, folds, plan.window_days)
         show_backtest(folds, console)
         found[log.name] = summary(folds)
     spark.stop()
-    print(json.dumps(found))
-    gains = [one["learned - best single"]["recall"][1] for one in found.values()]
-    sys.exit(any(low < 0 for low in gains))
+    gains = [one.get("learned - best single") for one in found.values()]  # None: no blend was learned
+    finish(found, arguments, within_bars=all(gain and gain["recall"][1] >= 0 for gain in gains))
+
+
+def judge_options(doc: str | None) -> argparse.ArgumentParser:
+    """A parser for what judges runs of PLANS."""
+    parser = log_options(doc)
+    parser.add_argument("--set", action="append", default=[], dest="sets", help="over the defaults of ours")
+    parser.add_argument("--log", choices=tuple(PLANS), help="both by default")
+    return parser
+
+
+def plans_of(asked: argparse.Namespace) -> dict[str, Plan]:
+    """By log the dates that are asked for, and as many before them at most."""
+    wanted, n = PLANS if asked.log is None else {asked.log: PLANS[asked.log]}, asked.dates
+    return {name: replace(plan, dates=plan.dates[:n], before=plan.before[:n]) for name, plan in wanted.items()}
 
 
 def land_shop(folder: Path, log: Log) -> None:
@@ -114,6 +129,7 @@ def land_films(folder: Path, log: Log) -> None:
     events = folder / "landing" / "events"
     events.mkdir(parents=True)
     ratings = pq.read_table(MOVIETWEETINGS)
+    ratings = ratings.filter(pc.is_in(ratings["user_id"], pc.unique(log.purchases["user_id"])))
     days = pc.strftime(ratings["event_time"], format="%Y-%m-%d").to_numpy()
     for day in np.unique(days).tolist():
         rows = ratings.filter(days == day).to_pylist()
@@ -123,6 +139,9 @@ def land_films(folder: Path, log: Log) -> None:
     (folder / "recsys.toml").write_text(
         f'[storage]\nroot = "{folder / "warehouse"}"\n[landing]\n{feeds}{MOVIE_SETTINGS}'
     )
+
+
+LANDED_BY = {"Online Retail II": land_shop, "MovieTweetings": land_films}
 
 
 def judged(spark: SparkSession, config: Config, place: Path, plan: Plan) -> Folds:
@@ -138,12 +157,12 @@ def judged(spark: SparkSession, config: Config, place: Path, plan: Plan) -> Fold
     return backtest(spark, config, place / "backtest", plan, tell, Forced())
 
 
-def add_peers(folds: Folds, log: Log, seed: int) -> None:
+def add_peers(folds: Folds, log: Log, seed: int, n_settings: int | None) -> None:
     """Figures of `implicit` for the same users, with their draws."""
-    setting = best_of(fit_implicit, RIDGES["implicit"], log_tasks(log)[0])
+    setting = best_of(fit_implicit, RIDGES["implicit"], log_tasks(log)[0], n_settings)
     tuning = [past_of(log, day) for day in log.tuning]
     cosines = [one for one in grids()["implicit cosine"] if isinstance(one, Implicit)]
-    cosine = max(cosines, key=lambda one: mean_figures(tuning, one)[0])
+    cosine = max(cosines[:n_settings], key=lambda one: mean_figures(tuning, one)[0])
     tasks = dict(zip(log.judged, log_tasks(log)[1], strict=True))
     for day, figures in folds.items():
         task, past = tasks[day], past_of(log, day)

@@ -1,6 +1,7 @@
 """Ten days in a row of Online Retail II, as a shop runs them: each day's log arrives, is run, published and collected.
 
-    uv run python tests/benchmarks/ten_days.py [--first 2011-09-05] [--days 10] [--folder DIR] [--towers]
+    uv run python tests/benchmarks/ten_days.py [--first 2011-09-05] [--days 10] [--log-from 2009-12-01]
+                                                [--folder DIR] [--towers]
 
 The log before the first date is let in first, without its own time.  Every date is run on top of the one before (warm
 starts), its bundle is judged by the next one (hindsight), and `gc` runs after each, as if its grace had passed.  Days
@@ -10,11 +11,9 @@ The last line is JSON: day3_s, day10_s, ratio (at most 1.3 is asked for), bytes 
 Exit status 1 if the last day took more than 1.3 times the third.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -31,26 +30,26 @@ from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.collect import vacuum
 from recsys_spark.tables.delta_rs import table_path
 from recsys_spark.tables.ledger import create_tables
+from tests.benchmarks.report import finish, size_options
 
-LOG_STARTS = date(2009, 12, 1)
 MOST_RATIO = 1.3
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs the days and prints what they took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = size_options(__doc__, days=10)
     parser.add_argument("--first", type=date.fromisoformat, default=date(2011, 9, 5))
-    parser.add_argument("--days", type=int, default=10)
+    parser.add_argument("--log-from", type=date.fromisoformat, default=date(2009, 12, 1), help="first day of the log")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--towers", action="store_true")
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="recsys-days-"))
     config = settings(folder, asked.towers)
     create_tables(config.root, declared_tables().values())
     spark = open_session("ten days", folder)
     write_catalogue(folder / "landing", asked.first)
     ingest_catalogue(spark, config)
-    write_events(folder / "landing", LOG_STARTS, asked.first - timedelta(days=1))
+    write_events(folder / "landing", asked.log_from, asked.first - timedelta(days=1))
     ingest(spark, config, history=True)
     reports, walls, stored = [], [], []
     for day in (asked.first + timedelta(days=at) for at in range(asked.days)):
@@ -81,8 +80,7 @@ def main() -> None:
         "disk_mb_before_vacuum": round(before / 1e6, 1),
         "disk_mb_after_vacuum": round(disk_bytes(config) / 1e6, 1),
     }
-    print(json.dumps(found))
-    sys.exit(0 if found["ratio"] <= MOST_RATIO else 1)
+    finish(found, asked, within_bars=found["ratio"] <= MOST_RATIO)
 
 
 def settings(folder: Path, towers: bool) -> Config:

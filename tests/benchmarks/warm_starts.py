@@ -1,14 +1,15 @@
 """How many passes a fit takes from the factors of the day before, and from random numbers, on two real logs.
 
-    uv run --group bench python tests/benchmarks/warm_starts.py
+    uv run --group bench python tests/benchmarks/warm_starts.py [--users N]
 
 Settings are those of conf/base.toml.  The fit of a date is run to its end; that of the next date is run from it, items
 that it lacks from zero, and from random numbers.  A fit ends with the pass that lowers the objective by less than
 `als.tolerance` of it, the second at the soonest; als.iterations does not count here.
+`--users` takes the busiest of each log.
 The last line is JSON: by log the passes from random numbers (cold) and from the day before (warm).
 """
 
-import json
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -17,18 +18,22 @@ from recsys_spark.config_file import load_config
 from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
 from recsys_spark.kernels.csr import Csr, transposed
 from tests.als_oracle import fixed
-from tests.benchmarks.compare_item_cf import movietweetings, online_retail, past_of
+from tests.benchmarks.compare_item_cf import logs_of, past_of
+from tests.benchmarks.report import finish, size_options
 
 MOST_PASSES = 50
 DATES = {"Online Retail II": date(2011, 6, 1), "MovieTweetings": date(2013, 9, 1)}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the passes of every log."""
+    parser = size_options(__doc__)
+    parser.add_argument("--users", type=int, metavar="N", help="the N busiest users of a log; all by default")
+    asked = parser.parse_args(argv)
     als = load_config().als
     ridge = Ridge(als.alpha, als.regularization, als.nu)
     found = {}
-    for log in (online_retail(), movietweetings()):
+    for log in logs_of(asked.users):
         before, after = (past_of(log, DATES[log.name] + timedelta(days=days)) for days in (0, 1))
         matrices = [
             past.weights._replace(
@@ -45,7 +50,7 @@ def main() -> None:
             name: passes(matrices[1], of, ridge, als.tolerance)[0] for name, of in (("cold", cold[1]), ("warm", start))
         }
         print(f"{log.name}, {after.holdout.day}: {found[log.name]}")
-    print(json.dumps(found))
+    finish(found, asked)
 
 
 def passes(weights: Csr, Y: np.ndarray, ridge: Ridge, tolerance: float) -> tuple[int, np.ndarray]:
