@@ -50,7 +50,7 @@ class Variant(Section):
     share: Annotated[float, Field(gt=0, le=1)]
     method: Literal["rrf", "learned"] | None = None
     source_weights: dict[str, NonNegativeFloat] | None = None
-    diversity: dict[str, float] | None = None
+    diversity: dict[str, int | float] | None = None
     explore_share: PartialWeight | None = None
 
 
