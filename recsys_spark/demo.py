@@ -6,7 +6,7 @@ Owns: the story and what it prints.  Called by `cli`; a team does the same with 
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -102,7 +102,7 @@ class Demo:
         self.seconds[title] = time.perf_counter() - started
 
 
-def run_demo(console: Console, folder: Path, log_starts: date = LOG_STARTS, sets: Sequence[str] = ()) -> None:
+def run_demo(console: Console, folder: Path, log_starts: date = LOG_STARTS, sets: tuple[str, ...] = ()) -> None:
     """Plays the whole story in `folder`; an earlier demo there is replaced.
 
     log_starts, sets: the first day of the log, and settings laid over the demo's; the defaults are what the README

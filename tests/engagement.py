@@ -14,7 +14,7 @@ from recsys_spark.steps import features, index, interactions
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
-from tests.local_frame import computed, local_frame
+from tests.local_frame import computed_tables, local_frame
 
 DAY = date(2025, 3, 1)
 CUTOFF = datetime(2025, 3, 1, tzinfo=UTC)
@@ -95,7 +95,7 @@ def run_steps(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataF
     """The inputs and what index, interactions and features made of them, worked out after each step as in a run."""
     tables = dict(inputs)
     for step in (index, interactions, features):
-        tables |= {name: computed(frame) for name, frame in step.run(tables, context).items()}
+        tables |= computed_tables(step.run(tables, context))
     return tables
 
 

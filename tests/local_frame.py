@@ -25,3 +25,8 @@ def local_frame(
 def computed(frame: DataFrame) -> DataFrame:
     """The frame with its rows worked out, as the next step reads what one has stored: nothing is made twice."""
     return frame.sparkSession.createDataFrame(frame.toArrow(), frame.schema)
+
+
+def computed_tables(tables: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
+    """What a step returned, each table with its rows worked out."""
+    return {name: computed(frame) for name, frame in tables.items()}

@@ -33,7 +33,7 @@ from tests.als_fits import (
 )
 from tests.als_oracle import assert_rows_near, oracle_row, solved
 from tests.item_cf_oracle import long_tailed
-from tests.kept_rows import local_frame
+from tests.local_frame import local_frame
 
 # Of the greatest factor of a row: each half takes over the float32 errors of the half before.
 TOLERANCE = 1e-4

@@ -23,7 +23,8 @@ from recsys_spark.tables.blobs import put_blob
 from recsys_spark.tables.catalog import TWO_TOWER_MODELS
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
-from tests.kept_rows import kept_tables, local_frame, no_broadcasts
+from tests.kept_rows import kept_tables, no_broadcasts
+from tests.local_frame import local_frame
 from tests.tower_fits import SETTINGS, SHAPE, make_model, make_weights
 
 BUCKETS = 4096

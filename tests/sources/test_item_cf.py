@@ -8,7 +8,7 @@ from recsys_spark.sources import check_params, item_cf
 from recsys_spark.steps import item_cf as step
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
-from tests.plain_rows import plain_rows
+from tests.local_frame import computed_tables
 
 LOG = [
     Event(user, item, "buy", before(days=1))
@@ -24,7 +24,7 @@ def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
     root = tmp_path_factory.mktemp("item_cf")
     context = make_context(spark, load_config(sets=(f"storage.root={root}", TYPES_SET, *PLAIN)))
     made = indexed_log(context, LOG) | {"items": make_items(spark, {})}
-    return made | plain_rows(step.run(made, context))
+    return made | computed_tables(step.run(made, context))
 
 
 def _lists(spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets: str) -> dict[str, list[str]]:

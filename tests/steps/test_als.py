@@ -16,7 +16,8 @@ from recsys_spark.tables.catalog import EVENTS, INTERACTIONS, ITEMS, USERS
 from recsys_spark.tables.spark import spark_schema
 from tests.als_oracle import assert_rows_near, solved
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users
-from tests.kept_rows import kept_rows, kept_tables, local_frame, no_broadcasts
+from tests.kept_rows import kept_rows, kept_tables, no_broadcasts
+from tests.local_frame import local_frame
 
 BOUGHT = {"ann": "xy", "bob": "xyz", "cleo": "yzz", "dora": "x", "gil": "o", "hal": "pq", "ida": "p"}
 # `o` is old: nobody had it for 90 days; p and q were had long ago by `hal`, and just now by `ida`.

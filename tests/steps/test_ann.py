@@ -17,7 +17,8 @@ from recsys_spark.tables.catalog import ANN_SHARDS
 from recsys_spark.tables.shard_files import open_shard
 from tests.clustered import clustered, clustered_queries
 from tests.engagement import make_context
-from tests.kept_rows import kept_rows, local_frame
+from tests.kept_rows import kept_rows
+from tests.local_frame import local_frame
 
 N_ITEMS, N_USERS, DIM = 300, 40, 8
 Y = clustered(N_ITEMS, DIM, seed=1)

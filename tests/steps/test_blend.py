@@ -32,7 +32,7 @@ from tests.engagement import (
     make_users,
     settings,
 )
-from tests.plain_rows import plain_rows
+from tests.local_frame import computed_tables
 from tests.staged import staged
 
 N_USERS, N_ITEMS = 25, 30
@@ -234,13 +234,13 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     context = make_context(spark, make_config(TYPES_SET))
     events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
     tables = {"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}
-    tables |= plain_rows(index.run(tables, context))
+    tables |= computed_tables(index.run(tables, context))
     tables |= interactions.run(tables, context)
-    tables |= plain_rows({"interactions": tables["interactions"]})
-    tables |= plain_rows({"user_features": features.run(tables, context)["user_features"]})
+    tables |= computed_tables({"interactions": tables["interactions"]})
+    tables |= computed_tables({"user_features": features.run(tables, context)["user_features"]})
     for module in (item_cf, als):
         tables |= module.run(tables, context)
-    tables |= plain_rows(retrieve.run(tables, context))
+    tables |= computed_tables(retrieve.run(tables, context))
     outputs = staged(blend.run(tables, context), context)
     # The only user has bought the only item; whoever comes next is shown it.
     assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u1", [])]
