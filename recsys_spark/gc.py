@@ -51,7 +51,7 @@ def collect(config: Config, now: datetime) -> Collected:
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
     _check_ledgers(root, published, stored)
     kept = runs_to_keep(config, now)
-    kept_of = dict.fromkeys(stored, kept) | {RANKING_EXAMPLES.name: kept | _with_examples(config)}
+    kept_of = dict.fromkeys(stored, kept) | {RANKING_EXAMPLES.name: kept | _with_examples(config, published)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
     for table in run_tables:
         for run_id in sorted(stored[table.name] - kept_of[table.name]):
@@ -101,7 +101,8 @@ def _check_ledgers(root: Location, published: Sequence[PublishRow], stored: Mapp
     missing.sort(key=lambda row: row["recorded_at"])
     lost = {row["run_id"]: "published by the ledger runs" for row in missing}
     for row in _rows_after(root, published[-1:]):
-        # Of a run that is not completed, the writer was killed before its commit, and the run is open.
+        # Of a run that is not completed, the writer was killed before its commit, and the run is open.  A rollback that
+        # was killed there looks like one whose commit is lost: to do it again mends both.
         if row.run_id in runs and runs[row.run_id]["state"] in COMPLETED:
             lost.pop(row.run_id, None)  # the last that was made current comes last
             lost[row.run_id] = f"publish {row.publish_seq}, of which the commit is lost"
@@ -142,9 +143,9 @@ def runs_to_keep(config: Config, now: datetime) -> set[str]:
     return kept | worked_on | set(_newest(left, config.publish.keep_failed))
 
 
-def _with_examples(config: Config) -> set[str]:
+def _with_examples(config: Config, published: Sequence[PublishRow]) -> set[str]:
     """The newest published runs, whose examples outlive their lists: a model trains on many days of them."""
-    return set(_newest([row.run_id for row in read_history(config.root)], config.publish.keep_examples))
+    return set(_newest([row.run_id for row in published], config.publish.keep_examples))
 
 
 def _within_grace(published: Sequence[PublishRow], now: datetime) -> set[str]:

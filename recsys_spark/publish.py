@@ -22,7 +22,7 @@ from recsys_spark.tables.delta_log import last_version
 from recsys_spark.tables.delta_rs import table_path
 from recsys_spark.tables.head import PublishRow, seal_row
 from recsys_spark.tables.ledger import append_rows, steps_of
-from recsys_spark.tables.publish_log import publishes_folder, read_history
+from recsys_spark.tables.publish_log import publishes_folder, read_head, read_history
 from recsys_spark.tables.run_files import list_run
 
 _log = logging.getLogger(__name__)
@@ -35,8 +35,7 @@ def history(root: Location) -> tuple[PublishRow, ...]:
 
 def head(root: Location) -> PublishRow | None:
     """What is current, None before the first publish."""
-    rows = history(root)
-    return rows[-1] if rows else None
+    return read_head(root)[0] if publishes_folder(root).exists() else None
 
 
 def past_runs(config: Config, day: date) -> tuple[PublishRow, ...]:

@@ -89,7 +89,11 @@ def failpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts LONGEST first in a slow run; refuses names with an address of memory, which differ from worker to worker."""
+    """Puts LONGEST first in a slow run, and kernels in a fast one; refuses names that differ from worker to worker.
+
+    Such a name has an address of memory.  What numba compiles is kept in files: by the tests of kernels once, otherwise
+    by every Python worker of Spark at the same time.
+    """
     if unstable := [item.nodeid for item in items if re.search(" at 0x[0-9a-f]+>", item.nodeid)]:
         raise pytest.UsageError(
             f"expected names that are the same in every process, give ids=[...], got {', '.join(unstable)}"
@@ -97,6 +101,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if _is_slow_run(config):
         order = {name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
+    else:
+        items.sort(key=lambda item: item.path.parent.name != "kernels")
 
 
 def _is_slow_run(config: pytest.Config) -> bool:

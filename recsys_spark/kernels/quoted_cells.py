@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import cast
 
 # Reviews, addresses and short descriptions have a few lines.  A stray quote runs to the next one, which in a log may be
 # thousands of lines away, and each of those lines is an event.
@@ -41,10 +42,10 @@ def cells_of_line(text: str, mark: str) -> list[str]:
 def _lenient_cells(text: str, mark: str) -> list[str]:
     pattern, cells, at = _cell_of(mark), [], 0
     while at <= len(text):
-        found = pattern.match(text, at)
-        whole, plain = found.groups() if found else (None, "")
+        found = cast("re.Match[str]", pattern.match(text, at))  # the second alternative matches an empty cell
+        whole, plain = found.groups()
         cells.append(plain if whole is None else whole.replace('""', '"'))
-        at = (found.end() if found else at) + 1  # past the delimiter
+        at = found.end() + 1  # past the delimiter
     return cells
 
 

@@ -5,6 +5,7 @@ that is damaged is an error, for whoever reads a bundle and for whoever deletes 
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from recsys_spark.tables.run_files import DataFile, RunFiles, list_table
 # Every action that the Delta protocol defines for a commit file.
 _ACTIONS = {"add", "remove", "cdc", "txn", "metaData", "protocol", "commitInfo", "domainMetadata"}
 _REPAIR = restore(PUBLISHES.name)
+_AT_ONCE = 8
 
 
 def publishes_folder(root: Location) -> Location:
@@ -48,7 +50,9 @@ def read_history(root: Location) -> tuple[PublishRow, ...]:
     What `read_head` checks of the log and of the head is checked here of every row; raises DamagedError.
     """
     table, _, _ = _checked_log(root)
-    return check_history(row for file in table.files for row in _rows(table, file))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # a file for every publish, each a request of an object store
+        read = list(pool.map(lambda file: _rows(table, file), table.files))
+    return check_history(row for rows in read for row in rows)
 
 
 def rows_without_commit(root: Location) -> tuple[PublishRow, ...]:

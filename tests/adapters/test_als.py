@@ -87,7 +87,7 @@ def spread(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
     """One fit by each exchange."""
     fits = {}
     for exchange, n_blocks in (("local", 1), ("broadcast", 3), ("shuffle", 7)):
-        settings = make_settings(exchange=exchange, iterations=2 if exchange == "local" else 1)
+        settings = make_settings(exchange=exchange, iterations=1 if exchange == "broadcast" else 2)
         scratch = Scratch(tmp_path_factory.mktemp(exchange) / "scratch")
         pairs = make_pairs(spark, _matrix(), 7, -1)
         with pytest.MonkeyPatch.context() as patch:
@@ -239,13 +239,13 @@ def test_fit_factors_goes_on_after_the_last_half_that_was_done(
     settings, n_blocks, *_ = spread["shuffle"]
     force_blocks(monkeypatch, n_blocks)
     pairs = make_pairs(spark, matrix)
-    failpoint("als.after_half:2")
+    failpoint("als.after_half:3")
     with pytest.raises(FailpointReached):
         fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
     failpoint("none")
     found = fit_factors(pairs, sizes_of(matrix), settings, SEED, scratch)
-    assert found.n_resumed == 2
-    assert len(found.objectives) == 2
+    assert found.n_resumed == 3
+    assert len(found.objectives) == 4
     for resumed, expected in zip(factors_of(found, scratch, settings), spread["shuffle"].factors(), strict=True):
         np.testing.assert_array_equal(resumed, expected)
 
@@ -504,7 +504,7 @@ def test_fit_factors_with_attributes_gives_the_fit_of_the_oracle(
     if exchange == "shuffle":
         pairs = make_pairs(spark, matrix)
         force_blocks(monkeypatch, 3)
-    settings = make_settings(exchange=exchange, iterations=2 if exchange == "local" else 1)
+    settings = make_settings(exchange=exchange, iterations=1 if exchange == "broadcast" else 2)
     found = fit_factors(pairs, sizes_of(matrix, 2, 3), settings, SEED, scratch)
     start = initial_factors(0, n_items + 2, settings.factors, SEED)
     expected = _fit_with_attributes(matrix, n_users, n_items, start, settings)

@@ -84,11 +84,9 @@ def _rows(config: Config, table: str) -> list[dict[str, Any]]:
 _CHILD = """
 import sys
 from pathlib import Path
-from typing import Any
 from recsys_spark.session import open_session
 from recsys_spark.steps.ingest import ingest
 from tests.conftest import TEST_SETTINGS
-from tests.death import dies_at
 from tests.event_files import RECEIVED_AT
 from tests.ingest_world import make_world
 folder = Path(sys.argv[1])

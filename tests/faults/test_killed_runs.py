@@ -115,8 +115,7 @@ def test_a_run_that_is_killed_ended_and_has_a_full_disk_is_taken_up_again_and_sh
 ) -> None:
     """Fault rows 2, 7 and 37, on one run, in the order of its day: each command resumes what the one before left.
 
-    A kill in the middle of an ingest is for test_ingest_kill, one in the middle of a fit for test_killed_fit; what
-    the first command leaves open here is left by SIGTERM in the middle of the day.
+    A kill in the middle of an ingest is for test_ingest_kill, one in the middle of a fit for test_killed_fit.
     """
     shutil.copytree(twice_started.folder, tmp_path, dirs_exist_ok=True)
     config = make_shop(tmp_path)
@@ -125,6 +124,7 @@ def test_a_run_that_is_killed_ended_and_has_a_full_disk_is_taken_up_again_and_sh
     first = open_current(config.root).run_id
     poller = _Poller(config.root)
     poller.start()
+    _is_killed(config, settings, "stage.after_user_index", n_published=1)
     _is_ended(config, settings)
     _fills_the_disk(config, settings)
     _is_killed(config, settings, "stage.after_candidates", n_published=1)

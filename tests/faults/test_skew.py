@@ -59,6 +59,7 @@ class Watch:
         self._before = {stage.stageId() for stage in self._stages()}
 
     def work(self) -> Work:
+        self._spark._jsc.sc().listenerBus().waitUntilEmpty()  # type: ignore[attr-defined]
         stages = [stage for stage in self._stages() if stage.stageId() not in self._before]
         return Work(sum(stage.shuffleWriteBytes() for stage in stages), max(map(self._task_bytes, stages)))
 
