@@ -50,7 +50,7 @@ def collect(config: Config, now: datetime) -> Collected:
     run_tables = _whole_tables(root, published)
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
     _check_ledgers(root, published, stored)
-    kept = runs_to_keep(config, now)
+    kept = runs_to_keep(config, published, now)
     kept_of = dict.fromkeys(stored, kept) | {RANKING_EXAMPLES.name: kept | _with_examples(config, published)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
     for table in run_tables:
@@ -127,10 +127,12 @@ def _rows_after(root: Location, head: Sequence[PublishRow]) -> list[PublishRow]:
     ]
 
 
-def runs_to_keep(config: Config, now: datetime) -> set[str]:
-    """The current run, the newest published and unfinished ones as configured, and those within their grace."""
+def runs_to_keep(config: Config, published: Sequence[PublishRow], now: datetime) -> set[str]:
+    """The current run, the newest published and unfinished ones as configured, and those within their grace.
+
+    published: the history of publishes, the newest last.
+    """
     root = config.root
-    published = read_history(root)
     kept = {row.run_id for row in published[-1:]}
     kept |= _within_grace(published, now)
     kept |= set(_newest([row.run_id for row in published], config.publish.keep_published))

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
+from tests.local_frame import local_frame
 
 DAY = date(2025, 2, 1)
 NOW = datetime(2025, 1, 31, 12, tzinfo=UTC)
@@ -19,8 +20,7 @@ Lists = dict[str, list[tuple[str, int, float]]]
 
 def frame(spark: SparkSession, name: str, rows: Sequence[dict[str, Any]]) -> DataFrame:
     """Rows of a table, nulls for columns that are not given."""
-    schema = spark_schema(TABLES[name], without=("run_id",))
-    return spark.createDataFrame([{column: row.get(column) for column in schema.names} for row in rows], schema)
+    return local_frame(spark, rows, spark_schema(TABLES[name], without=("run_id",)))
 
 
 def list_rows(lists: Lists) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect, runs_to_keep
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.publish import commit, rollback_to
+from recsys_spark.publish import commit, history, rollback_to
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.tables.blobs import BlobColumns, blobs, put_blob
@@ -64,8 +64,8 @@ def test_runs_to_keep_honours_the_grace_that_a_bundle_was_published_with(
     second = stage_and_audit(config, date(2025, 1, 2), ["a"], audited_on=1)
     commit(config, second, audited_on=1)
     now = datetime.now(UTC)
-    assert runs_to_keep(config, now + timedelta(hours=95)) == {first.run_id, second.run_id}
-    assert runs_to_keep(config, now + timedelta(hours=97)) == {second.run_id}
+    assert runs_to_keep(config, history(config.root), now + timedelta(hours=95)) == {first.run_id, second.run_id}
+    assert runs_to_keep(config, history(config.root), now + timedelta(hours=97)) == {second.run_id}
 
 
 def test_runs_to_keep_counts_different_runs_however_often_each_was_current(
@@ -75,7 +75,7 @@ def test_runs_to_keep_counts_different_runs_however_often_each_was_current(
     runs = _publish_days(config, 3)
     for run_id in runs[1:]:
         rollback_to(config, run_id)
-    assert runs_to_keep(config, datetime.now(UTC) + timedelta(days=30)) == set(runs)
+    assert runs_to_keep(config, history(config.root), datetime.now(UTC) + timedelta(days=30)) == set(runs)
 
 
 def test_runs_to_keep_has_the_newest_backfilled_run(config: Config) -> None:
@@ -86,7 +86,10 @@ def test_runs_to_keep_has_the_newest_backfilled_run(config: Config) -> None:
         run = stage_and_audit(config, date(2025, 1, day), ["a"], audited_on=1)
         assert commit(config, run, audited_on=1) == "backfilled"
         backfilled.append(run.run_id)
-    assert runs_to_keep(config, datetime.now(UTC) + timedelta(days=30)) == {newer.run_id, backfilled[1]}
+    assert runs_to_keep(config, history(config.root), datetime.now(UTC) + timedelta(days=30)) == {
+        newer.run_id,
+        backfilled[1],
+    }
 
 
 def _age_log(config: Config, hours: int) -> None:
@@ -140,9 +143,12 @@ def test_collect_keeps_the_newest_unfinished_run_and_an_open_one_within_the_grac
         failed.append(run.run_id)
         record_state(config.root, latest_runs(config.root)[-1], "refused")
     opened = stage_and_audit(config, date(2025, 1, 7), ["a"], audited_on=1).run_id
-    assert runs_to_keep(config, datetime.now(UTC)) == {current, failed[1], opened}
+    assert runs_to_keep(config, history(config.root), datetime.now(UTC)) == {current, failed[1], opened}
     later = datetime.now(UTC) + timedelta(days=30)
-    assert runs_to_keep(config, later) == {current, opened}  # by then it counts as unfinished, and is the newest
+    assert runs_to_keep(config, history(config.root), later) == {
+        current,
+        opened,
+    }  # by then it counts as unfinished, and is the newest
     assert collect(config, later).runs == tuple(failed)
 
 

@@ -176,12 +176,12 @@ def gate_faults(files: Sequence[PlannedFile], summaries: Sequence[FileSummary], 
             f"({_counts(reasons)}), e.g. {files[bad[0].index].path}: {bad[0].detail}; deliver them again or take them "
             "out of the landing folder, or raise ingest.max_bad_file_ratio"
         )
-    n_lines, n_malformed = sum(one.n_records for one in summaries), sum(one.n_malformed for one in summaries)
-    if n_malformed >= MIN_BAD and n_malformed > bounds.max_bad_row_ratio * n_lines:
+    n_records, n_malformed = sum(one.n_records for one in summaries), sum(one.n_malformed for one in summaries)
+    if n_malformed >= MIN_BAD and n_malformed > bounds.max_bad_row_ratio * n_records:
         worst = max(summaries, key=lambda one: (one.n_malformed, -one.index))
         line, reason = worst.first_malformed or (0, "")
         faults.append(
-            f"expected at most {bounds.max_bad_row_ratio:.2%} malformed lines, got {n_malformed:,} of {n_lines:,} "
+            f"expected at most {bounds.max_bad_row_ratio:.2%} malformed lines, got {n_malformed:,} of {n_records:,} "
             f"({_counts(count_reasons(summaries))}), e.g. {files[worst.index].path} line {line} ({reason}); correct "
             "the mapping in your settings or the files, or raise ingest.max_bad_row_ratio"
         )

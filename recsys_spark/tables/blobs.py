@@ -198,15 +198,15 @@ def _files(root: Location) -> Iterator[Location]:
             yield path
 
 
-def named_blobs(root: Location, tables: Collection[str] | None = None) -> set[str]:
+def named_blobs(root: Location, tables: Collection[str]) -> set[str]:
     """Relative paths that rows of the tables in BLOB_COLUMNS name, of any run.
 
-    tables: names of those that the warehouse has, which may be older than one that names blobs; None: all are there.
+    tables: names of those that the warehouse has, which may be older than one that names blobs.
     Raises DamagedError if one of them cannot be read: its blobs would look as if nothing named them.
     """
     named: set[str] = set()
     for name, columns in BLOB_COLUMNS.items():
-        if tables is not None and name not in tables:
+        if name not in tables:
             continue
         paths = [column.rel_path for column in columns]
         stored = read_named(table_path(root, name), name, paths)

@@ -46,7 +46,7 @@ class _Measured:
 
 
 def environment(numba: str, tree: Tree, left_out: Sequence[str] = ()) -> dict[str, str]:
-    """What the tests of a mutant are told: no Java, no Spark, few threads, and what else is left out."""
+    """What the tests of a mutant are told: no Java, no Spark, and what else is left out."""
     java = tree.code.parent / "no_java"
     stub = java / "bin" / "java"
     stub.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,6 @@ def environment(numba: str, tree: Tree, left_out: Sequence[str] = ()) -> dict[st
         "JAVA_HOME": str(java),
         "PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}",
         "TMPDIR": "{scratch}",
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
         "NUMBA_DISABLE_JIT": "1" if numba == INTERPRETED else "0",
         "MUTANTS_MEMORY": str(12 * 2**30),
         "MUTANTS_WITHOUT_SPARK": "1",

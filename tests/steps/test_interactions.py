@@ -29,7 +29,7 @@ from tests.engagement import (
     oracle_interactions,
     settings,
 )
-from tests.local_frame import computed
+from tests.local_frame import computed, computed_tables
 
 Answer = tuple[dict[str, DataFrame], Context]
 
@@ -39,7 +39,7 @@ def _run(spark: SparkSession, config: Config, events: DataFrame, items: DataFram
     inputs = {"events": events, "items": items or make_items(spark, {}), "users": make_users(spark, {})}
     context = make_context(spark, config)
     for step in (index, interactions):
-        inputs |= {name: computed(frame) for name, frame in step.run(inputs, context).items()}
+        inputs |= computed_tables(step.run(inputs, context))
     spark.catalog.clearCache()
     return inputs, context
 
@@ -170,9 +170,9 @@ def planted(spark: SparkSession) -> Answer:
     context = make_context(spark, load_config(sets=(TYPES_SET, *sets)))
     events = make_events(spark, [event for case in _PLANTED.values() for event in case], **_SHOWN)
     inputs = {"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}
-    inputs |= {name: computed(frame) for name, frame in index.run(inputs, context).items()}
+    inputs |= computed_tables(index.run(inputs, context))
     inputs["item_index"] = computed(inputs["item_index"].where("item_id <> 'i3'"))
-    inputs |= {name: computed(frame) for name, frame in interactions.run(inputs, context).items()}
+    inputs |= computed_tables(interactions.run(inputs, context))
     spark.catalog.clearCache()
     return inputs, context
 

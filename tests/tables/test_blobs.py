@@ -284,16 +284,16 @@ def _name_blobs(root: Path, table: str, run_id: str, rel_paths: list[str], **mor
 
 def test_named_blobs_are_those_of_all_rows_of_all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {})
-    assert named_blobs(tmp_path) == set()
+    assert named_blobs(tmp_path, ("models", "shards")) == set()
     monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": (MODEL,), "shards": (MODEL, VECTORS)})
     _name_blobs(tmp_path, "models", "run1", ["blobs/a"])
     _name_blobs(tmp_path, "models", "run2", ["blobs/b", "blobs/a"])
     _name_blobs(tmp_path, "shards", "run1", ["blobs/c"], vectors_rel_path=["blobs/e"])
     _name_blobs(tmp_path, "other", "run1", ["blobs/d"])
-    assert named_blobs(tmp_path) == {"blobs/a", "blobs/b", "blobs/c", "blobs/e"}
+    assert named_blobs(tmp_path, ("models", "shards")) == {"blobs/a", "blobs/b", "blobs/c", "blobs/e"}
 
 
 def test_named_blobs_of_a_table_that_is_gone_are_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": (MODEL,)})
     with pytest.raises(DamagedError, match="models: expected a Delta table"):
-        named_blobs(tmp_path)
+        named_blobs(tmp_path, ("models", "shards"))
