@@ -26,10 +26,10 @@ def similarity_of(name: str, shrinkage: float = 0.0, least: int = 1, num_neighbo
 
 def oracle_similarities(matrix: np.ndarray, similarity: Similarity) -> np.ndarray:
     """Similarity of every item to every other, 0 where there is none, (n_items, n_items)."""
-    n_items = matrix.shape[1]
-    found = np.zeros((n_items, n_items))
-    for i in range(n_items):
-        for j in range(n_items):
+    found = np.zeros((matrix.shape[1], matrix.shape[1]))
+    anybody_has = np.flatnonzero(matrix.any(axis=0)).tolist()
+    for i in anybody_has:
+        for j in anybody_has:
             shared = [u for u in range(len(matrix)) if matrix[u, i] > 0 and matrix[u, j] > 0]
             if i != j and shared and len(shared) >= similarity.min_co_occurrence:
                 value, below = _similarity_and_denominator(matrix.astype(float), i, j, shared, similarity)

@@ -82,27 +82,25 @@ def found(world: World) -> list[Listed]:
 
 @given(worlds())
 @settings(max_examples=600, deadline=None)
-def test_ruled_lists_match_a_plain_loop(world: World) -> None:
+def test_ruled_lists_match_a_plain_loop_and_are_of_contract_form(world: World) -> None:
     for user, answer in zip(world.users, found(world), strict=True):
         oracle = expected(world, user)
         assert [(item, why) for item, _, why in answer] == [(item, why) for item, _, why in oracle]
         # float32 keeps 24 bits of a score.
         np.testing.assert_allclose([one[1] for one in answer], [one[1] for one in oracle], rtol=2**-23)
+        assert_of_contract_form(world, user, answer)
 
 
-@given(worlds())
-@settings(max_examples=300, deadline=None)
-def test_ruled_lists_are_of_contract_form(world: World) -> None:
-    for user, answer in zip(world.users, found(world), strict=True):
-        listed = [item for item, _, _ in answer]
-        left = admissible(world, user)
-        assert set(listed) <= left
-        assert len(set(listed)) == len(listed) <= world.k
-        proposed = left & {*user.own, *world.top, *world.near.get(user.segment or "", ())}
-        assert len(listed) >= min(world.k, len(proposed))
-        scores = [score for _, score, _ in answer]
-        assert scores == sorted(scores, reverse=True)
-        assert all(why for _, _, why in answer)
+def assert_of_contract_form(world: World, user: User, answer: Listed) -> None:
+    listed = [item for item, _, _ in answer]
+    left = admissible(world, user)
+    assert set(listed) <= left
+    assert len(set(listed)) == len(listed) <= world.k
+    proposed = left & {*user.own, *world.top, *world.near.get(user.segment or "", ())}
+    assert len(listed) >= min(world.k, len(proposed))
+    scores = [score for _, score, _ in answer]
+    assert scores == sorted(scores, reverse=True)
+    assert all(why for _, _, why in answer)
 
 
 @given(worlds())
