@@ -24,6 +24,7 @@ class SimilaritySettings(Section):
     similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta"]
     alpha: NonNegativeFloat
     beta: NonNegativeFloat
+    gamma: NonNegativeFloat
     shrinkage: NonNegativeFloat
     min_co_occurrence: PositiveInt
     num_neighbors: PositiveInt

@@ -14,14 +14,14 @@ from recsys_spark.kernels.ranked import Ranked
 from tests.sparse import csr_of_pairs
 
 NAMES = ("cosine", "jaccard", "conditional", "pearson", "rp3beta")
-ALPHA, BETA = 0.8, 0.4
+ALPHA, BETA, GAMMA = 0.8, 0.4, 0.6
 
 List = list[tuple[int, float]]
 
 
 def similarity_of(name: str, shrinkage: float = 0.0, least: int = 1, num_neighbors: int = 1000) -> Similarity:
     """The similarity with the exponents of these tests."""
-    return Similarity(name, ALPHA, BETA, shrinkage, least, num_neighbors)
+    return Similarity(name, ALPHA, BETA, GAMMA, shrinkage, least, num_neighbors)
 
 
 def oracle_similarities(matrix: np.ndarray, similarity: Similarity) -> np.ndarray:
@@ -57,11 +57,11 @@ def _similarity_and_denominator(
             from_mean = active - active.mean(axis=0)
             below = sqrt((from_mean[:, i] ** 2).sum()) * sqrt((from_mean[:, j] ** 2).sum())
             return ((from_mean[:, i] * from_mean[:, j]).sum() / below if below > 1e-9 else 0.0), below
-        case "rp3beta":  # Paudel et al. 2017: item to user to item, each step to the power alpha
+        case "rp3beta":  # Paudel et al. 2017: item to user to item, each to a power of its own
             walk = 0.0
             for u in shared:
-                to_user, to_item = matrix[u, i] / matrix[:, i].sum(), matrix[u, j] / matrix[u].sum()
-                walk += to_user**similarity.alpha * to_item**similarity.alpha
+                to_user, to_item = matrix[u, i] / matrix[:, i].sum(), matrix[u, j]
+                walk += to_user**similarity.alpha * to_item**similarity.alpha / matrix[u].sum() ** similarity.gamma
             below = matrix[:, i].sum() ** similarity.alpha * len(of_j) ** similarity.beta
             return walk / len(of_j) ** similarity.beta, below
     raise AssertionError(similarity.name)

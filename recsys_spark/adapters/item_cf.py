@@ -65,6 +65,7 @@ def similarity_of(settings: SimilaritySettings) -> Similarity:
         settings.similarity,
         settings.alpha,
         settings.beta,
+        settings.gamma,
         settings.shrinkage,
         settings.min_co_occurrence,
         settings.num_neighbors,

@@ -46,7 +46,7 @@ def fit_text_neighbors(
     items: rows of the catalogue with their item_idx.  listed: item_idx of those that may stand in a list.
     Blocks of rows stay in the cache until the caller clears it.
     """
-    cosine = Similarity("cosine", 1.0, 0.0, 0.0, 1, num_neighbors)
+    cosine = Similarity("cosine", 1.0, 0.0, 0.0, 0.0, 1, num_neighbors)
     # No row is cut to its newest items: the vectors would be others than those whose cosine is meant.
     whole = Limits(np.iinfo(np.int32).max, block_bytes)
     return fit_neighbors(fit_token_pairs(items, vocabulary), cosine, whole, listed)

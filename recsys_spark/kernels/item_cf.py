@@ -3,7 +3,7 @@
 Owns: the similarities and the sums that they are made of.  Called by `adapters.item_cf`, block by block.
 
 With users as rows u and items as columns i of a weight matrix w, the co-occurrence of two items is
-c_ij = sum over u of v_ui * v_uj, where v_ui is w_ui, or 1, or (w_ui / sqrt(t_u))^alpha (see `entry_values`).  Every
+c_ij = sum over u of v_ui * v_uj, where v_ui is w_ui, or 1, or w_ui^alpha / t_u^(gamma / 2) (see `entry_values`).  Every
 similarity is made of c_ij and a few numbers per item: n_i users, t_i = sum of w_ui, |i| = sqrt(sum of w_ui^2).
 
     cosine        c / (|i| |j| + shrinkage)                     v = w
@@ -11,8 +11,9 @@ similarity is made of c_ij and a few numbers per item: n_i users, t_i = sum of w
     conditional   c / (n_i n_j^beta + shrinkage)                v = 1; Deshpande, Karypis 2004, section 4.1.2
     pearson       (c - t_i t_j / N) / (s_i s_j + shrinkage)     v = w, s_i^2 = |i|^2 - t_i^2 / N, with N users who have
                                                                 any item; an item that is not had weighs 0
-    rp3beta       c / (t_i^alpha n_j^beta + shrinkage)          v = (w / sqrt(t_u))^alpha: two steps of a random walk,
-                                                                damped by popularity; Paudel et al. 2017
+    rp3beta       c / (t_i^alpha n_j^beta + shrinkage)          v = w^alpha / t_u^(gamma / 2): two steps of a random
+                                                                walk, damped by popularity; Paudel et al. 2017, where
+                                                                gamma is alpha
 
 Products are added in float64 in the order of the users, one after the other, so that a sum has the same bits however
 the users are cut into chunks.  The transpose of the matrix gives user-user CF.
@@ -39,6 +40,9 @@ _NO_VARIANCE = 1e-12
 MAX_WEIGHT = float(2**20)
 _FRACTION = float(2**36)
 
+# Of an entry in float32, so that sums of products stay finite, and above 0.
+_LEAST_VALUE, _GREATEST_VALUE = float(np.finfo(np.float32).tiny), 2.0**100
+
 # An item whose mean weight, or mean squared weight, is smaller than this many fractions is known to less than 1e-4:
 # its weights have decayed to nothing (a squared weight, after 12 half-lives), and nothing is similar to it.
 _FAINT = 2**12 / _FRACTION
@@ -46,7 +50,7 @@ _FAINT = 2**12 / _FRACTION
 
 @dataclass(frozen=True)
 class Similarity:
-    """What similar means; alpha, beta, shrinkage as in the formulas of the module.
+    """What similar means; alpha, beta, gamma, shrinkage as in the formulas of the module.
 
     min_co_occurrence: users that two items must share, from 1.  num_neighbors: longest list kept.
     """
@@ -54,6 +58,7 @@ class Similarity:
     name: SimilarityName
     alpha: float
     beta: float
+    gamma: float
     shrinkage: float
     min_co_occurrence: int
     num_neighbors: int
@@ -114,9 +119,10 @@ def entry_values(weights: Csr, similarity: Similarity) -> Csr:
             values = np.ones_like(weights.values)
         case "rp3beta":
             totals = np.bincount(weights.rows, weights=weights.values, minlength=weights.n_rows)  # (n_users,)
-            shares = weights.values / np.sqrt(np.repeat(totals, weights.lengths))
-            # A sum of 0 says that two items share no user.
-            values = np.maximum((shares**similarity.alpha).astype(np.float32), np.finfo(np.float32).tiny)
+            damped = np.repeat(totals ** (similarity.gamma / 2), weights.lengths)
+            # A sum of 0 says that two items share no user, and one of infinity says nothing.
+            shares = np.clip(weights.values ** np.float64(similarity.alpha) / damped, _LEAST_VALUE, _GREATEST_VALUE)
+            values = shares.astype(np.float32)
     return weights._replace(values=values)
 
 

@@ -21,7 +21,7 @@ WIDE = Limits(max_row=1000, block_bytes=1 << 28)
 
 
 def _similarity(name: str = "cosine", num_neighbors: int = 10, min_co_occurrence: int = 1) -> Similarity:
-    return Similarity(name, 0.7, 0.4, 0.5, min_co_occurrence, num_neighbors)  # type: ignore[arg-type]
+    return Similarity(name, 0.7, 0.4, 0.6, 0.5, min_co_occurrence, num_neighbors)  # type: ignore[arg-type]
 
 
 def _rows(seed: int) -> list[tuple[int, int, float, datetime]]:
@@ -115,6 +115,14 @@ def test_fit_neighbors_refuses_more_items_than_it_can_send(
 
 
 def test_similarity_of_takes_every_setting(make_config) -> None:
-    config = make_config("item_cf.similarity=rp3beta", "item_cf.alpha=0.3", "item_cf.beta=0.2", "item_cf.shrinkage=4.0")
+    config = make_config(
+        "item_cf.similarity=rp3beta",
+        "item_cf.alpha=0.3",
+        "item_cf.beta=0.2",
+        "item_cf.gamma=0.5",
+        "item_cf.shrinkage=4.0",
+    )
     fields = config.item_cf
-    assert similarity_of(fields) == Similarity("rp3beta", 0.3, 0.2, 4.0, fields.min_co_occurrence, fields.num_neighbors)
+    assert similarity_of(fields) == Similarity(
+        "rp3beta", 0.3, 0.2, 0.5, 4.0, fields.min_co_occurrence, fields.num_neighbors
+    )

@@ -43,7 +43,7 @@ from tests.benchmarks.report import finish, size_options
 
 K = 100
 MOST_RATIO, LEAST_SAME = 0.8, 0.9999
-COSINE = Similarity("cosine", alpha=1.0, beta=0.0, shrinkage=0.0, min_co_occurrence=1, num_neighbors=K)
+COSINE = Similarity("cosine", alpha=1.0, beta=0.0, gamma=0.0, shrinkage=0.0, min_co_occurrence=1, num_neighbors=K)
 RUN_ID = "20250301-001-0123abcd"
 # The same for Spark: plain cosine, every pair counts, every item may be listed.
 SETTINGS = (

@@ -103,8 +103,8 @@ Method = Ours | Implicit | int | None  # popularity in so many days, None: of al
 def ours(
     name: str, alpha: float, beta: float, shrinkage: float, least: int, days: float, n: int = 200, items: int = 50
 ) -> Ours:
-    """The settings of [item_cf] and [sources.item_cf], in short."""
-    return Ours(Similarity(name, alpha, beta, shrinkage, least, n), items, days)
+    """The settings of [item_cf] and [sources.item_cf], in short; gamma is alpha."""
+    return Ours(Similarity(name, alpha, beta, alpha, shrinkage, least, n), items, days)
 
 
 OURS = {

@@ -151,7 +151,7 @@ def _stored(spark: SparkSession, folder: Path, pairs: np.ndarray) -> DataFrame:
 
 def _fit(spark: SparkSession, pairs: DataFrame) -> Work:
     watch = Watch(spark)
-    lists = fit_neighbors(pairs, Similarity("jaccard", 1.0, 0.0, 10.0, 2, 100), Limits(CF_CAP, BLOCK_BYTES))
+    lists = fit_neighbors(pairs, Similarity("jaccard", 1.0, 0.0, 0.0, 10.0, 2, 100), Limits(CF_CAP, BLOCK_BYTES))
     assert lists.where(F.size("neighbors") > 0).count() > 0.9 * CF_ITEMS
     spark.catalog.clearCache()
     return watch.work()
