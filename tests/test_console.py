@@ -42,3 +42,11 @@ def test_console_says_json_lines_to_machines(capsys: pytest.CaptureFixture[str])
     assert [line["event"] for line in lines] == ["done", "warning", "step end"]
     assert (lines[0]["rows"], lines[1]["warning"], lines[2]["rows:user_index"]) == (3, "odd", 2.0)
     assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
+
+
+def test_console_shows_how_far_a_step_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(json_logs=False)
+    with console.progress("run") as observe:
+        observe("index", "start", {})
+        observe("index", "progress", {"done": 1.0, "of": 4.0, "loss": 0.5})
+    assert "25%  loss 0.5" in capsys.readouterr().out

@@ -16,7 +16,7 @@ DEFAULT_US = to_us(datetime(2025, 1, 5, tzinfo=UTC))
 
 def _item(fields: dict[str, Any], *sets: str, as_text: bool = False, default_us: int = DEFAULT_US) -> dict[str, Any]:
     spec = CatalogueSpec(load_config(sets=sets).items, "item_id")
-    return dict(zip(catalogue_columns("item_id"), catalogue_parser(spec, as_text, default_us)(fields), strict=True))
+    return dict(zip(catalogue_columns("item_id"), catalogue_parser(spec, as_text, default_us)(fields, 1), strict=True))
 
 
 def test_catalogue_parser_reads_an_item() -> None:
@@ -42,7 +42,7 @@ def test_catalogue_parser_dates_a_row_by_its_file_when_it_has_no_date() -> None:
 
 def test_catalogue_parser_reads_a_user() -> None:
     spec = CatalogueSpec(load_config().users, "user_id")
-    parsed = catalogue_parser(spec, False, DEFAULT_US)({"user_id": "u", "country": "France"})
+    parsed = catalogue_parser(spec, False, DEFAULT_US)({"user_id": "u", "country": "France"}, 1)
     row = dict(zip(catalogue_columns("user_id"), parsed, strict=True))
     assert (row["user_id"], row["attributes"]) == ("u", [("country", "France")])
     assert "title" not in row
@@ -82,6 +82,7 @@ def test_content_hash_covers_everything_but_the_time() -> None:
         ({"created_at": "1066-10-14"}, "bad_created_at"),
         ({"valid_from": "1969-12-31"}, "bad_valid_from"),
         ({"valid_from": 5}, "bad_valid_from"),
+        ({"valid_from": "2200-01-01T00:00:00Z"}, "bad_valid_from"),
         ({"tags": 5}, "bad_tags"),
         ({"v": [1, float("nan")]}, "bad_vector"),
         ({"v": [1e39]}, "bad_vector"),

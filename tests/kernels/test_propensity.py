@@ -183,10 +183,10 @@ def test_shown_propensity_is_the_share_of_exposed_users_where_nothing_is_logged(
 
 
 def test_shown_propensity_is_the_harmonic_mean_of_what_is_logged_for_all_showings() -> None:
-    users, items = np.array([1, 2, 3, 1, 2]), np.array([0, 0, 0, 1, 1])
-    counts = count_exposures(users, items, np.array([0.5, 0.25, 0.5, 0.5, NO_LOG]), n_items=2)
-    # Item 1 was also shown without a logged propensity: two of three users.
-    np.testing.assert_allclose(shown_propensity(counts, 0.01), [3 / (2 + 4 + 2), 2 / 3], rtol=1e-15)
+    users, items = np.array([1, 2, 3, 1, 2, 1]), np.array([0, 0, 0, 1, 1, 2])
+    counts = count_exposures(users, items, np.array([0.5, 0.25, 0.5, 0.5, NO_LOG, 0.2]), n_items=3)
+    # Item 1 was also shown without a logged propensity: two of three users.  Item 2 was shown once.
+    np.testing.assert_allclose(shown_propensity(counts, 0.01), [3 / (2 + 4 + 2), 2 / 3, 0.2], rtol=1e-15)
 
 
 def test_shown_propensity_of_logged_chances_is_the_chance_of_an_average_user() -> None:

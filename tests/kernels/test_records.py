@@ -254,7 +254,8 @@ def test_csv_reader_reads_a_long_header_that_only_its_own_delimiter_divides() ->
 
 def test_read_rows_marks_times_that_python_cannot_hold() -> None:
     times = pa.array([0, 2**62], pa.timestamp("us"))
-    (_, first, _), (_, second, _) = read_rows([pa.record_batch({"t": times, "i": pa.array([1, 2])})])
+    (number, first, _), (_, second, _) = read_rows([pa.record_batch({"t": times, "i": pa.array([1, 2])})])
+    assert number == 1
     assert isinstance(first, dict)
     assert isinstance(second, dict)
     assert (first["i"], first["t"].year) == (1, 1970)

@@ -94,7 +94,7 @@ def test_open_rules_passes_over_items_beyond_those_known() -> None:
     assert not book.shown.any()
     pinned = compiled((Rule("a", "pin", item_id=IDS[9], position=1), Rule("b", "boost", item_id=IDS[9], factor=2.0)))
     assert pinned
-    book = open_rules(pinned, np.ones(4, bool))
+    book = open_rules(pinned, np.ones(9, bool))  # item 9 is the first beyond
     assert book.pins.items.tolist() == []
     assert book.boosts.cells.tolist() == []
 

@@ -76,7 +76,7 @@ def test_number_refuses_what_is_no_finite_number(value: object, as_text: bool) -
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2**31, "3"])
 def test_position_refuses_what_is_no_place_in_a_list(value: object) -> None:
-    assert position(7, False) == 7
+    assert [position(place, False) for place in (1, 7, 2**31 - 1)] == [1, 7, 2**31 - 1]
     with pytest.raises(RowFault, match="bad_position"):
         position(value, False)
 

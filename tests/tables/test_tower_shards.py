@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from recsys_spark.kernels.negatives import proposal
 from recsys_spark.kernels.tower_batches import NONE, Draws, Shard, batches_of, take
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.tables.scratch import Scratch
+from recsys_spark.tables.tower_shards import _ragged as _ragged_of
 from recsys_spark.tables.tower_shards import no_items, read_items, read_users, write_items, write_users
 from tests.two_groups import catalogue, users
 
@@ -74,6 +76,12 @@ def test_read_users_gives_the_shard_of_that_number(scratch: Scratch) -> None:
     for number in (0, 1, 12):
         write_users(scratch, number, users(2, first=10 * number))
     assert [read_users(scratch, number).users.tolist() for number in (12, 0)] == [[120, 121], [0, 1]]
+
+
+def test_a_part_of_a_table_has_offsets_from_its_own_start() -> None:
+    lists = pa.table({"a": pa.array([[1, 2], [3], [4, 5, 6]], pa.large_list(pa.int64()))}).slice(1)
+    indptr, values = _ragged_of(lists, "a")
+    assert (indptr.tolist(), values.tolist()) == ([0, 1, 4], [3, 4, 5, 6])
 
 
 def test_read_users_of_a_shard_without_any(scratch: Scratch) -> None:
