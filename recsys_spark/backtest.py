@@ -64,6 +64,11 @@ def backtest(spark: SparkSession, config: Config, folder: Path, plan: Plan, obse
     """
     if not plan.dates:
         raise ArgumentError("backtest: expected at least one --date, got none; give the dates to judge")
+    if not config.events.is_timed:
+        raise ArgumentError(
+            f"backtest: expected a log that says when things happened, got events.clock = {config.events.clock}; a run "
+            "validates itself on events that it holds back (`recsys-spark explain`)"
+        )
     own = config.model_copy(update={"storage": config.storage.model_copy(update={"root": str(folder)})})
     with warehouse_lock(folder, "backtest"):
         _claim(spark, config, folder, plan)

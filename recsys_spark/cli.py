@@ -123,10 +123,10 @@ def step(
         if name in ("ingest", "catalog"):
             _ingest_one(spark, config, console, name, False, observe)
             return
-        from recsys_spark.day_gates import next_day
+        from recsys_spark.clock import next_day
         from recsys_spark.runner import join_run
 
-        console.finished(join_run(spark, config, day or next_day(config.root), name, observe, forced))
+        console.finished(join_run(spark, config, day or next_day(config), name, observe, forced))
 
 
 @app.command()

@@ -65,10 +65,11 @@ def ready(
     from recsys_spark.tables.delta_log import days_with_rows
 
     days = days_with_rows(config.root, "events")
-    if day - timedelta(days=1) not in days:
+    if day - timedelta(days=1) not in days and (config.events.is_timed or not days):
         before = f"the last are of {days[-1]}" if days else "there are none at all"
         raise GateRefused(f"ready: expected events on the day before {day}, got none, {before}; ingest its logs first")
-    Console(json_logs=False).say(f"there are events on the day before {day}")
+    where = f"on the day before {day}" if config.events.is_timed else "in a log without times"
+    Console(json_logs=False).say(f"there are events {where}")
 
 
 def explain(

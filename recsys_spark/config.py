@@ -88,6 +88,7 @@ class Events(Section):
     """How event logs are read."""
 
     format: FileFormat
+    clock: Literal["auto", "time", "order", "none"]
     time_format: TimeFormat
     timezone: Timezone
     default_type: str
@@ -98,6 +99,11 @@ class Events(Section):
     unknown_types: Literal["quarantine", "skip"]
     columns: EventColumns
     types: Annotated[dict[Name, EventType], Field(min_length=1)]
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether every line has a time."""
+        return self.clock in ("auto", "time")
 
     @field_validator("value_max")
     @classmethod

@@ -1,6 +1,6 @@
 """What is known of a date before it is run: are the days before it all there?
 
-Owns: the date that comes next, and the gates on days without events.  Called by the runner before a run is opened, so
+Owns: the gates on days without events.  Called by the runner before a run is opened, so
 that nothing is computed for a day whose logs are missing.
 """
 
@@ -10,7 +10,6 @@ from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.gaps import dates_passed_over, gap_text
 from recsys_spark.gate import Forced, Gate, verdict
-from recsys_spark.location import Location
 from recsys_spark.tables.delta_log import days_with_rows
 
 _REMEDY = (
@@ -18,26 +17,17 @@ _REMEDY = (
 )
 
 
-def next_day(root: Location) -> date:
-    """The day after the last event; raises GateRefused if there is no event."""
-    days = days_with_rows(root, "events")
-    if not days:
-        raise GateRefused(
-            "events: expected events before the date, got none; put logs into the folder of [landing] events"
-        )
-    return days[-1] + timedelta(days=1)
-
-
 def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
     """The verdicts on the days before `day`; raises GateRefused if one failed that is not forced.
 
     Many days in a row without events are refused, and so is a single one whose weekday has always had events: a shop
-    that is closed on Saturdays has no events on Saturdays.
+    that is closed on Saturdays has no events on Saturdays.  Where events have no times, no day is without any.
     """
     days = [known for known in days_with_rows(config.root, "events") if known < day]
     if not days:
         raise GateRefused(f"events: expected events before {day}, got none; ingest them, or give a later --date")
-    empty = [days[-1] + timedelta(days=at) for at in range(1, (day - days[-1]).days)]
+    n_empty = (day - days[-1]).days - 1 if config.events.is_timed else 0
+    empty = [days[-1] + timedelta(days=at) for at in range(1, n_empty + 1)]
     bound = config.audit.max_days_without_events
     in_a_row = f"at most {bound} days without events before {day}"
     gates = [verdict("days_without_events", len(empty) <= bound, len(empty), in_a_row, f"the last were on {days[-1]}")]

@@ -16,6 +16,7 @@ from recsys_spark.adapters.evaluation import Exam, evaluate_lists
 from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events, with_history
 from recsys_spark.adapters.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
+from recsys_spark.clock import known_clock
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
 from recsys_spark.kernels.diversify import Diversity, widest
@@ -47,7 +48,7 @@ def evaluate_run(
     blend/rrf is to give up relevance for besides, each as the list blend/rrf NAME; calibration only if `config` has it.
     Raises KeyError if there is no such run, DamagedError if its rows have been collected.
     """
-    run = run_of(config.root, run_id)
+    config, run = known_clock(config), run_of(config.root, run_id)
     seed = derive_seed(run.seed, "blend", run.data_date)
     learned = config.model_copy(update={"candidates": config.candidates.model_copy(update={"method": "learned"})})
     context = Context(learned, run.data_date, run_id, seed, spark, past=past_runs(learned, run.data_date))

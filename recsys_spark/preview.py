@@ -54,9 +54,9 @@ def preview_feed(config: Config, feed: Feed, kinds: Iterable[Kind]) -> Preview:
     for kind in kinds:
         parse = _parser(config, feed, kind.as_text)
         parsed = []
-        for fields in kind.rows:
+        for line, fields in enumerate(kind.rows):
             try:
-                parsed.append(parse(fields))
+                parsed.append(parse(fields, line))
             except RowFault as fault:
                 refused[fault.reason] += 1
                 examples.setdefault(fault.reason, fault.detail)
@@ -69,7 +69,7 @@ def preview_feed(config: Config, feed: Feed, kinds: Iterable[Kind]) -> Preview:
 _KEYS: dict[str, str] = {"items": "item_id", "users": "user_id"}
 
 
-def _parser(config: Config, feed: Feed, as_text: bool) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+def _parser(config: Config, feed: Feed, as_text: bool) -> Callable[[dict[str, Any], int], tuple[Any, ...]]:
     if feed == "events":
         latest = to_us(datetime.now(UTC) + timedelta(hours=1))
         return event_parser(EventSpec(config.events, latest, None), as_text)

@@ -15,8 +15,9 @@ from importlib import import_module
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
+from recsys_spark.clock import clock_note, known_clock, next_day
 from recsys_spark.config import Config, derive_seed
-from recsys_spark.day_gates import check_days, next_day, warnings_of
+from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
@@ -75,11 +76,11 @@ def run_day(
     observe: Observer = _unobserved,
     forced: Forced = _NOTHING_FORCED,
 ) -> RunReport:
-    """Runs every step of `day` that is not done yet and publishes; day: None is the day after the last event.
+    """Runs every step of `day` that is not done yet and publishes; day: None is that of `clock.next_day`.
 
     Raises GateRefused if a gate refuses the day: the bundle that was current stays current.
     """
-    day = day or next_day(config.root)
+    day, config = day or next_day(config), known_clock(config)
     run, report = _open_run(config, day, forced)
     if report.outcome == "unchanged":
         return report
@@ -112,6 +113,7 @@ def join_run(
     if step is None:
         names = ", ".join(step.name for step in PLAN if step.in_run)
         raise ArgumentError(f"step: expected one of {names}, got {name!r}; see `recsys-spark step --help`")
+    config = known_clock(config)
     run, report = _open_run(config, day, forced)
     if report.outcome == "unchanged":
         return report
@@ -130,7 +132,8 @@ def _open_run(config: Config, day: date, forced: Forced) -> tuple[OpenRun, RunRe
     with opening_lock(config.root):
         run, state = find_or_open_run(config, day)
     outcome = "open" if state == "open" else "unchanged"
-    return run, RunReport(run.run_id, day, outcome, warnings=warnings_of(gates), day_gates=gates, forced=forced)
+    warnings = [*clock_note(config), *warnings_of(gates)]
+    return run, RunReport(run.run_id, day, outcome, warnings=warnings, day_gates=gates, forced=forced)
 
 
 def run_step(

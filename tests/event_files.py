@@ -80,10 +80,11 @@ def event_reading(folder: Path, *sets: str, limits: Limits = LIMITS, earliest: d
         limits,
         pa.schema([schema.field(name) for name in EVENT_COLUMNS]),
         lambda planned, as_text: event_parser(spec, as_text),
-        frozenset({columns.item_id, columns.event_time, columns.event_type}),
+        frozenset({columns.item_id, columns.event_type, *((columns.event_time,) if events.is_timed else ())}),
         frozenset({columns.user_id}),
         frozenset({*columns.model_dump().values(), *events.attributes}),
         columns.item_id,
+        events.is_timed,
     )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from recsys_spark.clock import next_day
 from recsys_spark.config import Config
-from recsys_spark.day_gates import check_days, next_day, warnings_of
+from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import Forced
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
@@ -34,8 +35,8 @@ def week(at: int, closed: tuple[int, ...] = ()) -> list[date]:
 
 def test_next_day_follows_the_last_event(config_with: Callable[..., Config]) -> None:
     with pytest.raises(GateRefused, match="expected events before the date, got none"):
-        next_day(config_with([]).root)
-    assert next_day(config_with([FIRST, FIRST + timedelta(days=2)]).root) == FIRST + timedelta(days=3)
+        next_day(config_with([]))
+    assert next_day(config_with([FIRST, FIRST + timedelta(days=2)])) == FIRST + timedelta(days=3)
 
 
 def test_check_days_warns_of_a_few_days_and_refuses_many(config_with: Callable[..., Config]) -> None:

@@ -98,7 +98,7 @@ def columns_of(config: Config) -> dict[str, str]:
 def parses(config: Config, rows: list[dict[str, Any]], as_text: bool = False) -> list[tuple[Any, ...]]:
     """The rows through the parser of ingest; every one must be accepted."""
     parse = event_parser(EventSpec(config.events, 1 << 62, None), as_text)
-    return [parse(row) for row in rows]
+    return [parse(row, line) for line, row in enumerate(rows)]
 
 
 def test_write_settings_reads_camel_case_jsonl_in_milliseconds(probed: Callable[[], tuple[Config, str]]) -> None:
@@ -415,9 +415,7 @@ def test_write_settings_refuses_csv_without_a_header(refusal: Callable[..., str]
     assert "a first line with the names of the columns" in refusal()
 
 
-@pytest.mark.parametrize(
-    ("missing", "meant"), [("user_id", "the user"), ("item_id", "the item"), ("event_time", "the time of the event")]
-)
+@pytest.mark.parametrize(("missing", "meant"), [("user_id", "the user"), ("item_id", "the item")])
 def test_write_settings_names_what_is_missing_what_was_seen_and_what_to_write(
     missing: str, meant: str, refusal: Callable[..., str]
 ) -> None:
@@ -434,6 +432,26 @@ def test_write_settings_names_what_is_missing_what_was_seen_and_what_to_write(
     assert f"expected a column that can be {meant}, got " in text
     assert "colour, payload (nested: inner)" in text
     assert f'[events.columns] {missing} = "<column>"' in text
+
+
+def test_write_settings_of_a_log_without_times_takes_the_order_where_a_column_has_it(
+    probed: Callable[[], tuple[Config, str]],
+) -> None:
+    write_csv(Path("logs/reads.csv"), rows_of(reader_id=users(600), book_id=items(600), idx=range(600)))
+    config, text = probed()
+    assert (config.events.clock, config.events.columns.position) == ("order", "idx")
+    assert "no column has times; idx says what came first" in text
+
+
+@pytest.mark.parametrize("columns", [{}, {"rank": [1, 2, 3]}])
+def test_write_settings_of_a_log_without_times_or_order_says_so(
+    columns: dict[str, list[int]], probed: Callable[[], tuple[Config, str]]
+) -> None:
+    # A place that comes again for a user is one on a screen.
+    write_csv(Path("logs/reads.csv"), rows_of(reader_id=users(600), book_id=items(600), **columns))
+    config, text = probed()
+    assert config.events.clock == "none"
+    assert 'write clock = "order"' in text
 
 
 def test_write_settings_refuses_feeds_that_share_a_folder(refusal: Callable[..., str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.clock import next_day
 from recsys_spark.config import Config
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.features import declared_tables
@@ -15,7 +16,7 @@ from recsys_spark.plan import BUNDLE_TABLES, PLAN
 from recsys_spark.publish import head, history
 from recsys_spark.reader import Bundle, open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs
-from recsys_spark.runner import RunReport, join_run, next_day, run_day
+from recsys_spark.runner import RunReport, join_run, run_day
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tables.delta_log import last_version, runs_with_rows
 from recsys_spark.tables.ledger import steps_of
@@ -39,7 +40,7 @@ def _versions(config: Config) -> dict[str, int]:
 
 
 def test_run_day_without_a_date_takes_the_day_after_the_last_event(shop: Config) -> None:
-    assert next_day(shop.root) == DAY
+    assert next_day(shop) == DAY
     assert head(shop.root).data_date == DAY
 
 

@@ -4,13 +4,13 @@ Owns: the order of the evidence: a whole name, then the words of a name, then va
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from recsys_spark.kernels.column_profile import Profile, words
 from recsys_spark.kernels.guess_type import guess_type
-from recsys_spark.kernels.spellings import FEED_WORDS, LOG_WORDS, REQUIRED, RULES, Feed, Rule, is_time
+from recsys_spark.kernels.spellings import FEED_WORDS, LOG_WORDS, ORDER, REQUIRED, RULES, Feed, Rule, is_time
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ def guess_columns(feed: Feed, columns: Mapping[str, Profile]) -> dict[str, Found
                 found[ours] = one
                 free.pop(one.name)
     return {ours: found[ours] for ours in RULES[feed] if ours in found}
+
+
+def find_order(columns: Mapping[str, Profile], taken: Collection[str]) -> Found | None:
+    """The column that says which of a user's events came first, where no column has times; none of `taken`."""
+    return _find(ORDER, [profile for profile in columns.values() if profile.name not in taken])
 
 
 def _find_by_name(feed: Feed, ours: str, free: Mapping[str, Profile]) -> Found | None:

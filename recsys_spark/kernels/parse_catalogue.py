@@ -44,7 +44,7 @@ def catalogue_columns(key: str) -> tuple[str, ...]:
     return (key, "valid_from", *fields, "created_at", *tags, "vectors", "attributes", "content_sha256", "dated_by_file")
 
 
-def catalogue_parser(spec: CatalogueSpec, as_text: bool, default_us: int) -> Callable[[Fields], tuple[Any, ...]]:
+def catalogue_parser(spec: CatalogueSpec, as_text: bool, default_us: int) -> Callable[[Fields, int], tuple[Any, ...]]:
     """A function from a record to the values of `catalogue_columns`; it raises RowFault.
 
     default_us: valid_from of rows that give none.  content_sha256 covers everything but valid_from.
@@ -62,7 +62,7 @@ def catalogue_parser(spec: CatalogueSpec, as_text: bool, default_us: int) -> Cal
     read_valid_from = _time_reader("valid_from", read_time, FIRST_VALID_US)
     vectors = tuple(spec.feed.vectors)
 
-    def parse(fields: Fields) -> tuple[Any, ...]:
+    def parse(fields: Fields, _: int) -> tuple[Any, ...]:
         row_id = identifier(fields.get(columns[spec.key]), spec.key)
         valid_from = read_valid_from(fields.get(columns["valid_from"]))
         values = [read(fields.get(name)) for name, read in plain]

@@ -16,6 +16,8 @@ from recsys_spark.kernels.values import identifier, is_blank, number, position, 
 
 # Seconds read as milliseconds fall into 1970: no engagement log is older than the web.
 FIRST_US = to_us(datetime(1990, 1, 1, tzinfo=UTC))
+# Events without a time are stored under this day, or those after it: before every date that is run.
+UNDATED_US = to_us(datetime(2000, 1, 1, tzinfo=UTC))
 # 128 bits: among 10^12 events a collision has a chance of 10^-15.
 _KEY_BYTES = 16
 
@@ -38,39 +40,46 @@ EVENT_COLUMNS = (
 
 @dataclass(frozen=True)
 class EventSpec:
-    """How events are read.  Times are microseconds since 1970: none after `latest_us`, none before `earliest_us`."""
+    """How the events of a file are read.  Times are microseconds since 1970: none after `latest_us`, none before
+    `earliest_us`.  lines_us: the times that stand for the lines of a log in which only their order tells what came
+    first, line 0 at the start.
+    """
 
     events: Events
     latest_us: int
     earliest_us: int | None
+    lines_us: range = range(UNDATED_US, UNDATED_US + US_PER_DAY)
 
 
-def event_parser(spec: EventSpec, as_text: bool) -> Callable[[Fields], tuple[Any, ...]]:
-    """A function from a record to the values of EVENT_COLUMNS; it raises RowFault.
+Parse = Callable[[Fields, int], tuple[Any, ...]]
+
+
+def event_parser(spec: EventSpec, as_text: bool) -> Parse:
+    """A function from a record and the number of its line to the values of EVENT_COLUMNS; it raises RowFault.
 
     as_text: the format has only text, so numbers come as text (CSV).  event_time is in microseconds, ds in days since
     1970.  event_key covers event_id and day, or all fields where there is no event_id: the day is part of it, so that
-    an event can only repeat inside the partition in which it is stored.
+    an event can only repeat inside the partition in which it is stored.  Where events have no time, no day is part of
+    it, and in place of the time what tells their order, if anything does.
     """
     columns = spec.events.columns
     read_user, read_item, read_optional = columns.user_id, columns.item_id, _optional_reader(spec.events, as_text)
-    read_type, read_time = _type_reader(spec.events), _event_time_reader(spec)
-    type_column, time_column = columns.event_type, columns.event_time
+    read_type, type_column = _type_reader(spec.events), columns.event_type
+    read_moment = {"order": _order_reader, "none": _no_reader}.get(spec.events.clock, _event_time_reader)(spec, as_text)
 
-    def parse(fields: Fields) -> tuple[Any, ...]:
+    def parse(fields: Fields, line: int) -> tuple[Any, ...]:
         get = fields.get
         # First: a type that is skipped, such as a search, need not name an item.
         event_type = read_type(get(type_column))
         item_id = identifier(get(read_item), "item_id")
         user = get(read_user)
         user_id = None if is_blank(user) else identifier(user, "user_id")
-        time_us = read_time(get(time_column))
-        day = time_us // US_PER_DAY
+        time_us, moment, scope = read_moment(fields, line)
         event_id, *others = read_optional(fields)
-        identity = (event_id, day) if event_id is not None else (user_id, item_id, event_type, time_us, *others)
+        identity = (event_id, *scope) if event_id is not None else (user_id, item_id, event_type, *moment, *others)
         # ascii() of a tuple of plain values names each unambiguously, and alike in every version of Python.
         key = blake2b(ascii(identity).encode(), digest_size=_KEY_BYTES).hexdigest()
-        return (key, user_id, item_id, event_type, time_us, event_id, *others, day)
+        return (key, user_id, item_id, event_type, time_us, event_id, *others, time_us // US_PER_DAY)
 
     return parse
 
@@ -102,13 +111,34 @@ def type_names(events: Events) -> dict[str, str]:
     return {raw: name for name, declared in events.types.items() for raw in declared.raw or [name]}
 
 
-def _event_time_reader(spec: EventSpec) -> Callable[[Any], int]:
-    read = time_reader(spec.events.time_format, spec.events.timezone)
+# From a record and its line: the time to store, what of it tells two events apart, and what tells two event_ids apart.
+_Moment = Callable[[Fields, int], tuple[int, tuple[int, ...], tuple[int, ...]]]
+
+
+def _order_reader(spec: EventSpec, as_text: bool) -> _Moment:
+    column, lines_us = spec.events.columns.position, spec.lines_us
+
+    def read(fields: Fields, line: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+        value = fields.get(column)
+        if is_blank(value):
+            return lines_us[min(line, len(lines_us) - 1)], (line,), ()
+        place = position(value, as_text, first=0)
+        return UNDATED_US + place, (place,), ()
+
+    return read
+
+
+def _no_reader(spec: EventSpec, as_text: bool) -> _Moment:
+    return lambda fields, line: (UNDATED_US, (), ())
+
+
+def _event_time_reader(spec: EventSpec, as_text: bool) -> _Moment:
+    read, column = time_reader(spec.events.time_format, spec.events.timezone), spec.events.columns.event_time
     latest, earliest = spec.latest_us, spec.earliest_us
 
-    def read_bounded(value: Any) -> int:
+    def read_bounded(fields: Fields, line: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
         try:
-            time_us = read(value)
+            time_us = read(fields.get(column))
         except ValueError as err:
             raise RowFault("bad_time", str(err)[:200]) from err
         if time_us < FIRST_US:
@@ -117,7 +147,7 @@ def _event_time_reader(spec: EventSpec) -> Callable[[Any], int]:
             raise RowFault("future", f"expected a time up to {to_datetime(latest)}, got {to_datetime(time_us)}")
         if earliest is not None and time_us < earliest:
             raise RowFault("too_late", f"expected {to_datetime(earliest)} or later, got {to_datetime(time_us)}")
-        return time_us
+        return time_us, (time_us,), (time_us // US_PER_DAY,)
 
     return read_bounded
 
@@ -125,6 +155,8 @@ def _event_time_reader(spec: EventSpec) -> Callable[[Any], int]:
 def _optional_reader(events: Events, as_text: bool) -> Callable[[Fields], tuple[Any, ...]]:
     """A function to (event_id, value, session_id, surface, position, propensity, attributes), None where not given."""
     columns, kept = events.columns, tuple(events.attributes)
+    # Of a log without times it is the place in the user's history, not that of a showing.
+    position_column = "" if events.clock == "order" else columns.position
     low, high, cap = events.value_min, events.value_max, events.on_bad_value == "cap"
 
     def read_value(value: Any) -> float:
@@ -144,7 +176,7 @@ def _optional_reader(events: Events, as_text: bool) -> Callable[[Fields], tuple[
     def read(fields: Fields) -> tuple[Any, ...]:
         get = fields.get
         event_id, session, surface = get(columns.event_id), get(columns.session_id), get(columns.surface)
-        value, place, chance = get(columns.value), get(columns.position), get(columns.propensity)
+        value, place, chance = get(columns.value), get(position_column), get(columns.propensity)
         attributes = [(name, text_of(get(name), "attributes")) for name in kept if get(name) is not None]
         return (
             None if is_blank(event_id) else identifier(event_id, "event_id"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from recsys_spark.errors import ArgumentError
 from recsys_spark.kernels.column_profile import Profile
-from recsys_spark.kernels.guess import Found, guess_columns
+from recsys_spark.kernels.guess import Found, find_order, guess_columns
 from recsys_spark.kernels.guess_time import guess_time
 from recsys_spark.kernels.proposed_types import EventLines, propose_default_type, propose_types
 from recsys_spark.kernels.spellings import REQUIRED, RULES, Feed
@@ -18,7 +18,7 @@ from recsys_spark.kernels.spellings import REQUIRED, RULES, Feed
 # More lines than this refused, and ingest would refuse the batch (ingest.max_bad_row_ratio).
 _FEW = 0.01
 
-_MEANS = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
+_MEANS = {"user_id": "the user", "item_id": "the item"}
 _SEGMENTS = ("segment", "tier", "plan", "country", "region", "market", "language", "city")
 _MIN_VECTOR = 8  # shorter lists of numbers are sizes and coordinates
 
@@ -60,11 +60,14 @@ class Evidence:
 
 
 def propose_events(evidence: Evidence) -> Proposal:
-    """Settings of the event log; raises ArgumentError if user, item or time cannot be told."""
+    """Settings of the event log; raises ArgumentError if user or item cannot be told."""
     found = _required("events", evidence)
     proposal = Proposal(found)
     general = proposal.sections.setdefault("events", [])
-    general += _time_settings(proposal, evidence, ("event_time",))
+    if "event_time" in found:
+        general += _time_settings(proposal, evidence, ("event_time",))
+    else:
+        general.append(_clock_setting(proposal, evidence))
     lines = EventLines(found, evidence.columns, evidence.rows)
     if "event_type" in found:
         types, notes, skipped = propose_types(lines)
@@ -85,6 +88,22 @@ def propose_events(evidence: Evidence) -> Proposal:
         proposal.sections[f"events.types.{one.name}"] = settings
     _note_missing(proposal, evidence)
     return proposal
+
+
+def _clock_setting(proposal: Proposal, evidence: Evidence) -> Setting:
+    """`clock` of a log without times; a column that tells the order is among the proposal's then."""
+    taken = {one.name for ours, one in proposal.columns.items() if ours != "position"}
+    found = find_order(evidence.columns, taken)
+    places = [(row.get(proposal.columns["user_id"].name), row.get(found.name)) for row in evidence.rows if found]
+    if found and len(set(places)) == len(places):  # a place on a screen comes again
+        proposal.columns["position"] = found
+        return Setting("clock", "order", f"no column has times; {found.name} says what came first of a user's events")
+    proposal.columns.pop("position", None)
+    proposal.notes.append(
+        "no column has times, so what is newer does not count more; if the lines of a user stand in the order in which "
+        'things happened, write clock = "order"'
+    )
+    return Setting("clock", "none", "no column has times")
 
 
 def propose_catalogue(feed: Feed, evidence: Evidence) -> Proposal:
@@ -111,7 +130,7 @@ def propose_catalogue(feed: Feed, evidence: Evidence) -> Proposal:
 def _required(feed: Feed, evidence: Evidence) -> dict[str, Found]:
     """The columns of the feed; raises ArgumentError unless those that it cannot do without are among them."""
     found = guess_columns(feed, evidence.columns)
-    missing = [ours for ours in REQUIRED[feed] if ours not in found]
+    missing = [ours for ours in REQUIRED[feed] if ours not in found and ours != "event_time"]
     if missing:
         seen = ", ".join(_described(profile) for profile in evidence.columns.values())[:600]
         meant = " and ".join(_MEANS[ours] for ours in missing)
@@ -198,7 +217,7 @@ def _transform_settings(transform: str, largest: float) -> list[Setting]:
 def _note_missing(proposal: Proposal, evidence: Evidence) -> None:
     """Says what share of lines lacks a user, or lacks what an event cannot do without."""
     n_rows = len(evidence.rows)
-    for ours in ("user_id", "event_time"):
+    for ours in (one for one in ("user_id", "event_time") if one in proposal.columns):
         n_without = n_rows - len(evidence.columns[proposal.columns[ours].name].values)
         if n_without:
             becomes = "kept as anonymous, for popularity alone" if ours == "user_id" else "refused"

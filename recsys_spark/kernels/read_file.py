@@ -45,7 +45,7 @@ _BATCH_ROWS = 20_000
 # Rows are also handed on after this much text, so that long lines do not add up.
 _BATCH_BYTES = 16 << 20
 
-Parse = Callable[[Fields], tuple[Any, ...]]
+Parse = Callable[[Fields, int], tuple[Any, ...]]  # of a record and the number of its line
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Reading:
 
     schema: Arrow fields of what `make_parse(file, as_text)` returns for a record.  required: columns that the file must
     have; expected: columns that a longer file must have (a JSON line may leave out a null).  known: columns that the
-    mapping names; None: every column is read.  first: column by which a CSV delimiter is recognised.
+    mapping names; None: every column is read.  first: column by which a CSV delimiter is recognised.  is_timed: every
+    row must have a time.
     """
 
     folder: Location
@@ -66,6 +67,7 @@ class Reading:
     expected: frozenset[str]
     known: frozenset[str] | None
     first: str
+    is_timed: bool
 
 
 def landed_schema(schema: pa.Schema) -> pa.Schema:
@@ -110,7 +112,7 @@ def _parse_file(
     for line, fields, raw in _records(file, layout, reading, tally, parse):
         tally.count(fields, n_lines_of(raw))
         try:
-            parsed.append((line, *_parse_record(parse, fields)))
+            parsed.append((line, *_parse_record(parse, fields, line)))
             n_bytes += len(raw) if type(raw) is bytes else 0
         except RowFault as fault:
             tally.refuse(line, fault)
@@ -123,12 +125,12 @@ def _parse_file(
     return tally.summary(planned.index)
 
 
-def _parse_record(parse: Parse, fields: Fields | RowFault) -> tuple[Any, ...]:
+def _parse_record(parse: Parse, fields: Fields | RowFault, line: int) -> tuple[Any, ...]:
     """The values of a record; raises RowFault, `unreadable` for what no rule of the parser foresees."""
     if isinstance(fields, RowFault):
         raise fields
     try:
-        return parse(fields)
+        return parse(fields, line)
     except (RowFault, MemoryError):
         raise
     except Exception as err:
@@ -151,9 +153,8 @@ def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: Tally, par
     lines = split_lines(read_pieces(file, layout, reading.limits), reading.limits.max_line_bytes)
     if layout.format == "jsonl":
         return read_jsonl(lines)
-    # A time is never read out of prose by chance; what a catalogue must have is any text.
-    is_timed = "event_time" in reading.schema.names
-    reader = CsvReader(lines, reading.first, lambda fields: is_timed and _is_row(parse, fields))
+    # A time is never read out of prose by chance; what other rows must have is any text.
+    reader = CsvReader(lines, reading.first, lambda fields: reading.is_timed and _is_row(parse, fields))
     if reader.header:
         tally.take_header(reader.header)
     return reader.records()
@@ -162,7 +163,7 @@ def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: Tally, par
 def _is_row(parse: Parse, fields: Fields) -> bool:
     """Whether the fields are those of a row, be it one that is late or left out."""
     try:
-        _parse_record(parse, fields)
+        _parse_record(parse, fields, 0)
     except RowFault as fault:
         return fault.reason in NOT_MALFORMED
     return True

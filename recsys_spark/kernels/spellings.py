@@ -90,6 +90,10 @@ def _is_position(profile: Profile) -> bool:
     return bool(profile.numbers) and all(number >= 1 and number == int(number) for number in profile.numbers)
 
 
+def _is_place(profile: Profile) -> bool:
+    return bool(profile.numbers) and all(number >= 0 and number == int(number) for number in profile.numbers)
+
+
 def _is_probability(profile: Profile) -> bool:
     return bool(profile.numbers) and all(0 <= number <= 1 for number in profile.numbers)
 
@@ -106,6 +110,9 @@ def _is_one_text(profile: Profile) -> bool:
 def _is_list_or_text(profile: Profile) -> bool:
     return bool(profile.values) and all(isinstance(value, str | list) for value in profile.values)
 
+
+# Of a log without times: what came first of a user's events.
+ORDER = Rule(_names("position pos order seq sequence sequenceno step index idx place rank turn n"), _is_place)
 
 _USER = Rule(
     _names(

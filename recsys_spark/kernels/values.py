@@ -94,11 +94,11 @@ def number(value: Any, column: str, as_text: bool) -> float:
     raise _fault(column, "a finite number", value)
 
 
-def position(value: Any, as_text: bool) -> int:
-    """A list position from 1.  Raises RowFault `bad_position`."""
+def position(value: Any, as_text: bool, first: int = 1) -> int:
+    """A position from `first`.  Raises RowFault `bad_position`."""
     found = number(value, "position", as_text)
-    if not 1 <= found <= _MAX_INT32 or found != int(found):
-        raise _fault("position", "a whole number from 1", value)
+    if not first <= found <= _MAX_INT32 or found != int(found):
+        raise _fault("position", f"a whole number from {first}", value)
     return int(found)
 
 

@@ -64,7 +64,7 @@ def _reading(batch: Batch, folder: Location) -> Reading:
         for name in catalogue_columns(spec.key)
     ]
 
-    def make_parse(planned: PlannedFile, as_text: bool) -> Callable[[Fields], tuple[Any, ...]]:
+    def make_parse(planned: PlannedFile, as_text: bool) -> Callable[[Fields, int], tuple[Any, ...]]:
         return catalogue_parser(spec, as_text, to_us(_valid_from(batch, planned.path)))
 
     return Reading(
@@ -73,6 +73,7 @@ def _reading(batch: Batch, folder: Location) -> Reading:
         limits=batch.limits,
         schema=pa.schema(fields),
         make_parse=make_parse,
+        is_timed=False,
         required=frozenset({id_column}),
         expected=frozenset(),
         known=None,

@@ -4,6 +4,7 @@ Owns: how event files are read and stored.  Called by the command line, the job 
 lock of the warehouse.
 """
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
@@ -13,9 +14,10 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.ingest import Landed, count_first, files_frame, first_events
 from recsys_spark.config import Config, Events
 from recsys_spark.errors import ContractError
-from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
+from recsys_spark.kernels.decode import PlannedFile
+from recsys_spark.kernels.parse_event import EVENT_COLUMNS, UNDATED_US, EventSpec, event_parser
 from recsys_spark.kernels.read_file import Reading
-from recsys_spark.kernels.timestamps import to_datetime, to_us
+from recsys_spark.kernels.timestamps import US_PER_DAY, to_datetime, to_us
 from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount, IngestReport
 from recsys_spark.steps.batch import Batch, has_earlier
@@ -57,18 +59,30 @@ def _reading(batch: Batch, folder: Location) -> Reading:
         earliest = to_us(batch.watermark - timedelta(days=bounds.late_days))
     spec = EventSpec(events, to_us(batch.received_at + FUTURE_BOUND), earliest)
     types = () if events.default_type else (columns.event_type,)
+    times = (columns.event_time,) if events.is_timed else ()
     schema = arrow_schema(EVENTS)
     return Reading(
         folder=folder,
         wanted_format=events.format,
         limits=batch.limits,
         schema=pa.schema([schema.field(name) for name in EVENT_COLUMNS]),
-        make_parse=lambda planned, as_text: event_parser(spec, as_text),
-        required=frozenset({columns.item_id, columns.event_time, *types}),
+        make_parse=lambda planned, as_text: event_parser(replace(spec, lines_us=_lines_us(batch, planned)), as_text),
+        required=frozenset({columns.item_id, *times, *types}),
         expected=frozenset({columns.user_id}),
         known=frozenset({*columns.model_dump().values(), *events.attributes}),
         first=columns.item_id,
+        is_timed=events.is_timed,
     )
+
+
+def _lines_us(batch: Batch, planned: PlannedFile) -> range:
+    """The times that stand for the lines of a file without any: a day a batch, divided among its files in their order.
+
+    A file has at least eight million lines before the last of them are told apart no more.
+    """
+    share = US_PER_DAY // len(batch.files)
+    first = UNDATED_US + batch.batch_seq * US_PER_DAY + planned.index * share
+    return range(first, first + share)
 
 
 def _store(spark: SparkSession, root: Location, batch: Batch, landed: Landed, replayed: bool) -> Stored:
@@ -99,13 +113,18 @@ def _known_keys(spark: SparkSession, root: Location, batch: Batch, landed: Lande
     """Keys of earlier batches in the days that the batch touches; None if there is no earlier event.
 
     Bounded by batch_seq and not by a version of the table: a replay must give the same answer, and versions expire.
+    An event without a time may repeat one of any day: the day says when it arrived.
     """
     if not has_earlier(root, batch):
         return None
     days = sorted({day for one in landed.summaries for day in one.days})
     dates = [date.fromordinal(_EPOCH_DAY + day) for day in days]
-    events = read_table(spark, root, EVENTS)
-    return events.where(F.col("ds").isin(dates) & (F.col("batch_seq") < batch.batch_seq)).select("event_key", "ds")
+    earlier = read_table(spark, root, EVENTS).where(F.col("batch_seq") < batch.batch_seq)
+    feed = batch.feed
+    assert isinstance(feed, Events)  # noqa: S101 - the kind decides the model
+    if not feed.is_timed:
+        return earlier.select("event_key", F.explode(F.array(*map(F.lit, dates))).alias("ds"))
+    return earlier.where(F.col("ds").isin(dates)).select("event_key", "ds")
 
 
 def _read_back(
@@ -124,7 +143,10 @@ def _read_back(
     found = grouped.collect()
     files = {row.file_sha256: (row.n_users, row.n_rows - row.n_users) for row in found if row.file_sha256 is not None}
     days = {row.ds: row.n_rows for row in found if row.ds is not None}
-    late = {day: n_rows for day, n_rows in days.items() if batch.watermark and day < batch.watermark.date()}
+    feed = batch.feed
+    assert isinstance(feed, Events)  # noqa: S101 - the kind decides the model
+    last = batch.watermark.date() if batch.watermark and feed.is_timed else date.min
+    late = {day: n_rows for day, n_rows in days.items() if day < last}
     report = BatchReport(
         batch.batch_seq,
         batch.kind,

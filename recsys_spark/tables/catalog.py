@@ -64,11 +64,15 @@ EVENTS = Table(
     "events",
     "Engagement events, each stored once, under the day on which it happened",
     (
-        Column("event_key", "string", "identity: hash of event_id and day, or of all fields where there is none"),
+        Column(
+            "event_key",
+            "string",
+            "identity: hash of event_id and day, or of all fields where there is none; of no day without times",
+        ),
         Column("user_id", "string", "external user id; null: anonymous, used for popularity alone", nullable=True),
         _item_id(),
         Column("event_type", "string", "event type as named in the configuration"),
-        Column("event_time", "timestamp", "when it happened, UTC"),
+        Column("event_time", "timestamp", "when it happened, UTC; without times, after 2000-01-01, what is in order"),
         Column("event_id", "string", "identity given by the log", nullable=True),
         Column("value", "double", "quantity, rating, seconds: what the type's transform expects", nullable=True),
         Column("session_id", "string", "session of the event", nullable=True),

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser, type_names
+from recsys_spark.kernels.parse_event import EVENT_COLUMNS, UNDATED_US, EventSpec, event_parser, type_names
 from recsys_spark.kernels.records import RowFault
 from recsys_spark.kernels.timestamps import to_us
 from tests.event_files import RECEIVED_AT, event, events_section
 
 
 def _parse(
-    fields: dict[str, Any], *sets: str, as_text: bool = False, earliest: datetime | None = None
+    fields: dict[str, Any], *sets: str, as_text: bool = False, earliest: datetime | None = None, line: int = 1
 ) -> dict[str, Any]:
     spec = EventSpec(events_section(*sets), to_us(RECEIVED_AT), to_us(earliest) if earliest else None)
-    return dict(zip(EVENT_COLUMNS, event_parser(spec, as_text)(fields), strict=True))
+    return dict(zip(EVENT_COLUMNS, event_parser(spec, as_text)(fields, line), strict=True))
 
 
 def _reason(fields: dict[str, Any], *sets: str, **options: Any) -> str:
@@ -162,3 +162,45 @@ def test_event_key_stays_as_it_was() -> None:
     # Stored keys must be met again by every later version: a change here stores every late duplicate twice.
     assert _parse(event(1))["event_key"] == "2cbf730407486264347e51b34dc28e33"
     assert _parse(event(1, event_id="e"))["event_key"] == "2d71bc8d41b36f6d7fe2636a40dded2a"
+
+
+ORDER = "events.clock=order"
+
+
+def test_event_parser_takes_the_place_in_a_history_for_the_time() -> None:
+    places = [_parse(event(1, event_time=None, position=place), ORDER, line=9) for place in (0, 1, 7)]
+    assert [one["event_time"] - UNDATED_US for one in places] == [0, 1, 7]
+    assert {one["position"] for one in places} == {None}  # of a showing
+    assert len({one["event_key"] for one in places}) == 3
+    assert len({one["ds"] for one in places}) == 1
+    assert _parse(event(1, position="3"), ORDER, as_text=True)["event_time"] == UNDATED_US + 3
+    for wrong in (-1, 0.5, "x"):
+        assert _reason(event(1, position=wrong), ORDER) == "bad_position"
+
+
+def test_event_parser_takes_the_line_for_the_time_where_there_is_no_place() -> None:
+    lines = [_parse(event(1, event_time=None), ORDER, line=line) for line in (1, 2, 2)]
+    assert [one["event_time"] - UNDATED_US for one in lines] == [1, 2, 2]
+    assert [one["event_key"] == lines[1]["event_key"] for one in lines] == [False, True, True]
+
+
+def test_event_parser_keeps_lines_beyond_their_file_s_share_of_a_day_before_the_next_file() -> None:
+    spec = EventSpec(events_section(ORDER), 0, None, range(UNDATED_US + 100, UNDATED_US + 110))
+    assert event_parser(spec, False)(event(1), 12)[EVENT_COLUMNS.index("event_time")] == UNDATED_US + 109
+
+
+def test_event_parser_without_a_clock_tells_lines_apart_by_what_they_say() -> None:
+    one, again, other = (
+        _parse(event(1, event_time=time, value=value), "events.clock=none", line=line)
+        for line, (time, value) in enumerate([(None, 1), ("2025-01-02", 1), (None, 2)])
+    )
+    assert one == again
+    assert one["event_key"] != other["event_key"]
+    assert one["event_time"] == UNDATED_US
+
+
+@pytest.mark.parametrize("clock", ["order", "none"])
+def test_event_parser_without_times_knows_an_event_by_its_id_on_any_day(clock: str) -> None:
+    later = EventSpec(events_section(f"events.clock={clock}"), 0, None, range(10**15, 10**15 + 10))
+    fields = event(1, event_id="e", event_time=None)
+    assert event_parser(later, False)(fields, 3)[0] == _parse(fields, f"events.clock={clock}", line=5)["event_key"]

@@ -251,13 +251,13 @@ def test_read_file_refuses_any_scalar_by_a_named_rule(tmp_path: Path, time_forma
 def test_read_file_refuses_a_line_that_its_parser_cannot_survive(tmp_path: Path) -> None:
     real = event_reading(tmp_path)
 
-    def make_parse(*given: Any) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    def make_parse(*given: Any) -> Callable[[dict[str, Any], int], tuple[Any, ...]]:
         parse = real.make_parse(*given)
 
-        def fragile(fields: dict[str, Any]) -> tuple[Any, ...]:
+        def fragile(fields: dict[str, Any], line: int) -> tuple[Any, ...]:
             if fields["item_id"] == "bad":
                 raise OverflowError("too large \ud800")
-            return parse(fields)
+            return parse(fields, line)
 
         return fragile
 

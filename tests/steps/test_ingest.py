@@ -92,6 +92,22 @@ def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSess
     assert batch_states(config)[-1] == (2, "done")
 
 
+def test_ingest_keeps_the_order_of_lines_that_have_no_time(spark: SparkSession, tmp_path: Path) -> None:
+    """Files in the order of their paths, batches in that of their arrival; a longer file brings what is new in it."""
+    config = make_world(tmp_path, "events.clock=order", "ingest.late_days=1")
+    undated = [event(number, user_id="u", event_time=...) for number in range(9)]
+    drop(config, "b.jsonl", jsonl(undated[2:4]))
+    drop(config, "a.jsonl", jsonl([undated[1], undated[0]]))
+    assert ingest(spark, config, received_at=RECEIVED_AT).total("n_new") == 4
+    drop(config, "b.jsonl", jsonl(undated[2:6]))
+    drop(config, "0.jsonl", jsonl([undated[7]]))
+    later = ingest(spark, config, received_at=RECEIVED_AT)
+    assert (later.total("n_new"), later.total("n_duplicate"), later.late_rows) == (3, 2, {})
+    ordered = sorted(rows_of(config, "events"), key=lambda row: row["event_time"])
+    assert [row["item_id"] for row in ordered] == ["i1", "i0", "i2", "i3", "i7", "i4", "i5"]
+    check_accounts(config)
+
+
 def test_ingest_refuses_a_wrong_mapping_with_its_place(spark: SparkSession, tmp_path: Path) -> None:
     config = make_world(tmp_path, "events.time_format=epoch_s")
     drop(config, "2025/a.jsonl.gz", jsonl(event(number) for number in range(5)))

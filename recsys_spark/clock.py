@@ -1,0 +1,84 @@
+"""What a run does of a log that does not say when things happened.
+
+Owns: how it is told that there is no clock, and which settings mean nothing then.  Called by the runner, before a run
+is opened, so that what the settings come to is part of it.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from recsys_spark.config import Config
+from recsys_spark.errors import GateRefused
+from recsys_spark.location import Location
+from recsys_spark.setting_types import MAX_DAYS
+from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
+from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.tables.ledger import read_rows
+
+_MIN_EVENTS = 1000
+
+_OFF = (
+    "decay, candidates.available_within_days, candidates.active_within_days, trending lists, [hindsight] and the gates "
+    "on days without events are off"
+)
+
+
+def known_clock(config: Config) -> Config:
+    """The settings with `events.clock` as it is: auto becomes none where all events have the same time, else time.
+
+    Without times, settings that tell by the age of an event whether, or how much, it counts are off.
+    """
+    clock = config.events.clock
+    if clock == "auto":
+        clock = "none" if _is_one_moment(config.root) else "time"
+    config = config.model_copy(update={"events": config.events.model_copy(update={"clock": clock})})
+    return config if clock == "time" else _without_ages(config)
+
+
+def clock_note(config: Config) -> list[str]:
+    """What a run says of a log without times.  config: by `known_clock`."""
+    said = {
+        "order": "only the order of a user's events is known (events.clock = order)",
+        "none": "nothing is known of when events happened (events.clock = none)",
+    }.get(config.events.clock)
+    return [f"{said}: {_OFF}"] if said else []
+
+
+def next_day(config: Config) -> date:
+    """The day after the last event, or today (UTC) where events have no times; GateRefused if there is no event."""
+    days = days_with_rows(config.root, "events")
+    if not days:
+        raise GateRefused(
+            "events: expected events before the date, got none; put logs into the folder of [landing] events"
+        )
+    return days[-1] + timedelta(days=1) if config.events.is_timed else datetime.now(UTC).date()
+
+
+def _is_one_moment(root: Location) -> bool:
+    """Whether all events have one and the same time, and are too many for that to be chance."""
+    rows = [row for row in read_rows(root, INGEST_BATCHES) if row["kind"] == "events" and row["min_event_time"]]
+    if len({row[name] for row in rows for name in ("min_event_time", "max_event_time")}) != 1:
+        return False
+    files = read_rows(root, INGEST_FILES, ("kind", "n_new", "n_anonymous"))
+    n_events: int = sum(row["n_new"] + row["n_anonymous"] for row in files if row["kind"] == "events")
+    return n_events >= _MIN_EVENTS
+
+
+def _without_ages(config: Config) -> Config:
+    """The settings with all off that look at the age of an event."""
+    sources: dict[str, Any] = dict(config.sources.model_extra or {})
+    for name, params in sources.items():
+        sources[name] = dict(params) | ({"half_life_days": 0.0} if "half_life_days" in params else {})
+    popular = sources.get("popular", {})
+    lists = [name for name in popular.get("lists", ()) if name != "trending"] or ["global"]
+    sources["popular"] = popular | {"window_days": MAX_DAYS, "lists": lists}
+    changes: dict[str, dict[str, Any]] = {
+        "interactions": {"window_days": 0, "half_life_days": 0.0},
+        "als": {"half_life_days": 0.0},
+        "two_tower": {"half_life_days": 0.0, "training_days": MAX_DAYS},
+        "candidates": {"available_within_days": 0, "active_within_days": 0},
+        "hindsight": {"window_days": 0, "ranking_examples": False},
+        "sources": sources,
+    }
+    sections = {name: getattr(config, name).model_copy(update=change) for name, change in changes.items()}
+    return config.model_copy(update=sections)
