@@ -1,6 +1,7 @@
 """Lists of single users from what is near, over the cluster, around `kernels.neighbor_scores`.
 
-Owns: the users' rows with what may not be shown to them.  Called by the sources `item_cf` and `user_cf`.
+Owns: the users' rows with what may not be shown to them.  Called by the sources `item_cf`, `successors`
+and `user_cf`.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.successors import place_weights
 from recsys_spark.list_settings import Candidates
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
@@ -55,6 +57,18 @@ def newest_weighted(n_items: int, n_newest: int, half_life_days: float, cutoff: 
         if half_life_days:
             age_days = (cutoff_us - newest.columns["time"]) / _DAY_US
             weights = (weights * 0.5 ** (age_days / half_life_days)).astype(np.float32)
+        return Csr(newest.indptr, newest.cols, weights, n_items)
+
+    return history
+
+
+def newest_placed(n_items: int, n_newest: int, half_life_items: float) -> History:
+    """The `n_newest` items of each user that have a weight, each 0.5^(places before the last / half_life_items)."""
+
+    def history(block: RowBlock) -> Csr:
+        weighted = block.kept(block.columns["weight"] > 0)
+        newest = weighted.kept(newest_entries(weighted.indptr, weighted.cols, weighted.columns["time"], n_newest))
+        weights = place_weights(newest.indptr, newest.columns["time"], half_life_items)
         return Csr(newest.indptr, newest.cols, weights, n_items)
 
     return history

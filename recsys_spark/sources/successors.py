@@ -1,0 +1,70 @@
+"""What users went on with after what a user had last: transitions in their direction, over several places.
+
+Owns: which events are a history, and how far back it counts.  Off by default.  Called by the step `retrieve`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from recsys_spark.setting_types import NonNegativeFloat, PositiveFloat, PositiveInt
+from recsys_spark.sources import SourceContext, SourceParams
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+READS = ("events", "items", "item_index", "user_index", "interactions")
+
+
+class Params(SourceParams):
+    """Settings of `[sources.successors]`; their meaning and defaults stand in conf/base.toml."""
+
+    window: PositiveInt
+    window_half_life: PositiveFloat
+    alpha: NonNegativeFloat
+    beta: NonNegativeFloat
+    shrinkage: NonNegativeFloat
+    num_successors: PositiveInt
+    max_events_per_user: PositiveInt
+    history_items: PositiveInt
+    half_life_items: PositiveFloat
+    block_bytes: PositiveInt
+    max_items: PositiveInt
+
+
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+    """One list per user with any history, `successors`: score_uj = sum over the last items i of weight x s_ij.
+
+    Raises KernelError if the successors are too many to be sent to every worker.
+    """
+    import numpy as np
+
+    from recsys_spark.adapters.blend import fit_shown_idx
+    from recsys_spark.adapters.neighbor_scores import newest_placed, score_users, user_blocks
+    from recsys_spark.adapters.sent import fit_lists
+    from recsys_spark.adapters.successors import Limits, fit_successors
+    from recsys_spark.adapters.weights import is_positive, known_events
+    from recsys_spark.kernels.successors import Following
+
+    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    engaged = (
+        known_events(inputs["events"], context.cutoff, context.config.interactions.window_days)
+        .where(is_positive(context.config.events.types))
+        .join(inputs["user_index"].select("user_id", "user_idx"), on="user_id", how="inner")
+        .join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
+    )
+    following = Following(
+        params.window,
+        params.window_half_life,
+        params.alpha,
+        params.beta,
+        params.shrinkage,
+        params.num_successors,
+    )
+    listed = np.zeros(n_items, bool)
+    listed[fit_shown_idx(inputs, context.config, context.cutoff)] = True
+    limits = Limits(params.max_events_per_user, params.block_bytes)
+    lists = fit_successors(engaged, n_users, listed, following, limits)
+    near = fit_lists(lists, n_items, "sources.successors.num_successors")
+    blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
+    history = newest_placed(n_items, params.history_items, params.half_life_items)
+    return score_users(blocks, history, near, n_items, "successors", params.max_items)
