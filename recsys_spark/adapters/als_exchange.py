@@ -13,7 +13,7 @@ numbers: the matrix passes through neither the driver nor the JVM.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.als_blocks import Side, read_block
 from recsys_spark.adapters.vectors import CHUNK, read_chunk
-from recsys_spark.kernels.als import Fixed, Ridge, diagonal, fixed_side, gramian, solve_rows
+from recsys_spark.kernels.als import gramian
 from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.half import Solver
 from recsys_spark.tables.scratch import Scratch
 
 
@@ -63,7 +64,7 @@ class Half:
 
     solved: Factors
     fixed: Factors
-    ridge: Ridge
+    solver: Solver
     at_least: int = 1
     only_below: int | None = None
 
@@ -107,23 +108,27 @@ def solve_half(spark: SparkSession, exchange: str, half: Half, size: int, scratc
         blocks = half.solved.side.blocks(of_attributes)
         if blocks:
             solve = {"local": _solve_local, "broadcast": _solve_broadcast, "shuffle": _solve_shuffled}[exchange]
-            found += solve(spark, half, blocks, (*diagonal(gram), n_cols), scratch)
+            found += solve(spark, half, blocks, _Space(half.solver.space(gram, n_cols), size), scratch)
     return sorted(found)
 
 
-# Eigenvalues, basis and number of columns of the fixed side: see `kernels.als.Fixed`.
-_Space = tuple[np.ndarray, np.ndarray, int]
+class _Space(NamedTuple):
+    """What tasks know of the whole fixed side, in the words of the solver, and the length of a vector."""
+
+    known: Any
+    size: int
 
 
 def _solve_local(spark: SparkSession, half: Half, blocks: list[int], space: _Space, scratch: Scratch) -> list[Solved]:
-    fixed = fixed_side(read_factors(scratch, half.fixed, len(space[0])), *space)
+    fixed = half.solver.fixed(read_factors(scratch, half.fixed, space.size), space.known)
     return [_solve_block(scratch, half, block, fixed) for block in blocks]
 
 
 def _solve_broadcast(
     spark: SparkSession, half: Half, blocks: list[int], space: _Space, scratch: Scratch
 ) -> list[Solved]:
-    sent = spark.sparkContext.broadcast(fixed_side(read_factors(scratch, half.fixed, len(space[0])), *space))
+    rows = read_factors(scratch, half.fixed, space.size)
+    sent = spark.sparkContext.broadcast(half.solver.fixed(rows, space.known))
 
     def solve(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -206,23 +211,23 @@ def _receive(
     half: Half, blocks: list[int], space: _Space, scratch: Scratch
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def receive(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        number, rows, vectors = None, [np.empty(0, np.int32)], [np.empty((0, len(space[0])), np.float32)]
+        number, rows, vectors = None, [np.empty(0, np.int32)], [np.empty((0, space.size), np.float32)]
         for batch in batches:
             for place, to in enumerate(batch["block"].to_pylist()):
                 number = blocks[to]
-                known, sent = read_chunk(batch, place, len(space[0]))
+                known, sent = read_chunk(batch, place, space.size)
                 rows.append(known)
                 vectors.append(sent)
         if number is not None:
             known = np.concatenate(rows)
             order = np.argsort(known)
-            fixed = fixed_side(np.concatenate(vectors)[order], *space)
+            fixed = half.solver.fixed(np.concatenate(vectors)[order], space.known)
             yield _answer(_solve_block(scratch, half, number, fixed, known[order]))
 
     return receive
 
 
-def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Fixed, known: np.ndarray | None = None) -> Solved:
+def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Any, known: np.ndarray | None = None) -> Solved:
     """Solves and stores a block.  known: rows of the fixed side that `fixed` holds, ascending; None: all."""
     side = half.solved.side
     weights = read_block(scratch, side, block, half.fixed.side.n_rows)
@@ -234,15 +239,14 @@ def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Fixed, known: 
         places = np.searchsorted(known, weights.indices).astype(np.int32)
         weights = Csr(weights.indptr, places, weights.values, len(known))
     if half.only_below is not None:
-        found = solve_rows(_only(weights, below), fixed, half.ridge)
+        found = half.solver.solve(_only(weights, below), fixed)
         earlier = scratch.read(Factors(side, half.only_below).name(block))
-        vectors = np.where(below[:, None], found.X, earlier)
+        vectors = np.where(below[:, None], found.vectors, earlier)
     else:
-        found = solve_rows(_only(weights, ~below) if below.any() else weights, fixed, half.ridge)
-        vectors = found.X
+        found = half.solver.solve(_only(weights, ~below) if below.any() else weights, fixed)
+        vectors = found.vectors
     sha256 = store_factors(scratch, half.solved, block, vectors)
-    confidence = float(np.sum(1 + half.ridge.alpha * weights.values.astype(np.float64)))
-    return Solved(block, float(found.losses.sum()), float(found.penalties.sum()), confidence, sha256)
+    return Solved(block, found.loss, found.penalty, found.confidence, sha256)
 
 
 def _only(weights: Csr, wanted: np.ndarray) -> Csr:

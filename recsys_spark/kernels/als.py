@@ -17,6 +17,7 @@ import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.half import Answer
 from recsys_spark.kernels.ridge_rows import MAX_CONDITION, Rows, Solution, solve_all, work_for
 
 # A row with fewer entries than this part of the factors is solved in its dual form.
@@ -40,6 +41,20 @@ class Ridge(NamedTuple):
     regularization: float
     nu: float
     unobserved: float = 1.0
+
+    def space(self, gram: np.ndarray, n_cols: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Eigenvalues and basis of the fixed side's Gramian, and its number of rows."""
+        return *diagonal(gram), n_cols
+
+    def fixed(self, rows: np.ndarray, space: tuple[np.ndarray, np.ndarray, int]) -> "Fixed":
+        """See `fixed_side`."""
+        return fixed_side(rows, *space)
+
+    def solve(self, weights: Csr, fixed: "Fixed") -> Answer:
+        """See `solve_rows`; confidence: the sum of c_ui over the entries."""
+        found = solve_rows(weights, fixed, self)
+        confidence = float(np.sum(1 + self.alpha * weights.values.astype(np.float64)))
+        return Answer(found.X, float(found.losses.sum()), float(found.penalties.sum()), confidence)
 
 
 class Fixed(NamedTuple):

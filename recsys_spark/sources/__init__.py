@@ -24,6 +24,8 @@ from recsys_spark.errors import ConfigError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from recsys_spark.tables.scratch import Scratch
+
 
 class SourceParams(BaseModel):
     """Base of every source's `Params`: no unknown keys, no change after loading, no silent conversion, no defaults."""
@@ -45,6 +47,9 @@ class SourceContext(Protocol):
     @property
     def seed(self) -> int:
         """The seed of the step."""
+
+    def scratch(self, step: str) -> "Scratch":
+        """Where files of a fit may lie until the step is done; step: `retrieve/` and the source's own name."""
 
 
 class SourceModule(Protocol):

@@ -1,0 +1,58 @@
+"""What is smooth on the graph of users and items: histories filtered through its strongest directions.
+
+Owns: which weights are filtered.  Off by default.  Called by the step `retrieve`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from recsys_spark.setting_types import NonNegativeFloat, PositiveInt
+from recsys_spark.sources import SourceContext, SourceParams
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+READS = ("events", "items", "item_index", "user_index", "interactions")
+
+
+class Params(SourceParams):
+    """Settings of `[sources.low_pass]`; their meaning and defaults stand in conf/base.toml."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)]
+    passes: PositiveInt
+    half_life_days: NonNegativeFloat
+    popularity_exponent: NonNegativeFloat
+    max_items: PositiveInt
+
+
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+    """One list per user with any weight, `low_pass`: the best products of their vectors with those of items.
+
+    Raises KernelError if the items' vectors are too many to be sent to every worker.
+    """
+    from pyspark.sql import functions as F
+
+    from recsys_spark.adapters.blend import fit_shown_idx
+    from recsys_spark.adapters.low_pass import fit_low_pass
+    from recsys_spark.adapters.sent import check_bytes
+    from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, hidden_pairs, search_users
+    from recsys_spark.adapters.weights import age_days
+    from recsys_spark.kernels.top_k import search_items
+
+    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    rank = min(params.rank, n_items)
+    check_bytes("retrieve", "vectors", n_items * rank * 4, MAX_VECTOR_BYTES, "sources.low_pass.rank")
+    weight = F.col("weight").cast("double")
+    if params.half_life_days:
+        weight *= F.pow(F.lit(0.5), age_days("last_time", context.cutoff) / F.lit(params.half_life_days))
+    pairs = inputs["interactions"].select("user_idx", "item_idx", weight.alias("weight")).where(F.col("weight") > 0)
+    exchange = context.config.als.model_copy(update={"factors": rank})
+    scratch = context.scratch("retrieve/low_pass")
+    found = fit_low_pass(
+        pairs, n_users, n_items, params.popularity_exponent, params.passes, exchange, context.seed, scratch
+    )
+    items = search_items(found.items, fit_shown_idx(inputs, context.config, context.cutoff))
+    hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
+    return search_users(found.users, hidden, n_users, items, "low_pass", params.max_items)
