@@ -13,7 +13,7 @@ numbers: the matrix passes through neither the driver nor the JVM.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,6 @@ from recsys_spark.adapters.als_blocks import Side, read_block
 from recsys_spark.adapters.vectors import CHUNK, read_chunk
 from recsys_spark.kernels.als import gramian
 from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.half import Solver
 from recsys_spark.tables.scratch import Scratch
 
 
@@ -42,6 +41,19 @@ class Factors:
     def gramian_name(self, block: int) -> str:
         """Name of the Gramian of a block."""
         return f"{self.name(block)}-gramian"
+
+
+class Solver(Protocol):
+    """How vectors of rows come from those of the side that is held fixed; sent to every task."""
+
+    def space(self, gram: np.ndarray, n_cols: int) -> Any:
+        """What a task must know of the whole fixed side; gram: its Gramian (f, f).  On the driver."""
+
+    def fixed(self, rows: np.ndarray, space: Any) -> Any:
+        """Rows of the fixed side, float32 (n, f), made ready."""
+
+    def solve(self, weights: Csr, fixed: Any) -> tuple[np.ndarray, float, float, float]:
+        """Vectors of the rows of `weights`, and their sums of loss, penalty and confidence, as in `Solved`."""
 
 
 class Solved(NamedTuple):
@@ -241,12 +253,12 @@ def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Any, known: np
     if half.only_below is not None:
         found = half.solver.solve(_only(weights, below), fixed)
         earlier = scratch.read(Factors(side, half.only_below).name(block))
-        vectors = np.where(below[:, None], found.vectors, earlier)
+        vectors = np.where(below[:, None], found[0], earlier)
     else:
         found = half.solver.solve(_only(weights, ~below) if below.any() else weights, fixed)
-        vectors = found.vectors
+        vectors = found[0]
     sha256 = store_factors(scratch, half.solved, block, vectors)
-    return Solved(block, found.loss, found.penalty, found.confidence, sha256)
+    return Solved(block, *found[1:], sha256)
 
 
 def _only(weights: Csr, wanted: np.ndarray) -> Csr:

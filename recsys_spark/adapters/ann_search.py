@@ -20,7 +20,7 @@ from recsys_spark.adapters.ann_recall import as_queries
 from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.csr import even_starts, read_array
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, fit_items, read_block, search_users, user_blocks
+from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, read_block, user_blocks
 from recsys_spark.config import Config
 from recsys_spark.kernels.csr import Csr, entries_of
 from recsys_spark.kernels.ranked import Ranked, joined, merged
@@ -35,26 +35,6 @@ _CANDIDATE_BYTES = 36  # id and score as found, then sorted, looked up and compa
 _SCATTERED = "block int, users binary, vectors binary, indptr binary, items binary"
 _ANSWERED = "block int, users binary, lengths binary, items binary, scores binary"
 _ENTRIES = (("items", "int32"), ("scores", "float32"))
-
-
-def search_embeddings(
-    users: DataFrame,
-    hidden: DataFrame,
-    n_users: int,
-    inputs: Mapping[str, DataFrame],
-    config: Config,
-    source: str,
-    k: int,
-) -> DataFrame:
-    """Rows of `source_candidates`: the `k` best items of every user by their embeddings, searched as [ann] search says.
-
-    users, hidden: as for `search_shards`; user_idx is below n_users.  inputs: item_index, item_embeddings, ann_shards.
-    """
-    n_items = inputs["item_index"].count()
-    if takes_index(n_items, config):
-        return search_shards(users, hidden, n_users, inputs["ann_shards"], config.root, source, k)
-    items = fit_items(inputs["item_embeddings"], n_items, 1.0, "retrieve", "two_tower.dim, or set [ann] search")
-    return search_users(users, hidden, n_users, items, source, k)
 
 
 def takes_index(n_items: int, config: Config) -> bool:

@@ -17,7 +17,6 @@ import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.half import Answer
 from recsys_spark.kernels.ridge_rows import MAX_CONDITION, Rows, Solution, solve_all, work_for
 
 # A row with fewer entries than this part of the factors is solved in its dual form.
@@ -50,11 +49,11 @@ class Ridge(NamedTuple):
         """See `fixed_side`."""
         return fixed_side(rows, *space)
 
-    def solve(self, weights: Csr, fixed: "Fixed") -> Answer:
-        """See `solve_rows`; confidence: the sum of c_ui over the entries."""
+    def solve(self, weights: Csr, fixed: "Fixed") -> tuple[np.ndarray, float, float, float]:
+        """Factors (see `solve_rows`), and sums over the rows: losses, penalties, and c_ui of the entries."""
         found = solve_rows(weights, fixed, self)
         confidence = float(np.sum(1 + self.alpha * weights.values.astype(np.float64)))
-        return Answer(found.X, float(found.losses.sum()), float(found.penalties.sum()), confidence)
+        return found.X, float(found.losses.sum()), float(found.penalties.sum()), confidence
 
 
 class Fixed(NamedTuple):

@@ -1,6 +1,6 @@
 """The newest entries of every sparse row.
 
-Owns: what a cap per user keeps.  Called by `adapters.item_cf` and `adapters.neighbor_scores`.
+Owns: what a cap per user keeps.  Called by `adapters.item_cf` and `adapters.personal`.
 """
 
 import numpy as np

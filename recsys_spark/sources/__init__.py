@@ -24,6 +24,7 @@ from recsys_spark.errors import ConfigError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.tables.scratch import Scratch
 
 
@@ -58,13 +59,17 @@ class SourceModule(Protocol):
     Params: type[SourceParams]
     READS: tuple[str, ...]
 
-    def generate(self, inputs: "Mapping[str, DataFrame]", params: Any, context: SourceContext) -> "DataFrame":
-        """The source's lists, as rows of `source_candidates` (see `tables.catalog`), best item first.
+    def generate(
+        self, inputs: "Mapping[str, DataFrame]", params: Any, context: SourceContext
+    ) -> "DataFrame | Personal":
+        """What users are scored by (`adapters.personal`), or lists, as rows of `source_candidates`, best item first.
 
-        inputs: the tables of READS, as of the date.  `source` is the source's own name, or `name/list` where it makes
-        several.  A list names an item once, ties break by the smaller item_idx, and nothing depends on partitioning.
+        inputs: the tables of READS, as of the date.  A model's lists bear the source's own name; in rows `source` is
+        that, or `name/list` where there are several.  A list names an item once, ties break by the smaller item_idx,
+        and nothing depends on partitioning.
         A list for many leaves in what one user has seen, and what is not available: `blend` keeps it out.  A list for
-        one user that is cut leaves it out, by the same policies (`adapters.blend`), or it would be full of it.
+        one user that is cut leaves it out, by the same policies (`adapters.blend`), or it would be full of it.  A model
+        is given what a user has seen, and lists of its own must hold only what is available.
         """
 
 

@@ -12,7 +12,9 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-READS = ("item_index", "user_index", "interactions", "user_factors", "item_factors")
+    from recsys_spark.adapters.personal import Personal
+
+READS = ("item_index", "user_factors", "item_factors")
 
 
 class Params(SourceParams):
@@ -22,14 +24,14 @@ class Params(SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "Personal":
     """One list per user with factors, `als`: score_uj = x_u . y_j |y_j|^(norm_exponent - 1).
 
     Raises KernelError if the items' vectors are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.top_k import fit_items, hidden_pairs, search_users
+    from recsys_spark.adapters.personal import Personal, VectorModel
+    from recsys_spark.adapters.top_k import fit_items
 
-    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    n_items = inputs["item_index"].count()
     items = fit_items(inputs["item_factors"], n_items, params.norm_exponent, "retrieve", "als.factors")
-    hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
-    return search_users(inputs["user_factors"], hidden, n_users, items, "als", params.max_items)
+    return Personal(VectorModel(items), params.max_items, inputs["user_factors"])

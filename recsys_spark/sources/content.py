@@ -15,7 +15,9 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-READS = ("events", "items", "item_index", "user_index", "interactions", "item_embeddings", "ann_shards")
+    from recsys_spark.adapters.personal import Personal
+
+READS = ("events", "items", "item_index", "interactions", "item_embeddings", "ann_shards")
 
 
 class Params(SourceParams):
@@ -32,21 +34,20 @@ class Params(SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "Personal":
     """One list per user whose items have neighbours, `content`: score_uj = sum over the history of weight x similarity.
 
     Raises KernelError if the neighbours are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.neighbor_scores import newest_weighted, score_users, user_blocks
+    from recsys_spark.adapters.personal import NeighborModel, NewestWeighted, Personal
     from recsys_spark.adapters.sent import fit_lists
 
-    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    n_items = inputs["item_index"].count()
     by_text = params.by == "text"
     near = _text_neighbors(inputs, params, context) if by_text else _tower_neighbors(inputs, params, n_items, context)
     neighbors = fit_lists(near, n_items, "sources.content.num_neighbors")
-    blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
-    history = newest_weighted(n_items, params.history_items, params.half_life_days, context.cutoff)
-    return score_users(blocks, history, neighbors, n_items, "content", params.max_items)
+    history = NewestWeighted(n_items, params.history_items, params.half_life_days, context.cutoff)
+    return Personal(NeighborModel(neighbors, history), params.max_items)
 
 
 def _text_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":

@@ -14,6 +14,8 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from recsys_spark.adapters.personal import Personal
+
 READS = ("events", "items", "item_index", "user_index", "interactions")
 
 
@@ -27,7 +29,7 @@ class Params(SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "Personal":
     """One list per user with any weight, `low_pass`: the best products of their vectors with those of items.
 
     Raises KernelError if the items' vectors are too many to be sent to every worker.
@@ -36,8 +38,9 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.adapters.blend import fit_shown_idx
     from recsys_spark.adapters.low_pass import fit_low_pass
+    from recsys_spark.adapters.personal import Personal, VectorModel
     from recsys_spark.adapters.sent import check_bytes
-    from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, hidden_pairs, search_users
+    from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
     from recsys_spark.adapters.weights import age_days
     from recsys_spark.kernels.top_k import search_items
 
@@ -54,5 +57,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         pairs, n_users, n_items, params.popularity_exponent, params.passes, exchange, context.seed, scratch
     )
     items = search_items(found.items, fit_shown_idx(inputs, context.config, context.cutoff))
-    hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
-    return search_users(found.users, hidden, n_users, items, "low_pass", params.max_items)
+    return Personal(VectorModel(items), params.max_items, found.users)

@@ -12,7 +12,9 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-READS = ("events", "items", "item_index", "user_index", "interactions")
+    from recsys_spark.adapters.personal import Personal
+
+READS = ("events", "items", "item_index", "user_index")
 
 
 class Params(SourceParams):
@@ -31,7 +33,7 @@ class Params(SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "Personal":
     """One list per user with any history, `successors`: score_uj = sum over the last items i of weight x s_ij.
 
     Raises KernelError if the successors are too many to be sent to every worker.
@@ -39,7 +41,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     import numpy as np
 
     from recsys_spark.adapters.blend import fit_shown_idx
-    from recsys_spark.adapters.neighbor_scores import newest_placed, score_users, user_blocks
+    from recsys_spark.adapters.personal import NeighborModel, NewestPlaced, Personal
     from recsys_spark.adapters.sent import fit_lists
     from recsys_spark.adapters.successors import Limits, fit_successors
     from recsys_spark.adapters.weights import is_positive, known_events
@@ -65,6 +67,5 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     limits = Limits(params.max_events_per_user, params.block_bytes)
     lists = fit_successors(engaged, n_users, listed, following, limits)
     near = fit_lists(lists, n_items, "sources.successors.num_successors")
-    blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
-    history = newest_placed(n_items, params.history_items, params.half_life_items)
-    return score_users(blocks, history, near, n_items, "successors", params.max_items)
+    history = NewestPlaced(n_items, params.history_items, params.half_life_items)
+    return Personal(NeighborModel(near, history), params.max_items)

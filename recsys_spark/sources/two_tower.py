@@ -13,6 +13,8 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from recsys_spark.adapters.personal import Personal
+
 READS = ("item_index", "user_index", "interactions", "user_embeddings", "item_embeddings", "ann_shards")
 
 
@@ -22,15 +24,20 @@ class Params(SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame | Personal":
     """One list per user with an embedding, `two_tower`: score_uj = e_u . e_j, searched as [ann] search says.
 
     Raises KernelError if they are to be searched exactly, and are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.ann_search import search_embeddings
-    from recsys_spark.adapters.top_k import hidden_pairs
+    from recsys_spark.adapters.ann_search import search_shards, takes_index
+    from recsys_spark.adapters.personal import Personal, VectorModel
+    from recsys_spark.adapters.top_k import fit_items, hidden_pairs
 
-    hidden = hidden_pairs(inputs["interactions"], context.config.candidates, context.cutoff)
-    n_users = inputs["user_index"].count()
-    users = inputs["user_embeddings"]
-    return search_embeddings(users, hidden, n_users, inputs, context.config, "two_tower", params.max_items)
+    config, users = context.config, inputs["user_embeddings"]
+    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    if takes_index(n_items, config):
+        hidden = hidden_pairs(inputs["interactions"], config.candidates, context.cutoff)
+        shards = inputs["ann_shards"]
+        return search_shards(users, hidden, n_users, shards, config.root, "two_tower", params.max_items)
+    items = fit_items(inputs["item_embeddings"], n_items, 1.0, "retrieve", "two_tower.dim, or set [ann] search")
+    return Personal(VectorModel(items), params.max_items, users)

@@ -13,6 +13,8 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from recsys_spark.adapters.personal import Personal
+
 READS = ("events", "items", "item_index", "user_index", "interactions")
 
 
@@ -23,7 +25,7 @@ class Params(SimilaritySettings, SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "Personal":
     """One list per user with any near user, `user_cf`: score_uj = sum over near users v of similarity_uv x weight_vj.
 
     Raises KernelError if the near users, or the interactions, are too many to be sent to every worker.
@@ -32,10 +34,10 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.adapters.blend import shown_items
     from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
-    from recsys_spark.adapters.neighbor_scores import rows_of_block, score_users, user_blocks
+    from recsys_spark.adapters.personal import NearUsers, NeighborModel, Personal
     from recsys_spark.adapters.sent import fit_lists
 
-    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    n_users = inputs["user_index"].count()
     pairs = inputs["interactions"].where(F.col("weight") > 0)
     nearest = fit_neighbors(
         pairs.select(F.col("item_idx").alias("row_idx"), F.col("user_idx").alias("col_idx"), "weight", "last_time"),
@@ -52,5 +54,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         n_users,
         "interactions.window_days",
     )
-    blocks = user_blocks(inputs["interactions"], n_users, context.config.candidates, context.cutoff)
-    return score_users(blocks, rows_of_block(near, pairs.sparkSession), items, n_items, "user_cf", params.max_items)
+    return Personal(NeighborModel(items, NearUsers(near)), params.max_items)

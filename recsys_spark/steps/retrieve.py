@@ -4,13 +4,15 @@ Owns: what a source is given, and the check that its lists bear its name.  Calle
 """
 
 import logging
+from collections.abc import Mapping
 from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.personal import Personal, propose
 from recsys_spark.errors import ContractError
-from recsys_spark.sources import check_params, load
+from recsys_spark.sources import SourceContext, check_params, load
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
@@ -26,14 +28,24 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     Raises ContractError if a source reads what the plan does not give it or returns other columns than the table's; a
     row that does not bear its source's name fails the write.
     """
-    proposals = [_proposals(name, inputs, context) for name in check_params(context.config)]
-    context.figures["n_sources"] = float(len(proposals))
-    _log.info("step=retrieve phase=plan n_sources=%d", len(proposals))
-    return {"source_candidates": reduce(DataFrame.unionByName, proposals)}
+    found = {name: _proposals(name, inputs, context) for name in check_params(context.config)}
+    context.figures["n_sources"] = float(len(found))
+    _log.info("step=retrieve phase=plan n_sources=%d", len(found))
+    personal = {name: one for name, one in found.items() if isinstance(one, Personal)}
+    frames = [one for one in found.values() if isinstance(one, DataFrame)]
+    if personal:
+        frames.append(lists_of(personal, inputs, context))
+    return {"source_candidates": reduce(DataFrame.unionByName, frames)}
 
 
-def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> DataFrame:
-    """The rows of source `name`, which see no table but those in its READS."""
+def lists_of(personal: Mapping[str, Personal], inputs: Mapping[str, DataFrame], context: SourceContext) -> DataFrame:
+    """The lists of sources that score users, in one pass over these."""
+    n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
+    return propose(personal, inputs["interactions"], n_users, n_items, context.config.candidates, context.cutoff)
+
+
+def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> DataFrame | Personal:
+    """What source `name` gives, which sees no table but those in its READS."""
     source = load(name)
     missing = sorted(set(source.READS) - set(inputs))
     if missing:
@@ -43,6 +55,8 @@ def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> Dat
         )
     params = check_params(context.config)[name]
     proposed = source.generate({table: inputs[table] for table in source.READS}, params, context)
+    if isinstance(proposed, Personal):
+        return proposed
     check_schema(proposed, _TABLE, without=("run_id",))
     bears_name = (F.col("source") == name) | F.col("source").startswith(f"{name}/")
     refusal = F.raise_error(

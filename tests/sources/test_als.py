@@ -5,10 +5,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config_file import load_config
-from recsys_spark.sources import als, check_params
 from recsys_spark.steps import als as step
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
+from tests.proposed import proposed
 
 # Items by index: long but half beside the user's direction; short and in it; a shorter one; one that nobody is shown;
 # the shortest.
@@ -45,7 +45,7 @@ def _lists(
 ) -> dict[str, list[tuple[str, float]]]:
     config = make_config(TYPES_SET, 'sources.enabled=["als"]', *sets)
     context = make_context(spark, config)
-    rows = als.generate({name: tables[name] for name in als.READS}, check_params(config)["als"], context).collect()
+    rows = proposed("als", tables, context).collect()
     users, items = names_of(tables, "user"), names_of(tables, "item")
     lists = {users[row.user_idx]: [(items[one["item_idx"]], one["score"]) for one in row["items"]] for row in rows}
     return {user: lists.get(user, []) for user in users.values()}
@@ -91,7 +91,7 @@ def test_generate_follows_the_factors_of_the_step(spark: SparkSession, make_conf
     ]
     tables = indexed_log(context, log) | {"items": make_items(spark, {})}
     tables |= step.run(tables, context)
-    rows = als.generate(tables, check_params(config)["als"], context).collect()
+    rows = proposed("als", tables, context).collect()
     users, items = names_of(tables, "user"), names_of(tables, "item")
     assert {users[row.user_idx]: items[row["items"][0]["item_idx"]] for row in rows} == {
         f"{group}{user}": f"{group}-{user}" for group in "pq" for user in range(4)

@@ -13,13 +13,14 @@ from recsys_spark.adapters import sent
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import ConfigError, KernelError
-from recsys_spark.sources import check_params, content
+from recsys_spark.sources import check_params
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.index_files import make_shards
 from tests.indexed_log import indexed_log, names_of
+from tests.proposed import proposed
 
 NEW, OLD = {"created_at": before(days=3)}, {"created_at": before(days=900)}
 CATALOGUE: dict[str, dict[str, Any]] = {
@@ -79,7 +80,7 @@ def propose(spark: SparkSession, world: World, make_config: Callable[..., Config
     def run(*sets: str, **tables: DataFrame) -> Lists:
         config = make_config(TYPES_SET, 'sources.enabled=["content"]', *sets)
         context = make_context(spark, config)
-        frame = content.generate(world.tables | tables, check_params(config)["content"], context)
+        frame = proposed("content", world.tables | tables, context)
         check_schema(frame, TABLES["source_candidates"], without=("run_id",))
         return {
             world.users[row.user_idx]: [(world.items[one.item_idx], one.score) for one in row["items"]]

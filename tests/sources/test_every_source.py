@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark import sources
 from recsys_spark.config_file import load_config
 from recsys_spark.plan import step
-from recsys_spark.sources import SourceParams, check_params, discover, load
+from recsys_spark.sources import SourceParams, discover, load
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
@@ -30,6 +30,7 @@ from tests.engagement import (
     settings,
 )
 from tests.indexed_log import indexed_log
+from tests.proposed import proposed
 from tests.staged_lists import frame
 
 every_source = pytest.mark.parametrize("name", discover())
@@ -125,12 +126,11 @@ def lists_of(spark: SparkSession, context: Context) -> Lists:
 
     @cache
     def run(name: str, log: str, partitions: int) -> DataFrame:
-        source, tables = load(name), tables_of(log, partitions)
+        tables = tables_of(log, partitions)
         sources_of = context.config.sources.model_copy(update={"enabled": [name]})
         config = context.config.model_copy(update={"sources": sources_of})
-        given = {table: tables[table] for table in source.READS}
         with settings(spark, spark__sql__shuffle__partitions=partitions):
-            lists = source.generate(given, check_params(config)[name], replace(context, config=config))
+            lists = proposed(name, tables, replace(context, config=config))
             check_schema(lists, TABLES["source_candidates"], without=("run_id",))
             return spark.createDataFrame(lists.toArrow(), lists.schema)
 

@@ -4,11 +4,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config_file import load_config
-from recsys_spark.sources import check_params, item_cf
 from recsys_spark.steps import item_cf as step
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
 from tests.local_frame import computed_tables
+from tests.proposed import proposed
 
 LOG = [
     Event(user, item, "buy", before(days=1))
@@ -29,7 +29,7 @@ def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def _lists(spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets: str) -> dict[str, list[str]]:
     config = make_config(TYPES_SET, 'sources.enabled=["item_cf"]', *PLAIN, *sets)
-    rows = item_cf.generate(tables, check_params(config)["item_cf"], make_context(spark, config)).collect()
+    rows = proposed("item_cf", tables, make_context(spark, config)).collect()
     users, items = names_of(tables, "user"), names_of(tables, "item")
     return {users[row.user_idx]: [items[one.item_idx] for one in row["items"]] for row in rows}
 

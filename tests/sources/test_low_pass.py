@@ -5,9 +5,9 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recsys_spark.config_file import load_config
-from recsys_spark.sources import check_params, low_pass
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
+from tests.proposed import proposed
 
 
 def test_generate_proposes_what_no_user_shares_with_the_history(spark: SparkSession, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_generate_proposes_what_no_user_shares_with_the_history(spark: SparkSess
     config = load_config(sets=sets)
     context = make_context(spark, config)
     tables = indexed_log(context, log) | {"items": make_items(spark, {})}
-    rows = low_pass.generate(tables, check_params(config)["low_pass"], context).collect()
+    rows = proposed("low_pass", tables, context).collect()
     users, items = names_of(tables, "user"), names_of(tables, "item")
     lists = {users[row.user_idx]: [items[one.item_idx] for one in row["items"]] for row in rows}
     assert lists["new"][:2] == ["xb", "xc"]

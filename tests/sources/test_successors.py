@@ -3,9 +3,9 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.sources import check_params, successors
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
+from tests.proposed import proposed
 
 CIRCLE = [f"i{number}" for number in range(8)]
 
@@ -27,7 +27,7 @@ def test_generate_goes_on_as_users_went_on(
     config = make_config(TYPES_SET, 'sources.enabled=["successors"]', *sets)
     context = make_context(spark, config)
     tables = indexed_log(context, log) | {"items": make_items(spark, {})}
-    rows = successors.generate(tables, check_params(config)["successors"], context).collect()
+    rows = proposed("successors", tables, context).collect()
     users, items = names_of(tables, "user"), names_of(tables, "item")
     lists = {users[row.user_idx]: [items[one.item_idx] for one in row["items"]] for row in rows}
     assert lists["new"][0] == next_of_new

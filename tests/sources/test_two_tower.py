@@ -5,13 +5,13 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config_file import load_config
-from recsys_spark.sources import check_params, two_tower
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import TYPES_SET, Event, before, make_context
 from tests.index_files import make_shards
 from tests.indexed_log import indexed_log, names_of
+from tests.proposed import proposed
 
 # The last of them may not be shown; nobody has had the third.
 VECTORS = {"a": ([1.0, 0.0], True), "b": ([0.6, 0.8], True), "new": ([0.8, 0.6], True), "old": ([1.0, 0.0], False)}
@@ -39,9 +39,7 @@ def _lists(spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets
     schema = spark_schema(TABLES["ann_shards"], without=("run_id",))
     rows = [tuple(row[name] for name in schema.names) for row in shards]
     inputs = tables | {"ann_shards": spark.createDataFrame(rows, schema)}
-    frame = two_tower.generate(
-        {name: inputs[name] for name in two_tower.READS}, check_params(config)["two_tower"], make_context(spark, config)
-    )
+    frame = proposed("two_tower", inputs, make_context(spark, config))
     check_schema(frame, TABLES["source_candidates"], without=("run_id",))
     users, items = names_of(tables, "user"), names_of(tables, "item")
     found = frame.collect()

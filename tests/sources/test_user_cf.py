@@ -4,9 +4,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config_file import load_config
-from recsys_spark.sources import check_params, user_cf
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
+from tests.proposed import proposed
 
 BOUGHT = {"ann": "xy", "bob": "xyz", "cleo": "vw", "dora": "v", "eve": "u", "gil": "v"}
 LOG = [Event(user, item, "buy", before(days=1)) for user, items in BOUGHT.items() for item in items]
@@ -22,7 +22,7 @@ def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def _lists(spark: SparkSession, make_config, tables: dict[str, DataFrame], *sets: str) -> dict[str, list[str]]:
     config = make_config(TYPES_SET, 'sources.enabled=["user_cf"]', *sets)
-    rows = user_cf.generate(tables, check_params(config)["user_cf"], make_context(spark, config)).collect()
+    rows = proposed("user_cf", tables, make_context(spark, config)).collect()
     users, items = names_of(tables, "user"), names_of(tables, "item")
     return {users[row.user_idx]: [items[one.item_idx] for one in row["items"]] for row in rows}
 

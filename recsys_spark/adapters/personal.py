@@ -1,0 +1,265 @@
+"""Lists of single users, of all sources in one pass: what users had and their vectors meet once, and models score.
+
+Owns: what a model is given, how a block's parts travel, and what bounds a task.  A source gives a `Personal`; called by
+the step `retrieve`.
+
+Users are cut into blocks.  Interactions travel as arrays, once, whatever the number of sources, and so do the vectors
+of the sources that have any; the models, which are of items, are sent to every worker.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend import is_hidden
+from recsys_spark.adapters.csr import RowBlock, blocks_for, cut_pairs, even_starts, read_array
+from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
+from recsys_spark.adapters.vectors import cut_vectors
+from recsys_spark.kernels.csr import Csr, entries_of
+from recsys_spark.kernels.neighbor_scores import score_neighbors
+from recsys_spark.kernels.newest import newest_entries
+from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.successors import place_weights
+from recsys_spark.kernels.top_k import Items, top_k
+from recsys_spark.list_settings import Candidates
+
+_BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
+_LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record
+_NUMBER_BYTES = 12  # of a number of a vector: as it comes, in its place, and among those of the users who have one
+_SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
+_USERS_PER_BLOCK = 2_000  # a task costs as much as the lists of so many users
+_BLOCKS_PER_CORE = 2
+
+_DAY_US = 86_400_000_000
+
+_PAIRS = (("user_idx", "int32"), ("item_idx", "int32"), ("weight", "float32"), ("time", "int64"), ("hidden", "bool"))
+_COLUMNS = dict(_PAIRS[2:])
+_CHUNK = ", ".join(("block int", "source string", *(f"{name} binary" for name, _ in _PAIRS), "vectors binary"))
+
+
+@dataclass(frozen=True)
+class Users:
+    """The users of a block as one source is given them.
+
+    rows: weight (0: only disliked, or returned), time (us since 1970), of every user.  hidden: (n, n_items), what is
+    not shown to each.  with_vector: places in the block of those who have one, ascending; vectors: float32, theirs.
+    """
+
+    rows: RowBlock
+    hidden: Csr
+    with_vector: np.ndarray
+    vectors: np.ndarray
+
+
+class Model(Protocol):
+    """What a source knows of items; sent to every worker."""
+
+    def lists(self, users: Users, k: int) -> tuple[np.ndarray, Ranked]:
+        """Places in the block of users, and the list of each, at most `k` items without those that are hidden."""
+
+
+@dataclass(frozen=True)
+class Personal:
+    """What a source gives of single users: its model, the longest list, and the vectors of users (user_idx, vector)."""
+
+    model: Model
+    max_items: int
+    vectors: DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class VectorModel:
+    """Scores are products of vectors."""
+
+    items: Items
+
+    def lists(self, users: Users, k: int) -> tuple[np.ndarray, Ranked]:
+        """The lists of those who have a vector."""
+        indptr, places = entries_of(users.hidden.indptr, users.with_vector)
+        hidden = Csr(indptr, users.hidden.indices[places], users.hidden.values[:0], users.hidden.n_cols)
+        return users.with_vector, top_k(users.vectors, self.items, k, hidden, _SCORES_BYTES)
+
+
+class History(Protocol):
+    """What a user is scored by: keys (items, or users) with weights above 0."""
+
+    def of(self, rows: RowBlock) -> Csr:
+        """The keys of every user of the block, (n, n_keys)."""
+
+
+@dataclass(frozen=True)
+class NeighborModel:
+    """Scores are sums over a history of weight times similarity.
+
+    neighbors: of every key its items with similarities, without what nobody is shown.
+    """
+
+    neighbors: Ranked
+    history: History
+    normalize: bool = False
+
+    def lists(self, users: Users, k: int) -> tuple[np.ndarray, Ranked]:
+        """The lists of all users."""
+        found = score_neighbors(self.history.of(users.rows), self.neighbors, users.hidden, k, self.normalize)
+        return np.arange(users.rows.n_rows), found
+
+
+@dataclass(frozen=True)
+class NewestWeighted:
+    """The `n_newest` items of each user that have a weight, times 0.5^(age / half_life_days), 0 = no decay."""
+
+    n_items: int
+    n_newest: int
+    half_life_days: float
+    cutoff: datetime
+
+    def of(self, rows: RowBlock) -> Csr:
+        """See `History`."""
+        newest = _newest(rows, self.n_newest)
+        weights = newest.columns["weight"]
+        if self.half_life_days:
+            age_days = (int(self.cutoff.timestamp()) * 1_000_000 - newest.columns["time"]) / _DAY_US
+            weights = (weights * 0.5 ** (age_days / self.half_life_days)).astype(np.float32)
+        return Csr(newest.indptr, newest.cols, weights, self.n_items)
+
+
+@dataclass(frozen=True)
+class NewestPlaced:
+    """The `n_newest` items of each user that have a weight, each 0.5^(places before the last / half_life_items)."""
+
+    n_items: int
+    n_newest: int
+    half_life_items: float
+
+    def of(self, rows: RowBlock) -> Csr:
+        """See `History`."""
+        newest = _newest(rows, self.n_newest)
+        weights = place_weights(newest.indptr, newest.columns["time"], self.half_life_items)
+        return Csr(newest.indptr, newest.cols, weights, self.n_items)
+
+
+@dataclass(frozen=True)
+class NearUsers:
+    """The users near to each: list u of `near` is that of user u."""
+
+    near: Ranked
+
+    def of(self, rows: RowBlock) -> Csr:
+        """See `History`."""
+        indptr = self.near.indptr[rows.first : rows.first + rows.n_rows + 1]
+        entries = slice(indptr[0], indptr[-1])
+        n_users = len(self.near.indptr) - 1
+        return Csr(indptr - indptr[0], self.near.indices[entries], self.near.scores[entries], n_users)
+
+
+def _newest(rows: RowBlock, n_newest: int) -> RowBlock:
+    weighted = rows.kept(rows.columns["weight"] > 0)
+    return weighted.kept(newest_entries(weighted.indptr, weighted.cols, weighted.columns["time"], n_newest))
+
+
+def propose(
+    sources: Mapping[str, Personal],
+    interactions: DataFrame,
+    n_users: int,
+    n_items: int,
+    candidates: Candidates,
+    cutoff: datetime,
+) -> DataFrame:
+    """Rows of `source_candidates`: of every source the list of every user for whom it finds any item."""
+    spark = interactions.sparkSession
+    starts = even_starts(n_users, _n_blocks(sources, interactions, n_users))
+    pairs = interactions.select(
+        "user_idx",
+        "item_idx",
+        "weight",
+        F.unix_micros("last_time").alias("time"),
+        is_hidden(candidates, cutoff).alias("hidden"),
+    )
+    chunks = cut_pairs(pairs, "user_idx", "item_idx", _COLUMNS, starts)
+    for name, one in sources.items():
+        if one.vectors is not None:
+            vectors = cut_vectors(one.vectors, "user_idx", starts)
+            named = vectors.select("block", F.lit(name).alias("source"), F.col("rows").alias("user_idx"), "vectors")
+            chunks = chunks.unionByName(named, allowMissingColumns=True)
+    columns = [F.col(name) if name in chunks.columns else F.lit(None).cast("binary").alias(name) for name in _names()]
+    models = {name: (one.model, one.max_items) for name, one in sources.items()}
+    sent = spark.sparkContext.broadcast(models)
+    return (
+        chunks.select(*columns)
+        .repartitionById(len(starts) - 1, F.col("block"))
+        .mapInArrow(_propose(sent, starts, n_items), USER_LISTS)
+    )
+
+
+def _names() -> tuple[str, ...]:
+    return ("block", "source", *(name for name, _ in _PAIRS), "vectors")
+
+
+def _n_blocks(sources: Mapping[str, Personal], interactions: DataFrame, n_users: int) -> int:
+    """How many blocks of users keep the cores busy, or more, so that what a task makes is at most _BLOCK_BYTES."""
+    spark = interactions.sparkSession
+    per_user = sum(one.max_items * _LIST_BYTES + _size(one) * _NUMBER_BYTES for one in sources.values())
+    fitting = -(-n_users * per_user // (_BLOCK_BYTES // 2))
+    busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_users // _USERS_PER_BLOCK)
+    return max(1, busy, fitting, blocks_for(spark, interactions.count(), _BLOCK_BYTES))
+
+
+def _size(one: Personal) -> int:
+    """Length of a user's vector."""
+    return one.model.items.vectors.shape[1] if isinstance(one.model, VectorModel) else 0
+
+
+def _propose(
+    sent: Any, starts: np.ndarray, n_items: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The chunks of a block of users, which are all that a partition holds, to the lists of every source."""
+
+    def make_lists(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = [batch for batch in batches if batch.num_rows]
+        if not held:
+            return
+        table = pa.Table.from_batches(held)
+        number = table["block"][0].as_py()
+        first, end = int(starts[number]), int(starts[number + 1])
+        rows = _rows(table, first, end)
+        hidden = rows.kept(rows.columns["hidden"]).csr("weight", n_items)
+        for source, (model, max_items) in sent.value.items():
+            users = Users(rows, hidden, *_vectors(table, source, first))
+            places, lists = model.lists(users, max_items)
+            yield user_lists(source, first + places, lists)
+
+    return make_lists
+
+
+def _rows(table: pa.Table, first: int, end: int) -> RowBlock:
+    """The interactions of the users from `first` to `end` (exclusive)."""
+    chunks = [at for at, source in enumerate(table["source"].to_pylist()) if source is None]
+    users, items, *values = (
+        np.concatenate([np.empty(0, dtype), *(read_array(table[name], at, dtype) for at in chunks)])
+        for name, dtype in _PAIRS
+    )
+    order = np.lexsort((items, users))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(users - first, minlength=end - first))])
+    columns = {name: array[order] for name, array in zip(_COLUMNS, values, strict=True)}
+    return RowBlock(first, indptr, items[order], columns)
+
+
+def _vectors(table: pa.Table, source: str, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the block of the users who have a vector of `source`, ascending, and these vectors."""
+    chunks = [at for at, name in enumerate(table["source"].to_pylist()) if name == source]
+    if not chunks:
+        return np.empty(0, np.int64), np.empty((0, 1), np.float32)
+    users = [read_array(table["user_idx"], at, "int32") for at in chunks]
+    vectors = [
+        read_array(table["vectors"], at, "float32").reshape(len(some), -1)
+        for at, some in zip(chunks, users, strict=True)
+    ]
+    places = np.concatenate(users) - first
+    order = np.argsort(places)
+    return places[order], np.concatenate(vectors)[order]
