@@ -58,12 +58,14 @@ def evaluate_run(
     judged = with_history(users, inputs, config, context.cutoff).persist()
     settings = fit_settings(inputs["source_candidates"], config.candidates)
     exam = _with_traits(fit_exam(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
-    exam = with_blend(exam, "blend/rrf", settings)
+    exam = with_blend(exam, "blend/rrf", replace(settings, fusion=None))
+    scores = config.candidates.model_copy(update={"method": "scores"})
+    exam = with_blend(exam, "blend/scores", fit_settings(inputs["source_candidates"], scores))
     fit = fit_blend(inputs, settings, context)
     if fit.weights is not None:
-        exam = with_blend(exam, "blend/learned", replace(settings, learned=fit.weights))
+        exam = with_blend(exam, "blend/learned", replace(settings, learned=fit.weights, fusion=None))
     for name, wanted in diversities.items():
-        exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted))
+        exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted, fusion=None))
     tables = {name: read_run(spark, config.root, TABLES[name], run_id) for name in _PUBLISHED}
     exam = replace(exam, variants=fit_variants(tables["candidates"]), rated_places=min(exam.lengths))
     figures = evaluate_lists(with_published(judged, tables), exam)

@@ -48,7 +48,7 @@ class Variant(Section):
     """What is another for a share of the users; what is not given is as for the others."""
 
     share: Annotated[float, Field(gt=0, le=1)]
-    method: Literal["rrf", "learned"] | None = None
+    method: Literal["rrf", "learned", "scores"] | None = None
     source_weights: dict[str, NonNegativeFloat] | None = None
     diversity: dict[str, int | float] | None = None
     explore_share: PartialWeight | None = None
@@ -62,7 +62,7 @@ class Candidates(Section):
     repeat_after_days: PositiveDays
     available_within_days: Days
     active_within_days: Days
-    method: Literal["rrf", "learned"]
+    method: Literal["rrf", "learned", "scores"]
     rrf_k: PositiveInt
     learn_runs: PositiveInt
     learn_users: PositiveInt

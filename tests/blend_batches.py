@@ -9,7 +9,15 @@ from recsys_spark.tables.catalog import RANKED_IDX
 
 ALL_SHOWN = Shown(np.arange(10, dtype=np.int32), pa.array([f"item {number}" for number in range(10)]))
 OWN = pa.list_(
-    pa.struct([("source", pa.string()), ("item_idx", pa.list_(pa.int32())), ("score", pa.list_(pa.float32()))])
+    pa.struct(
+        [
+            ("source", pa.string()),
+            ("item_idx", pa.list_(pa.int32())),
+            ("score", pa.list_(pa.float32())),
+            ("mean", pa.float64()),
+            ("deviation", pa.float64()),
+        ]
+    )
 )
 
 

@@ -21,6 +21,7 @@ from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
 from recsys_spark.kernels.diversify import Diversity
+from recsys_spark.kernels.score_fusion import Fusion
 from recsys_spark.list_settings import MAIN, Candidates
 
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.
@@ -31,9 +32,9 @@ _PLACES = 1_000_000  # shares of variants are told apart to a millionth
 _ENTRY_BYTES = 12  # item_idx, rank and score
 
 
-def weight_of(source: str, weights: Mapping[str, float]) -> float:
-    """The weight of a list: its own, else its source's (`popular` for `popular/trending`), else 1."""
-    return weights.get(source, weights.get(source.partition("/")[0], 1.0))
+def weight_of(source: str, weights: Mapping[str, float], otherwise: float = 1.0) -> float:
+    """The weight of a list: its own, else its source's (`popular` for `popular/trending`), else `otherwise`."""
+    return weights.get(source, weights.get(source.partition("/")[0], otherwise))
 
 
 def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settings:
@@ -41,7 +42,18 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
     names = sorted(row["source"] for row in source_candidates.select("source").distinct().collect())
     weights = tuple(weight_of(name, candidates.source_weights) for name in names)
     diversity, share = Diversity(**candidates.diversity.model_dump()), candidates.explore.share
-    return Settings(tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity, explore_share=share)
+    fusion = None
+    if candidates.method == "scores":
+        own = {
+            row["source"]
+            for row in source_candidates.where(F.col("user_idx").isNotNull()).select("source").distinct().collect()
+        }
+        # A list for many is no user's own opinion: it counts where somebody says so.
+        given = [name in own or weight_of(name, candidates.source_weights, 0.0) > 0 for name in names]
+        fusion = Fusion(np.where(given, weights, 0.0), "background")
+    return Settings(
+        tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity, explore_share=share, fusion=fusion
+    )
 
 
 def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
@@ -119,11 +131,19 @@ def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
 
 
 def own_lists(source_candidates: DataFrame) -> DataFrame:
-    """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first)."""
+    """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first, mean
+    and deviation).
+    """
     mine = source_candidates.where(F.col("user_idx").isNotNull()).select(
         "user_idx",
         # Two flat arrays: a struct per candidate is five times the bytes to shuffle and to hand to Python.
-        F.struct("source", F.col("items.item_idx").alias("item_idx"), F.col("items.score").alias("score")).alias("one"),
+        F.struct(
+            "source",
+            F.col("items.item_idx").alias("item_idx"),
+            F.col("items.score").alias("score"),
+            "mean",
+            "deviation",
+        ).alias("one"),
     )
     return mine.groupBy("user_idx").agg(F.sort_array(F.collect_list("one")).alias("own"))
 

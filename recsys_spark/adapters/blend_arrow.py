@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_spark.adapters.arrow_lists import indptr_of, ragged_of
 from recsys_spark.adapters.blend_scopes import (
     Scope,
     Worker,
     audiences_of,
-    indptr_of,
-    ragged_of,
     said_of,
     walk_scopes,
 )
@@ -22,10 +21,11 @@ from recsys_spark.kernels.blend import UNITS, Fused, Pool, fuse, pool_lists, poo
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
-from recsys_spark.kernels.learned_blend import utilities
+from recsys_spark.kernels.learned_blend import say_shared, utilities
 from recsys_spark.kernels.list_walks import Walked
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
+from recsys_spark.kernels.score_fusion import Fusion, fused_totals, scaled
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -94,11 +94,29 @@ def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np
     if not scopes:
         nobody = Walked(np.full((n_users, 1), -1, np.int32), np.zeros((n_users, 1), np.float32))
         return pool_lists([nobody], [False]), np.zeros(0, np.int64)
+    if settings.fusion is not None:
+        return _by_scores(scopes, settings.fusion, worker)
     if settings.learned is None:
         weights = [settings.weights[scope.source] for scope in scopes]
         return pool_rrf([scope.walked for scope in scopes], weights, settings.rrf_k)
     pool, said = said_of(scopes, worker)
     return pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64)
+
+
+def _by_scores(scopes: list[Scope], fusion: Fusion, worker: Worker) -> tuple[Pool, np.ndarray]:
+    """What is proposed, and the totals for `blend.fuse`."""
+    wanted = [worker.settings.weights[scope.source] > 0 for scope in scopes]
+    pool = pool_lists([scope.walked for scope in scopes], wanted)
+    said, shared = [], []
+    for scope, is_wanted in zip(scopes, wanted, strict=True):
+        weight = float(fusion.weights[scope.source])
+        if scope.known is not None:
+            said.append((weight, scaled(pool, scope.known, fusion.scaling)))
+        elif is_wanted and scope.list_of is not None:
+            share = say_shared(pool, worker.shared, scope.list_of)[:, 1].astype(np.float64)
+            said.append((weight, share))
+            shared.append(share)
+    return pool, fused_totals(pool, said, shared)
 
 
 def _diverse(

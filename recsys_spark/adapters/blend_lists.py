@@ -76,7 +76,15 @@ def segment_lists(shared: Shared) -> pa.Table:
 
 
 _OWN = pa.list_(
-    pa.struct([("source", pa.string()), ("item_idx", pa.list_(pa.int32())), ("score", pa.list_(pa.float32()))])
+    pa.struct(
+        [
+            ("source", pa.string()),
+            ("item_idx", pa.list_(pa.int32())),
+            ("score", pa.list_(pa.float32())),
+            ("mean", pa.float64()),
+            ("deviation", pa.float64()),
+        ]
+    )
 )
 _AFFINITIES = pa.list_(pa.struct([("category", pa.string()), ("share", pa.float64())]))
 

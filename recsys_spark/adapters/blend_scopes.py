@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_spark.adapters.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration, Exploring, open_exploration
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.blend import Pool, pool_lists
+from recsys_spark.kernels.csr import entries_of
 from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
 from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
 from recsys_spark.kernels.list_walks import (
@@ -30,14 +32,16 @@ from recsys_spark.kernels.list_walks import (
 )
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open_rules, split_lists
+from recsys_spark.kernels.score_fusion import Fusion, Known, known_scores
 
 
 @dataclass(frozen=True)
 class Settings:
     """How lists are fused.  sources: all list names in their order; weights: one each.
 
-    learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; None: reciprocal ranks.  diversity: what
-    lists give up relevance for.  explore_share: of a list's places those of explored items.
+    learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; fusion: of scores; None both: reciprocal
+    ranks.  diversity: what lists give up relevance for.  explore_share: of a list's places those of explored items.
+    keeps_scores: walks keep all scores, for a fusion by other settings.
     """
 
     sources: tuple[str, ...]
@@ -47,15 +51,21 @@ class Settings:
     learned: np.ndarray | None = None
     diversity: Diversity = NOTHING
     explore_share: float = 0.0
+    fusion: Fusion | None = None
+    keeps_scores: bool = False
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The lists of one source that a block of users has: their own, or shared ones with the list of every user."""
+    """The lists of one source that a block of users has: their own, or shared ones with the list of every user.
+
+    known: all scores that the source has for them, for a fusion of scores.
+    """
 
     source: int
     walked: Walked
     list_of: np.ndarray | None = None
+    known: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -150,16 +160,6 @@ def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
     return scopes
 
 
-def ragged_of(lists: pa.Array) -> Ragged:
-    """Lists of item indices; a null is empty."""
-    return Ragged(indptr_of(lists), _flat(lists).astype(np.int64))
-
-
-def indptr_of(lists: pa.Array) -> np.ndarray:
-    """Where each list begins, and the end of the last, int64 (n_lists + 1,); a null is empty."""
-    return _indptr(_lengths(lists))
-
-
 def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
     """The audience of each user, int64 (n_users,), as in `kernels.rules`; without rules all are EVERYBODY."""
     if worker.ruled is None:
@@ -239,11 +239,11 @@ def _places(shown: Shown) -> np.ndarray:
 def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
     """One scope for every source that has a list for any user of the block."""
     rows = own.flatten()
-    users = np.repeat(np.arange(len(own)), _lengths(own))
+    users = np.repeat(np.arange(len(own)), lengths_of(own))
     names = pa.array(worker.settings.sources, pa.string())
     source_of = pc.index_in(pc.struct_field(rows, "source"), value_set=names).to_numpy(zero_copy_only=False)
     items, scores = pc.struct_field(rows, "item_idx"), pc.struct_field(rows, "score")
-    lists = admit(RankedLists(indptr_of(items), _flat(items), _flat(scores)), worker.admissible)
+    lists = admit(RankedLists(indptr_of(items), flat_of(items), flat_of(scores)), worker.admissible)
     if worker.ruled is not None and worker.ruled.book.barred is not None:
         walkers = np.repeat(audiences[users], np.diff(lists.indptr))
         lists = keep_values(lists, may_see(worker.ruled.book.barred, walkers, lists.items))
@@ -252,7 +252,23 @@ def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker:
         chosen = np.flatnonzero(source_of == source)
         if (np.diff(users[chosen]) == 0).any():
             raise KernelError(_DOUBLED)
-        yield Scope(int(source), rows_of(walked, users[chosen], chosen, len(own)))
+        of_users = rows_of(walked, users[chosen], chosen, len(own))
+        known = None
+        if worker.settings.fusion is not None or worker.settings.keeps_scores:
+            known = _known(lists, users, chosen, rows, len(own))
+        yield Scope(int(source), of_users, known=known)
+
+
+def _known(lists: RankedLists, users: np.ndarray, chosen: np.ndarray, rows: pa.Array, n_users: int) -> Known:
+    """The scores of the chosen lists, those beyond the ends of what is walked too."""
+    indptr, places = entries_of(lists.indptr, chosen)
+    owners = np.repeat(users[chosen], np.diff(indptr))
+    moments = []
+    for name in ("mean", "deviation"):
+        of_users = np.full(n_users, np.nan)
+        of_users[users[chosen]] = pc.struct_field(rows, name).to_numpy(zero_copy_only=False)[chosen]
+        moments.append(of_users)
+    return known_scores(owners, lists.items[places], lists.scores[places], *moments)
 
 
 def _segment_columns(
@@ -275,20 +291,3 @@ def _walked_lists(list_of: np.ndarray, audiences: np.ndarray, worker: Worker) ->
     if worker.ruled is None:
         return list_of
     return np.where(list_of >= 0, worker.ruled.variants[audiences, list_of], -1)
-
-
-def _lengths(lists: pa.Array) -> np.ndarray:
-    """Length of every list, 0 for null, int64."""
-    lengths: np.ndarray = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return lengths
-
-
-def _flat(lists: pa.Array) -> np.ndarray:
-    """The values of all lists, laid end to end."""
-    values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False)
-    return values
-
-
-def _indptr(lengths: np.ndarray) -> np.ndarray:
-    indptr: np.ndarray = np.concatenate([[0], np.cumsum(lengths)])
-    return indptr

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from recsys_spark.adapters.arrow_lists import ragged_of
 from recsys_spark.adapters.blend_arrow import fuse_scopes
-from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, ragged_of, walk_scopes, worker_of
+from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, walk_scopes, worker_of
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
 from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
@@ -145,7 +146,7 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     for at, name in enumerate(settings.sources):
         mine = [scope for scope in scopes if scope.source == at]
         weights = tuple(float(other == at) for other in range(len(settings.sources)))
-        alone = replace(settings, weights=weights, learned=None, diversity=NOTHING)
+        alone = replace(settings, weights=weights, learned=None, fusion=None, diversity=NOTHING)
         fused = fuse_scopes(mine, block, replace(worker, settings=alone))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     return lists

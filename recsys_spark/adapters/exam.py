@@ -32,7 +32,9 @@ def fit_exam(
 
     inputs: as the step `blend` reads them.  judged: as `holdout.judged_users`.  No blends yet: see `with_blend`.
     """
-    proposed = inputs["source_candidates"].unionByName(popular_lists(inputs, config, cutoff, _POPULAR_ITEMS))
+    proposed = inputs["source_candidates"].unionByName(
+        popular_lists(inputs, config, cutoff, _POPULAR_ITEMS), allowMissingColumns=True
+    )
     shared = fit_shared(proposed, _beside_popular(settings), fit_shown(inputs, config, cutoff))
     item_users, n_users = fit_item_users(inputs, config, cutoff)
     segments = judged.where(F.col("segment").isNotNull()).groupBy("segment").count()
@@ -55,16 +57,21 @@ def fit_exam(
 
 def with_blend(exam: Exam, name: str, settings: Settings) -> Exam:
     """The exam with one more list: what `settings` make of the sources."""
-    return replace(exam, blends={**exam.blends, name: _beside_popular(settings)})
+    shared = exam.shared
+    if settings.fusion is not None:
+        shared = replace(shared, settings=replace(shared.settings, keeps_scores=True))
+    return replace(exam, shared=shared, blends={**exam.blends, name: _beside_popular(settings)})
 
 
 def _beside_popular(settings: Settings) -> Settings:
     """Popularity stands beside the sources, and has no weight in a blend."""
-    n_popular, learned = len(POPULAR), settings.learned
+    n_popular, learned, fusion = len(POPULAR), settings.learned, settings.fusion
     if learned is not None:
         learned = np.vstack([learned, np.zeros((n_popular, learned.shape[1]))])
+    if fusion is not None:
+        fusion = replace(fusion, weights=np.append(fusion.weights, np.zeros(n_popular)))
     weights = (*settings.weights, *[0.0] * n_popular)
-    return replace(settings, sources=(*settings.sources, *POPULAR), weights=weights, learned=learned)
+    return replace(settings, sources=(*settings.sources, *POPULAR), weights=weights, learned=learned, fusion=fusion)
 
 
 def with_published(judged: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:

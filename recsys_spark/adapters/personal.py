@@ -1,7 +1,10 @@
 """Lists of single users, of all sources in one pass: what users had and their vectors meet once, and models score.
 
-Owns: what a model is given, how a block's parts travel, and what bounds a task.  A source gives a `Personal`; called by
-the step `retrieve`.
+Owns: how a block's parts travel, and what bounds a task; `adapters.models` scores.  A source gives a `Personal`; called
+by the step `retrieve`.
+
+A list goes on past its own end with what its source thinks of the first items of all others, so that a fusion of scores
+knows them of all.
 
 Users are cut into blocks.  Interactions travel as arrays, once, whatever the number of sources, and so do the vectors
 of the sources that have any; the models, which are of items, are sent to every worker.
@@ -10,7 +13,7 @@ of the sources that have any; the models, which are of items, are sent to every 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,49 +22,26 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import is_hidden
 from recsys_spark.adapters.csr import RowBlock, blocks_for, cut_pairs, even_starts, read_array
+from recsys_spark.adapters.models import Model, Scorer, Users, VectorModel
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.vectors import cut_vectors
-from recsys_spark.kernels.csr import Csr, entries_of
-from recsys_spark.kernels.neighbor_scores import score_neighbors
-from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.kernels.successors import place_weights
-from recsys_spark.kernels.top_k import Items, top_k
+from recsys_spark.kernels.union_lists import appended, missing, union_cells
 from recsys_spark.list_settings import Candidates
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
 _LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record
 _NUMBER_BYTES = 12  # of a number of a vector: as it comes, in its place, and among those of the users who have one
-_SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
 _USERS_PER_BLOCK = 2_000  # a task costs as much as the lists of so many users
 _BLOCKS_PER_CORE = 2
 
-_DAY_US = 86_400_000_000
+# First items of every list that all sources score.
+_COMPLETED = 100
+
 
 _PAIRS = (("user_idx", "int32"), ("item_idx", "int32"), ("weight", "float32"), ("time", "int64"), ("hidden", "bool"))
 _COLUMNS = dict(_PAIRS[2:])
 _CHUNK = ", ".join(("block int", "source string", *(f"{name} binary" for name, _ in _PAIRS), "vectors binary"))
-
-
-@dataclass(frozen=True)
-class Users:
-    """The users of a block as one source is given them.
-
-    rows: weight (0: only disliked, or returned), time (us since 1970), of every user.  hidden: (n, n_items), what is
-    not shown to each.  with_vector: places in the block of those who have one, ascending; vectors: float32, theirs.
-    """
-
-    rows: RowBlock
-    hidden: Csr
-    with_vector: np.ndarray
-    vectors: np.ndarray
-
-
-class Model(Protocol):
-    """What a source knows of items; sent to every worker."""
-
-    def lists(self, users: Users, k: int) -> tuple[np.ndarray, Ranked]:
-        """Places in the block of users, and the list of each, at most `k` items without those that are hidden."""
 
 
 @dataclass(frozen=True)
@@ -71,96 +51,6 @@ class Personal:
     model: Model
     max_items: int
     vectors: DataFrame | None = None
-
-
-@dataclass(frozen=True)
-class VectorModel:
-    """Scores are products of vectors."""
-
-    items: Items
-
-    def lists(self, users: Users, k: int) -> tuple[np.ndarray, Ranked]:
-        """The lists of those who have a vector."""
-        indptr, places = entries_of(users.hidden.indptr, users.with_vector)
-        hidden = Csr(indptr, users.hidden.indices[places], users.hidden.values[:0], users.hidden.n_cols)
-        return users.with_vector, top_k(users.vectors, self.items, k, hidden, _SCORES_BYTES)
-
-
-class History(Protocol):
-    """What a user is scored by: keys (items, or users) with weights above 0."""
-
-    def of(self, rows: RowBlock) -> Csr:
-        """The keys of every user of the block, (n, n_keys)."""
-
-
-@dataclass(frozen=True)
-class NeighborModel:
-    """Scores are sums over a history of weight times similarity.
-
-    neighbors: of every key its items with similarities, without what nobody is shown.
-    """
-
-    neighbors: Ranked
-    history: History
-    normalize: bool = False
-
-    def lists(self, users: Users, k: int) -> tuple[np.ndarray, Ranked]:
-        """The lists of all users."""
-        found = score_neighbors(self.history.of(users.rows), self.neighbors, users.hidden, k, self.normalize)
-        return np.arange(users.rows.n_rows), found
-
-
-@dataclass(frozen=True)
-class NewestWeighted:
-    """The `n_newest` items of each user that have a weight, times 0.5^(age / half_life_days), 0 = no decay."""
-
-    n_items: int
-    n_newest: int
-    half_life_days: float
-    cutoff: datetime
-
-    def of(self, rows: RowBlock) -> Csr:
-        """See `History`."""
-        newest = _newest(rows, self.n_newest)
-        weights = newest.columns["weight"]
-        if self.half_life_days:
-            age_days = (int(self.cutoff.timestamp()) * 1_000_000 - newest.columns["time"]) / _DAY_US
-            weights = (weights * 0.5 ** (age_days / self.half_life_days)).astype(np.float32)
-        return Csr(newest.indptr, newest.cols, weights, self.n_items)
-
-
-@dataclass(frozen=True)
-class NewestPlaced:
-    """The `n_newest` items of each user that have a weight, each 0.5^(places before the last / half_life_items)."""
-
-    n_items: int
-    n_newest: int
-    half_life_items: float
-
-    def of(self, rows: RowBlock) -> Csr:
-        """See `History`."""
-        newest = _newest(rows, self.n_newest)
-        weights = place_weights(newest.indptr, newest.columns["time"], self.half_life_items)
-        return Csr(newest.indptr, newest.cols, weights, self.n_items)
-
-
-@dataclass(frozen=True)
-class NearUsers:
-    """The users near to each: list u of `near` is that of user u."""
-
-    near: Ranked
-
-    def of(self, rows: RowBlock) -> Csr:
-        """See `History`."""
-        indptr = self.near.indptr[rows.first : rows.first + rows.n_rows + 1]
-        entries = slice(indptr[0], indptr[-1])
-        n_users = len(self.near.indptr) - 1
-        return Csr(indptr - indptr[0], self.near.indices[entries], self.near.scores[entries], n_users)
-
-
-def _newest(rows: RowBlock, n_newest: int) -> RowBlock:
-    weighted = rows.kept(rows.columns["weight"] > 0)
-    return weighted.kept(newest_entries(weighted.indptr, weighted.cols, weighted.columns["time"], n_newest))
 
 
 def propose(
@@ -229,12 +119,25 @@ def _propose(
         first, end = int(starts[number]), int(starts[number + 1])
         rows = _rows(table, first, end)
         hidden = rows.kept(rows.columns["hidden"]).csr("weight", n_items)
+        scorers, lists = {}, {}
         for source, (model, max_items) in sent.value.items():
-            users = Users(rows, hidden, *_vectors(table, source, first))
-            places, lists = model.lists(users, max_items)
-            yield user_lists(source, first + places, lists)
+            scorers[source] = model.scorer(Users(rows, hidden, *_vectors(table, source, first)))
+            lists[source] = scorers[source].lists(max_items)
+        cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], _COMPLETED)
+        for source, one in scorers.items():
+            complete = _completed(one, lists[source], cells)
+            yield user_lists(source, first + one.places, complete, *one.background())
 
     return make_lists
+
+
+def _completed(scorer: Scorer, lists: Ranked, cells: np.ndarray) -> Ranked:
+    """The lists, with what the source thinks of the other items of `cells` at their ends."""
+    at, items = missing(cells, (scorer.places, lists))
+    scores = scorer.scores(at, items)
+    # Who has no list has none at the end either.
+    known = ~np.isnan(scores) & (np.diff(lists.indptr) > 0)[at]
+    return appended(lists, at[known], items[known], scores[known])
 
 
 def _rows(table: pa.Table, first: int, end: int) -> RowBlock:

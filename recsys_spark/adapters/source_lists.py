@@ -11,11 +11,23 @@ from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import RANKED_IDX
 from recsys_spark.tables.spark import spark_type
 
-USER_LISTS = f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}"
+USER_LISTS = (
+    f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}, mean double, "
+    "deviation double"
+)
 
 
-def user_lists(source: str, users: np.ndarray, lists: Ranked) -> pa.RecordBatch:
-    """A record per list that is not empty; users: user_idx of each, (n,)."""
+def user_lists(
+    source: str,
+    users: np.ndarray,
+    lists: Ranked,
+    mean: np.ndarray | None = None,
+    deviation: np.ndarray | None = None,
+) -> pa.RecordBatch:
+    """A record per list that is not empty; users: user_idx of each, (n,).
+
+    mean, deviation: of each user's scores over all items, float64 (n,); None: not known.
+    """
     lengths = np.diff(lists.indptr)
     filled = np.flatnonzero(lengths)
     listed = arrow_type(RANKED_IDX)
@@ -31,6 +43,10 @@ def user_lists(source: str, users: np.ndarray, lists: Ranked) -> pa.RecordBatch:
             pa.array(users[filled].astype(np.int32)),
             pa.nulls(len(filled), pa.string()),
             pa.ListArray.from_arrays(pa.array(offsets), entries, type=listed),
+            *(
+                pa.nulls(len(filled), pa.float64()) if one is None else pa.array(one[filled])
+                for one in (mean, deviation)
+            ),
         ],
-        names=["source", "user_idx", "segment", "items"],
+        names=["source", "user_idx", "segment", "items", "mean", "deviation"],
     )

@@ -34,6 +34,79 @@ def score_neighbors(history: Csr, neighbors: Ranked, hidden: Csr, k: int, normal
     return joined([ranked_of_rows(*part) for part in parts])
 
 
+def pair_scores(
+    history: Csr, neighbors: Ranked, rows: np.ndarray, items: np.ndarray, n_items: int, normalize: bool
+) -> np.ndarray:
+    """The score of item items[j] for user rows[j], float32 (n,), to the bit that of `score_neighbors`, 0 where none is.
+
+    rows: int64 (n,), ascending.  history, neighbors: as there, with n_items items.
+    """
+    starts = np.searchsorted(rows, np.arange(history.n_rows + 1))
+    return _pair_scores(history, neighbors, starts, items, n_items, normalize)
+
+
+@njit(cache=True, nogil=True)
+def _pair_scores(
+    history: Csr, neighbors: Ranked, starts: np.ndarray, items: np.ndarray, n_items: int, normalize: bool
+) -> np.ndarray:
+    sums, near = np.zeros(n_items), np.zeros(n_items)
+    wanted = np.zeros(n_items, np.bool_)
+    scores = np.zeros(len(items), np.float32)
+    for user in range(len(history.indptr) - 1):
+        if starts[user] == starts[user + 1]:
+            continue
+        for place in range(starts[user], starts[user + 1]):
+            wanted[items[place]] = True
+        for entry in range(history.indptr[user], history.indptr[user + 1]):
+            key, weight = history.indices[entry], np.float64(history.values[entry])
+            if not weight > 0.0:
+                continue
+            for place in range(neighbors.indptr[key], neighbors.indptr[key + 1]):
+                item = neighbors.indices[place]
+                if wanted[item]:
+                    sums[item] += weight * neighbors.scores[place]
+                    near[item] += neighbors.scores[place]
+        for place in range(starts[user], starts[user + 1]):
+            item = items[place]
+            if sums[item] > 0.0:
+                scores[place] = sums[item] / near[item] if normalize else sums[item]
+            sums[item] = near[item] = 0.0
+            wanted[item] = False
+    return scores
+
+
+def background(history: Csr, neighbors: Ranked, n_items: int, n_listed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each user's sums over `n_listed` items, float64 (n_users,): most of them are 0."""
+    total, squares = _moments(history, neighbors, n_items)
+    mean = total / max(1, n_listed)
+    return mean, np.sqrt(np.maximum(squares / max(1, n_listed) - mean**2, 0.0))
+
+
+@njit(cache=True, nogil=True)
+def _moments(history: Csr, neighbors: Ranked, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+    n_users = len(history.indptr) - 1
+    sums, touched = np.zeros(n_items), np.empty(n_items, np.int32)
+    total, squares = np.zeros(n_users), np.zeros(n_users)
+    for user in range(n_users):
+        n_touched = 0
+        for entry in range(history.indptr[user], history.indptr[user + 1]):
+            key, weight = history.indices[entry], np.float64(history.values[entry])
+            if not weight > 0.0:
+                continue
+            for place in range(neighbors.indptr[key], neighbors.indptr[key + 1]):
+                item = neighbors.indices[place]
+                if sums[item] == 0.0:
+                    touched[n_touched] = item
+                    n_touched += 1
+                sums[item] += weight * neighbors.scores[place]
+        for place in range(n_touched):
+            score = sums[touched[place]]
+            total[user] += score
+            squares[user] += score * score
+            sums[touched[place]] = 0.0
+    return total, squares
+
+
 def _rows(matrix: Csr, first: int, end: int) -> Csr:
     """Rows `first` to `end` (exclusive), as far as there are any."""
     indptr = matrix.indptr[first : end + 1]

@@ -13,7 +13,7 @@ from numba import njit
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
-from recsys_spark.kernels.top_k import _dot
+from recsys_spark.kernels.top_k import exact_dot
 
 _NONE = -1
 
@@ -68,7 +68,7 @@ def _rank(
                 entry += 1
             if item < 0 or (entry < end and hidden.indices[entry] == item):
                 continue
-            score = np.float32(_dot(queries[row], vectors[places[row, at]], folded))
+            score = np.float32(exact_dot(queries[row], vectors[places[row, at]], folded))
             if not np.isfinite(score):
                 size = -1
                 break

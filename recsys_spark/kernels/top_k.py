@@ -223,7 +223,7 @@ def _take(
                 continue
             for place in range(group, width, n_groups):
                 if tile.rough[at, place] >= floor:
-                    score = np.float32(_dot(queries[at], tile.vectors[place], folded))
+                    score = np.float32(exact_dot(queries[at], tile.vectors[place], folded))
                     size = offer(indices, scores, size, tile.idx[place], score)
                     if size == k:
                         floor = max(floor, scores[0] - margin)
@@ -237,7 +237,7 @@ def _sort(lists: _Lists) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _dot(left: np.ndarray, right: np.ndarray, folded: np.ndarray) -> float:
+def exact_dot(left: np.ndarray, right: np.ndarray, folded: np.ndarray) -> float:
     """Dot product in float64 in one order on every processor: quarters first, in vectors; folded: room for f / 4."""
     quarter = len(left) // 4
     second, third, fourth = quarter, 2 * quarter, 3 * quarter
@@ -264,7 +264,7 @@ def _norms(vectors: np.ndarray) -> np.ndarray:
     """Length of every row, float64 (n,)."""
     norms, folded = np.empty(len(vectors)), np.empty(vectors.shape[1] // 4)
     for row in range(len(vectors)):
-        norms[row] = np.sqrt(_dot(vectors[row], vectors[row], folded))
+        norms[row] = np.sqrt(exact_dot(vectors[row], vectors[row], folded))
     return norms
 
 

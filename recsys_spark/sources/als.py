@@ -29,9 +29,10 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if the items' vectors are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.personal import Personal, VectorModel
+    from recsys_spark.adapters.models import vector_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.top_k import fit_items
 
     n_items = inputs["item_index"].count()
     items = fit_items(inputs["item_factors"], n_items, params.norm_exponent, "retrieve", "als.factors")
-    return Personal(VectorModel(items), params.max_items, inputs["user_factors"])
+    return Personal(vector_model(items), params.max_items, inputs["user_factors"])

@@ -39,7 +39,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if the neighbours are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.personal import NeighborModel, NewestWeighted, Personal
+    from recsys_spark.adapters.models import NewestWeighted, neighbor_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.sent import fit_lists
 
     n_items = inputs["item_index"].count()
@@ -47,7 +48,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     near = _text_neighbors(inputs, params, context) if by_text else _tower_neighbors(inputs, params, n_items, context)
     neighbors = fit_lists(near, n_items, "sources.content.num_neighbors")
     history = NewestWeighted(n_items, params.history_items, params.half_life_days, context.cutoff)
-    return Personal(NeighborModel(neighbors, history), params.max_items)
+    return Personal(neighbor_model(neighbors, history), params.max_items)
 
 
 def _text_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":

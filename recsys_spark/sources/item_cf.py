@@ -33,7 +33,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.personal import NeighborModel, NewestWeighted, Personal
+    from recsys_spark.adapters.models import NewestWeighted, neighbor_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.sent import fit_lists
 
     n_items = inputs["item_index"].count()
@@ -44,4 +45,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     )
     neighbors = fit_lists(lists, n_items, "item_cf.num_neighbors")
     history = NewestWeighted(n_items, params.history_items, params.half_life_days, context.cutoff)
-    return Personal(NeighborModel(neighbors, history, params.normalize), params.max_items)
+    return Personal(neighbor_model(neighbors, history, params.normalize), params.max_items)

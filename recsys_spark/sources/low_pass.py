@@ -38,7 +38,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.adapters.blend import fit_shown_idx
     from recsys_spark.adapters.low_pass import fit_low_pass
-    from recsys_spark.adapters.personal import Personal, VectorModel
+    from recsys_spark.adapters.models import vector_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.sent import check_bytes
     from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
     from recsys_spark.adapters.weights import age_days
@@ -57,4 +58,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         pairs, n_users, n_items, params.popularity_exponent, params.passes, exchange, context.seed, scratch
     )
     items = search_items(found.items, fit_shown_idx(inputs, context.config, context.cutoff))
-    return Personal(VectorModel(items), params.max_items, found.users)
+    return Personal(vector_model(items), params.max_items, found.users)

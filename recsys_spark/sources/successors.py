@@ -41,7 +41,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     import numpy as np
 
     from recsys_spark.adapters.blend import fit_shown_idx
-    from recsys_spark.adapters.personal import NeighborModel, NewestPlaced, Personal
+    from recsys_spark.adapters.models import NewestPlaced, neighbor_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.sent import fit_lists
     from recsys_spark.adapters.successors import Limits, fit_successors
     from recsys_spark.adapters.weights import is_positive, known_events
@@ -68,4 +69,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     lists = fit_successors(engaged, n_users, listed, following, limits)
     near = fit_lists(lists, n_items, "sources.successors.num_successors")
     history = NewestPlaced(n_items, params.history_items, params.half_life_items)
-    return Personal(NeighborModel(near, history), params.max_items)
+    return Personal(neighbor_model(near, history), params.max_items)

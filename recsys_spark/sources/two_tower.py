@@ -30,7 +30,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     Raises KernelError if they are to be searched exactly, and are too many to be sent to every worker.
     """
     from recsys_spark.adapters.ann_search import search_shards, takes_index
-    from recsys_spark.adapters.personal import Personal, VectorModel
+    from recsys_spark.adapters.models import vector_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.top_k import fit_items, hidden_pairs
 
     config, users = context.config, inputs["user_embeddings"]
@@ -40,4 +41,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         shards = inputs["ann_shards"]
         return search_shards(users, hidden, n_users, shards, config.root, "two_tower", params.max_items)
     items = fit_items(inputs["item_embeddings"], n_items, 1.0, "retrieve", "two_tower.dim, or set [ann] search")
-    return Personal(VectorModel(items), params.max_items, users)
+    return Personal(vector_model(items), params.max_items, users)

@@ -34,7 +34,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.adapters.blend import shown_items
     from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
-    from recsys_spark.adapters.personal import NearUsers, NeighborModel, Personal
+    from recsys_spark.adapters.models import NearUsers, neighbor_model
+    from recsys_spark.adapters.personal import Personal
     from recsys_spark.adapters.sent import fit_lists
 
     n_users = inputs["user_index"].count()
@@ -54,4 +55,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         n_users,
         "interactions.window_days",
     )
-    return Personal(NeighborModel(items, NearUsers(near)), params.max_items)
+    return Personal(neighbor_model(items, NearUsers(near)), params.max_items)

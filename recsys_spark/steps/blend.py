@@ -145,8 +145,8 @@ def with_rules(shared: Shared, inputs: dict[str, DataFrame], context: Context) -
 def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context) -> Fit:
     """How the lists are made into one; it is said, where it is not what was asked for."""
     config = context.config
-    if config.candidates.method == "rrf":
-        return Fit("rrf", "as [candidates] method says", None, (), 0)
+    if config.candidates.method != "learned":
+        return Fit(config.candidates.method, "as [candidates] method says", None, (), 0)
     tables = step("blend").past_reads
     runs = [
         PastRun(row.run_id, midnight(row.data_date), {name: inputs[f"past{at}_{name}"] for name in tables})
@@ -163,7 +163,11 @@ def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context
 
 def _fit_row(variant: str, fit: Fit, settings: Settings) -> dict[str, Any]:
     """The row of `blend_fits`."""
-    weights = np.array([[weight, 0.0] for weight in settings.weights]) if fit.weights is None else fit.weights
+    weights = fit.weights
+    if settings.fusion is not None:
+        weights = np.array([[0.0, weight] for weight in settings.fusion.weights])
+    elif weights is None:
+        weights = np.array([[weight, 0.0] for weight in settings.weights])
     said = [
         {"source": name, "by_rank": float(by_rank), "by_score": float(by_score)}
         for name, (by_rank, by_score) in zip(settings.sources, weights, strict=True)

@@ -11,6 +11,7 @@ from recsys_spark.adapters.blend_arrow import blend_block, block_users
 from recsys_spark.adapters.blend_scopes import Shared, Shown, worker_of
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
+from recsys_spark.kernels.score_fusion import Fusion
 from recsys_spark.rule_set import Rule
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
@@ -47,6 +48,26 @@ def test_blend_block_names_the_reasons_in_the_order_of_the_sources() -> None:
     shared = make_shared([("near", "FR", ranked(1)), ("all", None, ranked(1))], ("all", "als", "near"))
     (row,) = blend(shared, make_users(("u1", "FR", [], [("als", ranked(1))])))
     assert [one["source"] for one in row["items"][0]["sources"]] == ["all", "als", "near"]
+
+
+def test_blend_block_sums_scores_that_stand_beyond_the_ends_of_lists_too() -> None:
+    """What `als` has as its fourth, beyond k, stands out more than what `near` has first; `top` counts a little."""
+    shared = make_shared(SHARED_ROWS[:1], ("als", "near", "top"))
+    fusion = Fusion(np.array([1.0, 1.0, 0.25]), "background")
+    shared = replace(shared, settings=replace(shared.settings, fusion=fusion))
+    own = [
+        {"source": "als", "item_idx": [7, 8, 9, 5], "score": [5.0, 4.0, 4.0, 3.0], "mean": 1.0, "deviation": 0.5},
+        {"source": "near", "item_idx": [5, 6], "score": [4.0, 2.0], "mean": 0.0, "deviation": 2.0},
+    ]
+    users = make_users(("u1", "FR", [], []), ("u2", "FR", [], []))
+    users = users.set_column(3, "own", pa.array([own, []], users["own"].type))
+    first, second = blend(shared, users)
+    # On the one scale: als says 8, 6, 6 and 4 of them, near 2 and 1; of what neither knows top says at most 0.25.
+    assert [item["item_id"] for item in first["items"]] == ["item 7", "item 5", "item 8"]
+    scores = [item["score"] for item in first["items"]]
+    assert [scores[0] - scores[1], scores[1] - scores[2]] == pytest.approx([8 - (4 + 2), 0], abs=1e-5)
+    assert [one["source"] for one in first["items"][1]["sources"]] == ["near"]  # als proposed three
+    assert items_of([second]) == [["item 1", "item 2", "item 3"]]
 
 
 def test_blend_block_writes_the_declared_type() -> None:

@@ -7,16 +7,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import personal
-from recsys_spark.adapters.csr import RowBlock
-from recsys_spark.adapters.personal import (
-    NearUsers,
-    NeighborModel,
-    NewestPlaced,
-    NewestWeighted,
-    Personal,
-    VectorModel,
-    propose,
-)
+from recsys_spark.adapters.models import NearUsers, NewestPlaced, NewestWeighted, neighbor_model, vector_model
+from recsys_spark.adapters.personal import Personal, propose
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.top_k import search_items
 from tests.local_frame import local_frame
@@ -50,7 +42,7 @@ def _proposed(spark: SparkSession, make_config, rows: list[tuple], **sources: Pe
 def _scored(
     spark: SparkSession, make_config, rows: list[tuple], n_newest: int = 9, half_life: float = 0.0, k: int = 5
 ) -> Lists:
-    model = NeighborModel(NEAR, NewestWeighted(5, n_newest, half_life, CUTOFF))
+    model = neighbor_model(NEAR, NewestWeighted(5, n_newest, half_life, CUTOFF))
     return _proposed(spark, make_config, rows, item_cf=Personal(model, k))["item_cf"]
 
 
@@ -81,7 +73,7 @@ def test_propose_decays_the_history(spark: SparkSession, make_config) -> None:
 def test_propose_cuts_and_normalizes(spark: SparkSession, make_config) -> None:
     rows = [(0, 0, 2.0, 1, 1, None), (0, 1, 1.0, 1, 1, None)]
     mean_of_3 = (2 * 0.25 + 1 * 1.0) / (0.25 + 1.0)
-    model = NeighborModel(NEAR, NewestWeighted(5, 9, 0.0, CUTOFF), normalize=True)
+    model = neighbor_model(NEAR, NewestWeighted(5, 9, 0.0, CUTOFF), normalize=True)
     found = _proposed(spark, make_config, rows, item_cf=Personal(model, 2))["item_cf"][0]
     assert found == [(2, 1, 2.0), (3, 2, pytest.approx(mean_of_3, rel=1e-6))]
 
@@ -100,23 +92,17 @@ def test_propose_asks_every_model_of_every_user(
         spark,
         make_config,
         rows,
-        als=Personal(VectorModel(items), 2, vectors),
-        successors=Personal(NeighborModel(NEAR, NewestPlaced(5, 2, 1.0)), 1),
-        user_cf=Personal(NeighborModel(NEAR, NearUsers(Ranked(*ONE_NEAR_USER))), 5),
+        als=Personal(vector_model(items), 2, vectors),
+        successors=Personal(neighbor_model(NEAR, NewestPlaced(5, 2, 1.0)), 1),
+        user_cf=Personal(neighbor_model(NEAR, NearUsers(Ranked(*ONE_NEAR_USER))), 5),
     )
+    # Lists of two, of one and of five go on with what the others proposed, where their source has a score for it.
     assert found == {
         "als": {0: [(2, 1, 3.0), (3, 2, 2.0)], 1: [(3, 1, 2.0), (2, 2, 1.0)]},
-        "successors": {0: [(3, 1, 0.5 * 0.25 + 1.0)], 2: [(3, 1, 1.0)]},
+        "successors": {0: [(3, 1, 0.5 * 0.25 + 1.0), (2, 2, 0.25)], 2: [(3, 1, 1.0)]},
         "user_cf": {2: [(2, 1, 0.25), (3, 2, 0.125)]},
     }
 
 
 # User 2 alone has one: the key 0, half as near as could be.
 ONE_NEAR_USER = np.array([0, 0, 0, 1]), np.array([0], np.int32), np.array([0.5], np.float32)
-
-
-def test_near_users_are_those_of_the_users_of_a_block() -> None:
-    block = RowBlock(1, np.array([0, 1, 1]), np.array([3], np.int32), {})
-    lists = Ranked(np.array([0, 1, 3, 4]), np.array([9, 8, 7, 6], np.int32), np.ones(4, np.float32))
-    history = NearUsers(lists).of(block)
-    assert (history.indptr.tolist(), history.indices.tolist()) == ([0, 2, 3], [8, 7, 6])

@@ -16,7 +16,7 @@ LISTS = ranked_of([[(7, 2.5), (3, 2.5), (9, -1.0)], [], [(3, 0.25)], []])
 
 
 def test_user_lists_has_a_record_for_every_list_with_items() -> None:
-    batch = user_lists("als", np.array([4, 5, 90, 91]), LISTS)
+    batch = user_lists("als", np.array([4, 5, 90, 91]), LISTS, np.arange(4.0), np.arange(4.0) / 2)
     assert batch.to_pylist() == [
         {
             "source": "als",
@@ -25,8 +25,10 @@ def test_user_lists_has_a_record_for_every_list_with_items() -> None:
             "items": [
                 {"item_idx": item, "rank": rank, "score": score} for rank, (item, score) in enumerate(items, start=1)
             ],
+            "mean": mean,
+            "deviation": mean / 2,
         }
-        for user, items in ((4, [(7, 2.5), (3, 2.5), (9, -1.0)]), (90, [(3, 0.25)]))
+        for user, items, mean in ((4, [(7, 2.5), (3, 2.5), (9, -1.0)], 0.0), (90, [(3, 0.25)], 2.0))
     ]
 
 

@@ -19,8 +19,13 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("item_idx", pa.list_(pa.int32())),
         ("score", pa.list_(pa.float32())),
+        ("mean", pa.float64()),
+        ("deviation", pa.float64()),
     ]
 )
+
+
+MOMENTS = {"mean": 0.5, "deviation": None}
 
 
 def rows_of(users: dict[int, int | None]) -> list[dict]:
@@ -30,7 +35,15 @@ def rows_of(users: dict[int, int | None]) -> list[dict]:
         if n_lists is not None:
             rows.append({"user_idx": user, "user_id": f"u{user}"})
         for number in range(3 if n_lists is None else n_lists):
-            rows.append({"user_idx": user, "source": f"list{number}", "item_idx": [user, number], "score": [2.0, 1.0]})
+            rows.append(
+                {
+                    "user_idx": user,
+                    "source": f"list{number}",
+                    "item_idx": [user, number],
+                    "score": [2.0, 1.0],
+                    **MOMENTS,
+                }
+            )
     return rows
 
 
@@ -56,7 +69,7 @@ def test_user_blocks_gives_every_user_their_lists_however_batches_are_cut(
             "user_idx": user,
             "user_id": f"u{user}",
             "own": [
-                {"source": f"list{number}", "item_idx": [user, number], "score": [2.0, 1.0]}
+                {"source": f"list{number}", "item_idx": [user, number], "score": [2.0, 1.0], **MOMENTS}
                 for number in range(n_lists)
             ],
         }
@@ -78,7 +91,9 @@ def test_user_rows_are_in_order_of_users_in_even_tasks(
     first_only = [{"item_idx": 1, "rank": 1, "score": 1.0}]
     lists = [(f"list{at}", first + user * step, None, third_only) for user in range(0, 20, 2) for at in range(3)]
     lists += [("top", None, None, first_only), ("als", first + 50 * step, None, first_only)]
-    listed = local_frame(spark, lists, spark_schema(TABLES["source_candidates"], ("run_id",)))
+    listed = local_frame(
+        spark, [(*row, None, None) for row in lists], spark_schema(TABLES["source_candidates"], ("run_id",))
+    )
     frame = user_rows(users.repartition(3), listed.repartition(5))
     parts = frame.rdd.glom().collect()
     assert [sum(row["user_id"] is not None for row in part) for part in parts] == [20 // n_tasks] * n_tasks

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.neighbor_scores import score_neighbors
+from recsys_spark.kernels.neighbor_scores import background, pair_scores, score_neighbors
 from tests.item_cf_oracle import (  # fmt: skip
     lists_of,
     long_tailed,
@@ -93,3 +93,33 @@ def test_score_neighbors_gives_no_score_of_zero() -> None:
     tiny = float(np.finfo(np.float32).smallest_subnormal)
     found = lists_of(score_neighbors(one_user(tiny), near, NOTHING_HIDDEN, 5, False))
     assert found == [[(2, tiny)]]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_pair_scores_are_those_of_the_lists_to_the_bit(normalize: bool) -> None:
+    matrix = sparse(long_tailed(9, n_users=20, n_items=25))
+    ranked = neighbors_of(matrix, similarity_of("cosine", num_neighbors=5))
+    lists = score_neighbors(matrix, ranked, sparse(np.zeros((20, 25))), 25, normalize)
+    listed = np.zeros((20, 25), np.float32)
+    for user, entries in enumerate(lists_of(lists)):
+        for item, score in entries:
+            listed[user, item] = score
+    rng = np.random.default_rng(4)
+    rows, items = np.sort(rng.integers(0, 20, 200)), rng.integers(0, 25, 200).astype(np.int32)
+    rows, items = (np.array(one) for one in zip(*sorted(set(zip(rows, items, strict=True))), strict=True))
+    found = pair_scores(matrix, ranked, rows, items, 25, normalize)
+    np.testing.assert_array_equal(found, listed[rows, items])
+
+
+def test_background_is_the_mean_and_deviation_over_all_items() -> None:
+    matrix = long_tailed(10, n_users=12, n_items=25)
+    ranked = neighbors_of(sparse(matrix), similarity_of("cosine", num_neighbors=5))
+    near = np.zeros((25, 25))
+    for item, entries in enumerate(lists_of(ranked)):
+        for other, score in entries:
+            near[item, other] = score
+    scores = matrix @ near
+    mean, deviation = background(sparse(matrix), ranked, 25, 25)
+    np.testing.assert_allclose(mean, scores.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(deviation, scores.std(axis=1), rtol=1e-6)
+    assert background(sparse(np.zeros((2, 25))), ranked, 25, 0)[1].tolist() == [0, 0]

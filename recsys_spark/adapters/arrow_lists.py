@@ -1,0 +1,37 @@
+"""Lists in Arrow as offsets and flat values.
+
+Owns: what a null is: an empty list.  Called by the adapters of the blend.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_spark.kernels.metrics import Ragged
+
+
+def ragged_of(lists: pa.Array) -> Ragged:
+    """Lists of item indices; a null is empty."""
+    return Ragged(indptr_of(lists), flat_of(lists).astype(np.int64))
+
+
+def indptr_of(lists: pa.Array) -> np.ndarray:
+    """Where each list begins, and the end of the last, int64 (n_lists + 1,); a null is empty."""
+    return _indptr(lengths_of(lists))
+
+
+def lengths_of(lists: pa.Array) -> np.ndarray:
+    """Length of every list, 0 for null, int64."""
+    lengths: np.ndarray = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths
+
+
+def flat_of(lists: pa.Array) -> np.ndarray:
+    """The values of all lists, laid end to end."""
+    values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def _indptr(lengths: np.ndarray) -> np.ndarray:
+    indptr: np.ndarray = np.concatenate([[0], np.cumsum(lengths)])
+    return indptr

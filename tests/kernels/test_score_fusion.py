@@ -1,0 +1,72 @@
+"""Scores on one scale, and their sums, against plain loops."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_spark.kernels.blend import UNITS, Pool, fuse, pool_lists
+from recsys_spark.kernels.list_walks import Walked
+from recsys_spark.kernels.score_fusion import Known, Scaling, fused_totals, known_scores, scaled
+
+N_USERS, N_ITEMS = 3, 6
+
+# Of every user the items of two lists, best first, and what a source scores.
+LISTS = st.lists(st.permutations(range(N_ITEMS)).map(lambda items: items[:3]), min_size=N_USERS, max_size=N_USERS)
+SCORES = st.dictionaries(
+    st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), st.floats(-4, 9).map(lambda x: round(x, 2))
+)
+MOMENTS = st.tuples(st.sampled_from([np.nan, 0.0, 0.5, 2.0]), st.floats(-1, 1).map(lambda x: round(x, 2)))
+
+
+def pool_of(*lists: list[list[int]]) -> Pool:
+    walked = [Walked(np.array(one, np.int32), np.ones((N_USERS, 3), np.float32)) for one in lists]
+    return pool_lists(walked, [True] * len(walked))
+
+
+def known_of(scores: dict[tuple[int, int], float], deviation: np.ndarray, mean: np.ndarray) -> Known:
+    users, items = (np.array([cell[at] for cell in scores], np.int64) for at in (0, 1))
+    return known_scores(users, items, np.array(list(scores.values()), np.float64), mean, deviation)
+
+
+@given(
+    LISTS, LISTS, SCORES, st.lists(MOMENTS, min_size=N_USERS, max_size=N_USERS), st.sampled_from(["best", "background"])
+)
+@settings(max_examples=150, deadline=None)
+def test_scaled_matches_a_plain_loop(
+    one: list[list[int]],
+    other: list[list[int]],
+    scores: dict[tuple[int, int], float],
+    moments: list[tuple[float, float]],
+    scaling: Scaling,
+) -> None:
+    pool = pool_of(one, other)
+    deviation, mean = (np.array([user[at] for user in moments]) for at in (0, 1))
+    found = scaled(pool, known_of(scores, deviation, mean), scaling)
+    for user, item, value in zip(pool.users.tolist(), pool.items.tolist(), found.tolist(), strict=True):
+        score = scores.get((user, item))
+        if score is None:
+            assert value == 0
+        elif scaling == "background" and deviation[user] > 0:
+            assert value == pytest.approx(np.clip((score - mean[user]) / deviation[user], -50, 50))
+        else:
+            best = max(score for (whose, _), score in scores.items() if whose == user)
+            assert value == pytest.approx(max(-50, score / best) if best > 0 else 0)
+
+
+def test_totals_order_by_weighted_sums_and_then_by_what_many_share() -> None:
+    pool = pool_of([[0, 1, 2]] * N_USERS)
+    near = np.array([1.0, 3.0, 2.0, 0.0, 0.0, 0.0, 0.0, -2.0, 0.0])
+    far = np.array([4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    shared = np.array([0.0, 0.0, 0.0, 0.25, 1.0, 0.5, 0.0, 0.0, 1.0])
+    totals = fused_totals(pool, [(1.0, near), (0.25, far), (0.0, shared)], [shared])
+    assert totals.min() == 0
+    fused = fuse(pool, totals, 3)
+    # The second user has no list of their own; the third is told only what is worse than any other.
+    assert fused.items.reshape(3, 3).tolist() == [[1, 0, 2], [1, 2, 0], [2, 0, 1]]
+    assert totals[1] - totals[0] == pytest.approx((3.0 - 2.0) * UNITS, rel=1e-5)
+
+
+def test_totals_of_nothing() -> None:
+    nobody = pool_lists([Walked(np.full((2, 3), -1, np.int32), np.zeros((2, 3), np.float32))], [True])
+    assert fused_totals(nobody, [], []).tolist() == []
