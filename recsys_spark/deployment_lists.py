@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from recsys_spark.adapters.ann_search import takes_index
+from recsys_spark.adapters.personal import COMPLETED
 from recsys_spark.adapters.sent import LISTED_BYTES
 from recsys_spark.config import Config
 from recsys_spark.deployment_fits import (
@@ -27,6 +28,9 @@ from recsys_spark.deployment_fits import (
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.index_choice import IndexChoice, augmented_length, bytes_per_vector, choose_index, share_of_k
 from recsys_spark.sources import check_params
+
+# Of the first items of one list those that another lacks.
+_COMPLETED_SHARE = 0.7
 
 _RANKED_BYTES = 12  # of an entry of `source_candidates`: item_idx, rank, score
 _FLOP_S = 1 / (REFERENCE_GFLOPS * 1e9)
@@ -121,7 +125,7 @@ def _compared(choice: IndexChoice, d: int) -> int:
 
 def retrieve_size(load: Load, config: Config) -> StepSize:
     """The lists of every enabled source; of those in COUNTED, what making them takes too."""
-    listed = load.users * sum(max_items(config).values())
+    listed = load.users * listed_entries(config, load.items)
     counted = {"als": _factors_size, "item_cf": _near_size, "two_tower": _towers_size}
     parts = [counted[name](load, config) for name in config.sources.enabled if name in counted]
     return StepSize(
@@ -139,6 +143,13 @@ def max_items(config: Config) -> dict[str, int]:
     """Longest list of a user, by enabled source; `popular` has none of single users."""
     params: dict[str, Any] = dict(check_params(config))
     return {name: one.max_items for name, one in params.items() if name != "popular"}
+
+
+def listed_entries(config: Config, n_items: int) -> float:
+    """Entries of all lists of a user, with what each says of the first items of the others."""
+    lengths = [min(one, n_items) for one in max_items(config).values()]
+    beyond = _COMPLETED_SHARE * min(COMPLETED, n_items) * len(lengths) * (len(lengths) - 1)
+    return sum(lengths) + beyond
 
 
 def _factors_size(load: Load, config: Config) -> StepSize:
@@ -206,7 +217,7 @@ def blend_size(load: Load, config: Config) -> StepSize:
     entry = load.id_bytes + 2 * NUMBER_BYTES + _PROPOSALS * 2 * NUMBER_BYTES  # id, rank, score, and who says so
     listed = n_users * min(k, n_items)
     stored = n_users * (load.id_bytes + 8) + listed * entry
-    proposed = n_users * sum(min(one, n_items) for one in max_items(config).values())
+    proposed = n_users * listed_entries(config, n_items)
     sent = n_items * (load.id_bytes + 2 * NUMBER_BYTES)
     return StepSize(
         "blend",

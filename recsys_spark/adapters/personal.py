@@ -36,7 +36,7 @@ _USERS_PER_BLOCK = 2_000  # a task costs as much as the lists of so many users
 _BLOCKS_PER_CORE = 2
 
 # First items of every list that all sources score.
-_COMPLETED = 100
+COMPLETED = 100
 
 
 _PAIRS = (("user_idx", "int32"), ("item_idx", "int32"), ("weight", "float32"), ("time", "int64"), ("hidden", "bool"))
@@ -123,7 +123,7 @@ def _propose(
         for source, (model, max_items) in sent.value.items():
             scorers[source] = model.scorer(Users(rows, hidden, *_vectors(table, source, first)))
             lists[source] = scorers[source].lists(max_items)
-        cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], _COMPLETED)
+        cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], COMPLETED)
         for source, one in scorers.items():
             complete = _completed(one, lists[source], cells)
             yield user_lists(source, first + one.places, complete, *one.background())
