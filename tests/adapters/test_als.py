@@ -192,6 +192,11 @@ def test_fit_factors_ends_when_an_iteration_gains_less_than_the_tolerance(scratc
     assert_rows_near(factors_of(found, scratch, settings)[1], y, 10 * TOLERANCE)
 
 
+def test_fit_factors_may_end_with_its_second_iteration(scratch: Scratch, matrix: np.ndarray) -> None:
+    settings = make_settings(iterations=6, tolerance=0.9)
+    assert fit_factors(Entries(matrix), sizes_of(matrix), settings, SEED, scratch).n_iterations == 2
+
+
 def test_fit_factors_of_zero_tolerance_ends_with_the_iterations(scratch: Scratch) -> None:
     matrix = np.ones((4, 3), np.float32)  # there is nothing more to gain after the first of them
     settings = make_settings(factors=1, iterations=6)
@@ -316,6 +321,14 @@ def test_fit_factors_goes_back_a_half_if_the_newest_factors_are_damaged(
             path.unlink()
     found = kept.resume(scratch)
     assert found.n_resumed == half - 1
+    _assert_is_kept(found, scratch, kept)
+
+
+def test_fit_factors_goes_back_if_the_other_side_of_an_ended_fit_is_damaged(scratch: Scratch, kept: Kept) -> None:
+    kept.copy(8, scratch)  # half 7 are the users' factors
+    (scratch.folder / "users-half-00007-00001.npy").unlink()
+    found = kept.resume(scratch)
+    assert found.n_resumed == 6
     _assert_is_kept(found, scratch, kept)
 
 

@@ -93,6 +93,7 @@ def test_run_stores_a_model_that_its_row_names(made: Made) -> None:
     assert model.item.ids.shape == (128, 8)  # 16 items x 8
     card = json.loads(row["card"])
     assert card["data"]["date"] == "2025-03-01"
+    assert card["started_warm"] is False
     assert len(card["epochs"]) == figures["n_epochs"] == 2
     assert figures["warm"] == 0
 
