@@ -17,9 +17,13 @@ from recsys_spark.tables.ledger import read_rows
 
 _MIN_EVENTS = 1000
 
+# All events of a user may be stored under one day.
+_ANY_NUMBER = 1 << 53
+
 _OFF = (
-    "decay, candidates.available_within_days, candidates.active_within_days, trending lists, [hindsight] and the gates "
-    "on days without events are off"
+    "decay, candidates.available_within_days, candidates.active_within_days, interactions.max_events_per_user_day, "
+    "trending lists, [hindsight] and the gates on days without events are off; what a user has had, or dislikes, is "
+    "not shown again for good, unless candidates.seen is keep"
 )
 
 
@@ -72,11 +76,14 @@ def _without_ages(config: Config) -> Config:
     popular = sources.get("popular", {})
     lists = [name for name in popular.get("lists", ()) if name != "trending"] or ["global"]
     sources["popular"] = popular | {"window_days": MAX_DAYS, "lists": lists}
+    types = {name: one.model_copy(update={"exclude_days": 0}) for name, one in config.events.types.items()}
+    seen = "exclude" if config.candidates.seen == "repeat_after_days" else config.candidates.seen
     changes: dict[str, dict[str, Any]] = {
-        "interactions": {"window_days": 0, "half_life_days": 0.0},
+        "events": {"types": types},
+        "interactions": {"window_days": 0, "half_life_days": 0.0, "max_events_per_user_day": _ANY_NUMBER},
         "als": {"half_life_days": 0.0},
         "two_tower": {"half_life_days": 0.0, "training_days": MAX_DAYS},
-        "candidates": {"available_within_days": 0, "active_within_days": 0},
+        "candidates": {"available_within_days": 0, "active_within_days": 0, "seen": seen},
         "hindsight": {"window_days": 0, "ranking_examples": False},
         "sources": sources,
     }

@@ -132,8 +132,8 @@ def retrieve_size(load: Load, config: Config) -> StepSize:
         "retrieve",
         stored=listed * _RANKED_BYTES,
         shuffled=sum(part.shuffled for part in parts),
-        worker=max((part.worker for part in parts), default=0.0),
-        driver=max((part.driver for part in parts), default=0.0),
+        worker=sum(part.worker for part in parts),  # all models are sent at once
+        driver=sum(part.driver for part in parts),
         flop=sum(part.flop for part in parts),
         core_s=sum(part.core_s for part in parts) + listed * ENTRY_S,
     )

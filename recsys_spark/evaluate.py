@@ -16,6 +16,7 @@ from recsys_spark.adapters.evaluation import Exam, evaluate_lists
 from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events, with_history
 from recsys_spark.adapters.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
+from recsys_spark.adapters.personal import fuses_scores
 from recsys_spark.clock import known_clock
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
@@ -59,8 +60,9 @@ def evaluate_run(
     settings = fit_settings(inputs["source_candidates"], config.candidates)
     exam = _with_traits(fit_exam(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
     exam = with_blend(exam, "blend/rrf", replace(settings, fusion=None))
-    scores = config.candidates.model_copy(update={"method": "scores"})
-    exam = with_blend(exam, "blend/scores", fit_settings(inputs["source_candidates"], scores))
+    if fuses_scores(config.candidates):  # else lists end where they were cut
+        scores = config.candidates.model_copy(update={"method": "scores"})
+        exam = with_blend(exam, "blend/scores", fit_settings(inputs["source_candidates"], scores))
     fit = fit_blend(inputs, settings, context)
     if fit.weights is not None:
         exam = with_blend(exam, "blend/learned", replace(settings, learned=fit.weights, fusion=None))

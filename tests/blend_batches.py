@@ -14,6 +14,7 @@ OWN = pa.list_(
             ("source", pa.string()),
             ("item_idx", pa.list_(pa.int32())),
             ("score", pa.list_(pa.float32())),
+            ("n_own", pa.int32()),
             ("mean", pa.float64()),
             ("deviation", pa.float64()),
         ]

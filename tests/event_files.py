@@ -84,7 +84,7 @@ def event_reading(folder: Path, *sets: str, limits: Limits = LIMITS, earliest: d
         frozenset({columns.user_id}),
         frozenset({*columns.model_dump().values(), *events.attributes}),
         columns.item_id,
-        events.is_timed,
+        events.is_timed or not events.default_type,
     )
 
 

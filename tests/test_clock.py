@@ -50,7 +50,8 @@ def test_known_clock_leaves_all_settings_of_a_log_with_times(root: Path, make_co
 
 @pytest.mark.parametrize("clock", ["order", "none"])
 def test_known_clock_turns_off_all_that_tells_by_age(clock: str, make_config: Callable[..., Config]) -> None:
-    config = known_clock(make_config(f"events.clock={clock}"))
+    disliked = "events.types={buy={},hide={role='dislike',exclude_days=9}}"
+    config = known_clock(make_config(f"events.clock={clock}", "candidates.seen=repeat_after_days", disliked))
     days = {
         (section, name)
         for section, settings in config.model_dump().items()
@@ -60,6 +61,10 @@ def test_known_clock_turns_off_all_that_tells_by_age(clock: str, make_config: Ca
     assert days == set()
     for name, params in (config.sources.model_extra or {}).items():
         assert not params.get("half_life_days"), name
+    # Whether it was long ago nobody knows: it is hidden for good.
+    assert config.candidates.seen == "exclude"
+    assert {one.exclude_days for one in config.events.types.values()} == {0}
+    assert config.interactions.max_events_per_user_day > 10**12
     assert config.sources.params("popular")["lists"] == ["global", "segment"]
     assert config.sources.params("popular")["window_days"] == 36_500
     assert [clock in note and "decay" in note for note in clock_note(config)] == [True]

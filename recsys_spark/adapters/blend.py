@@ -131,8 +131,8 @@ def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
 
 
 def own_lists(source_candidates: DataFrame) -> DataFrame:
-    """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first, mean
-    and deviation).
+    """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first,
+    n_own, mean and deviation).
     """
     mine = source_candidates.where(F.col("user_idx").isNotNull()).select(
         "user_idx",
@@ -141,6 +141,7 @@ def own_lists(source_candidates: DataFrame) -> DataFrame:
             "source",
             F.col("items.item_idx").alias("item_idx"),
             F.col("items.score").alias("score"),
+            "n_own",
             "mean",
             "deviation",
         ).alias("one"),

@@ -25,6 +25,7 @@ from recsys_spark.kernels.list_walks import (
     Walked,
     admit,
     index_shared,
+    is_admissible,
     keep_values,
     rows_of,
     walk_own,
@@ -184,6 +185,8 @@ def said_of(scopes: list[Scope], worker: Worker) -> tuple[Pool, np.ndarray]:
     return pool, said
 
 
+_ALL = np.iinfo(np.int32).max
+
 _DOUBLED = (
     "blend: expected one list per source and user, segment or everybody, got two; correct the source that made them "
     "(see its rows in source_candidates)"
@@ -243,10 +246,14 @@ def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker:
     names = pa.array(worker.settings.sources, pa.string())
     source_of = pc.index_in(pc.struct_field(rows, "source"), value_set=names).to_numpy(zero_copy_only=False)
     items, scores = pc.struct_field(rows, "item_idx"), pc.struct_field(rows, "score")
-    lists = admit(RankedLists(indptr_of(items), flat_of(items), flat_of(scores)), worker.admissible)
+    lists = RankedLists(indptr_of(items), flat_of(items), flat_of(scores))
+    seen = is_admissible(lists.items, worker.admissible)
     if worker.ruled is not None and worker.ruled.book.barred is not None:
-        walkers = np.repeat(audiences[users], np.diff(lists.indptr))
-        lists = keep_values(lists, may_see(worker.ruled.book.barred, walkers, lists.items))
+        walkers = np.repeat(audiences[users], np.diff(lists.indptr))[seen]
+        seen[seen] = may_see(worker.ruled.book.barred, walkers, lists.items[seen])
+    n_own = pc.fill_null(pc.struct_field(rows, "n_own"), _ALL).to_numpy(zero_copy_only=False)
+    is_own = Ragged(lists.indptr, lists.items).positions < np.repeat(n_own, np.diff(lists.indptr))
+    full, lists = keep_values(lists, seen), keep_values(lists, seen & is_own)
     walked = walk_own(lists, users, excluded, k)
     for source in np.unique(source_of).tolist():
         chosen = np.flatnonzero(source_of == source)
@@ -255,7 +262,7 @@ def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker:
         of_users = rows_of(walked, users[chosen], chosen, len(own))
         known = None
         if worker.settings.fusion is not None or worker.settings.keeps_scores:
-            known = _known(lists, users, chosen, rows, len(own))
+            known = _known(full, users, chosen, rows, len(own))
         yield Scope(int(source), of_users, known=known)
 
 

@@ -86,8 +86,10 @@ def _normalised(pairs: DataFrame) -> DataFrame:
     of_users = pairs.groupBy("user_idx").agg(exact_sum(F.col("weight")).alias("of_user"))
     of_items = pairs.groupBy("item_idx").agg(exact_sum(F.col("weight")).alias("of_item"))
     joined = pairs.join(of_users, on="user_idx", how="inner").join(of_items, on="item_idx", how="inner")
+    # A sum that is rounded to 0 is of what has decayed to nothing: it has no direction.
+    known = joined.where((F.col("of_user") > 0) & (F.col("of_item") > 0))
     value = F.col("weight") / F.sqrt(F.col("of_user") * F.col("of_item"))
-    return joined.select("user_idx", "item_idx", value.cast("float").alias("weight"))
+    return known.select("user_idx", "item_idx", value.cast("float").alias("weight"))
 
 
 def _user_vectors(blocks: DataFrame, of_users: Factors, turn: np.ndarray, scratch: Scratch) -> DataFrame:

@@ -148,7 +148,7 @@ class NeighborScorer:
     def background(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
         n_items, n_listed = self.hidden.n_cols, self.model.n_listed
-        return neighbor_scores.background(self.history, self.model.neighbors, n_items, n_listed)
+        return neighbor_scores.background(self.history, self.model.neighbors, n_items, n_listed, self.model.normalize)
 
 
 def vector_model(items: Items) -> VectorModel:

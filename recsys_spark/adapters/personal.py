@@ -3,8 +3,7 @@
 Owns: how a block's parts travel, and what bounds a task; `adapters.models` scores.  A source gives a `Personal`; called
 by the step `retrieve`.
 
-A list goes on past its own end with what its source thinks of the first items of all others, so that a fusion of scores
-knows them of all.
+For a fusion of scores a list goes on past its own end, with what its source thinks of the first items of all others.
 
 Users are cut into blocks.  Interactions travel as arrays, once, whatever the number of sources, and so do the vectors
 of the sources that have any; the models, which are of items, are sent to every worker.
@@ -61,7 +60,10 @@ def propose(
     candidates: Candidates,
     cutoff: datetime,
 ) -> DataFrame:
-    """Rows of `source_candidates`: of every source the list of every user for whom it finds any item."""
+    """Rows of `source_candidates`: of every source the list of every user for whom it finds any item.
+
+    Where scores are fused, a list goes on past its own end.
+    """
     spark = interactions.sparkSession
     starts = even_starts(n_users, _n_blocks(sources, interactions, n_users))
     pairs = interactions.select(
@@ -80,11 +82,17 @@ def propose(
     columns = [F.col(name) if name in chunks.columns else F.lit(None).cast("binary").alias(name) for name in _names()]
     models = {name: (one.model, one.max_items) for name, one in sources.items()}
     sent = spark.sparkContext.broadcast(models)
+    depth = COMPLETED if fuses_scores(candidates) else 0
     return (
         chunks.select(*columns)
         .repartitionById(len(starts) - 1, F.col("block"))
-        .mapInArrow(_propose(sent, starts, n_items), USER_LISTS)
+        .mapInArrow(_propose(sent, starts, n_items, depth), USER_LISTS)
     )
+
+
+def fuses_scores(candidates: Candidates) -> bool:
+    """Whether lists of any variant are a fusion of scores."""
+    return any(one.method == "scores" for one in candidates.by_variant().values())
 
 
 def _names() -> tuple[str, ...]:
@@ -94,7 +102,8 @@ def _names() -> tuple[str, ...]:
 def _n_blocks(sources: Mapping[str, Personal], interactions: DataFrame, n_users: int) -> int:
     """How many blocks of users keep the cores busy, or more, so that what a task makes is at most _BLOCK_BYTES."""
     spark = interactions.sparkSession
-    per_user = sum(one.max_items * _LIST_BYTES + _size(one) * _NUMBER_BYTES for one in sources.values())
+    beyond = COMPLETED * len(sources)  # entries at the end of a list, at most
+    per_user = sum((one.max_items + beyond) * _LIST_BYTES + _size(one) * _NUMBER_BYTES for one in sources.values())
     fitting = -(-n_users * per_user // (_BLOCK_BYTES // 2))
     busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_users // _USERS_PER_BLOCK)
     return max(1, busy, fitting, blocks_for(spark, interactions.count(), _BLOCK_BYTES))
@@ -106,7 +115,7 @@ def _size(one: Personal) -> int:
 
 
 def _propose(
-    sent: Any, starts: np.ndarray, n_items: int
+    sent: Any, starts: np.ndarray, n_items: int, depth: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The chunks of a block of users, which are all that a partition holds, to the lists of every source."""
 
@@ -123,10 +132,12 @@ def _propose(
         for source, (model, max_items) in sent.value.items():
             scorers[source] = model.scorer(Users(rows, hidden, *_vectors(table, source, first)))
             lists[source] = scorers[source].lists(max_items)
-        cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], COMPLETED)
+        cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], depth)
         for source, one in scorers.items():
             complete = _completed(one, lists[source], cells)
-            yield user_lists(source, first + one.places, complete, *one.background())
+            n_own = np.diff(lists[source].indptr).astype(np.int32)
+            moments = one.background() if depth else (None, None)
+            yield user_lists(source, first + one.places, complete, n_own, *moments)
 
     return make_lists
 

@@ -12,8 +12,8 @@ from recsys_spark.tables.catalog import RANKED_IDX
 from recsys_spark.tables.spark import spark_type
 
 USER_LISTS = (
-    f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}, mean double, "
-    "deviation double"
+    f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}, n_own int, "
+    "mean double, deviation double"
 )
 
 
@@ -21,12 +21,14 @@ def user_lists(
     source: str,
     users: np.ndarray,
     lists: Ranked,
+    n_own: np.ndarray | None = None,
     mean: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
 ) -> pa.RecordBatch:
     """A record per list that is not empty; users: user_idx of each, (n,).
 
-    mean, deviation: of each user's scores over all items, float64 (n,); None: not known.
+    n_own: of each list the entries that the source itself proposes, int32 (n,); None: all.  mean, deviation: of each
+    user's scores over all items, float64 (n,); None: not known.
     """
     lengths = np.diff(lists.indptr)
     filled = np.flatnonzero(lengths)
@@ -44,9 +46,9 @@ def user_lists(
             pa.nulls(len(filled), pa.string()),
             pa.ListArray.from_arrays(pa.array(offsets), entries, type=listed),
             *(
-                pa.nulls(len(filled), pa.float64()) if one is None else pa.array(one[filled])
-                for one in (mean, deviation)
+                pa.nulls(len(filled), kind) if column is None else pa.array(column[filled], kind)
+                for column, kind in ((n_own, pa.int32()), (mean, pa.float64()), (deviation, pa.float64()))
             ),
         ],
-        names=["source", "user_idx", "segment", "items", "mean", "deviation"],
+        names=["source", "user_idx", "segment", "items", "n_own", "mean", "deviation"],
     )

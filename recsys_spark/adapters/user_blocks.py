@@ -19,12 +19,12 @@ _USERS_PER_TASK = 4096
 
 _RANGE_BITS = 12  # 4,096 ranges of indices: 400 tasks are even to a tenth
 
-_LISTS = ("source", "item_idx", "score", "mean", "deviation")
+_LISTS = ("source", "item_idx", "score", "n_own", "mean", "deviation")
 
 
 def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
     """Rows of `users`, which have user_idx, each followed by those of the user's own lists, which have source, item_idx
-    and score (arrays, best first), mean and deviation in place of the user's columns.
+    and score (arrays, best first), n_own, mean and deviation in place of the user's columns.
 
     Users are in ascending order of user_idx, within tasks and across them; tasks have about as many users.  `users` is
     read three times.
@@ -35,6 +35,7 @@ def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
         "source",
         F.col("items.item_idx").alias("item_idx"),
         F.col("items.score").alias("score"),
+        "n_own",
         "mean",
         "deviation",
     )

@@ -60,8 +60,13 @@ def admit(lists: RankedLists, admissible: np.ndarray) -> RankedLists:
 
     admissible: bool (n,), True at the index of an admissible item; an index from n on is not admissible.
     """
-    last = len(admissible)
-    return keep_values(lists, np.append(admissible, False)[np.minimum(lists.items, last)])
+    return keep_values(lists, is_admissible(lists.items, admissible))
+
+
+def is_admissible(items: np.ndarray, admissible: np.ndarray) -> np.ndarray:
+    """Whether items are admissible, bool (n,); see `admit`."""
+    found: np.ndarray = np.append(admissible, False)[np.minimum(items, len(admissible))]
+    return found
 
 
 def keep_values(lists: RankedLists, kept: np.ndarray) -> RankedLists:

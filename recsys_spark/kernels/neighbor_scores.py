@@ -75,17 +75,19 @@ def _pair_scores(
     return scores
 
 
-def background(history: Csr, neighbors: Ranked, n_items: int, n_listed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each user's sums over `n_listed` items, float64 (n_users,): most of them are 0."""
-    total, squares = _moments(history, neighbors, n_items)
+def background(
+    history: Csr, neighbors: Ranked, n_items: int, n_listed: int, normalize: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each user's scores over `n_listed` items, float64 (n_users,): most are 0."""
+    total, squares = _moments(history, neighbors, n_items, normalize)
     mean = total / max(1, n_listed)
     return mean, np.sqrt(np.maximum(squares / max(1, n_listed) - mean**2, 0.0))
 
 
 @njit(cache=True, nogil=True)
-def _moments(history: Csr, neighbors: Ranked, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+def _moments(history: Csr, neighbors: Ranked, n_items: int, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
     n_users = len(history.indptr) - 1
-    sums, touched = np.zeros(n_items), np.empty(n_items, np.int32)
+    sums, near, touched = np.zeros(n_items), np.zeros(n_items), np.empty(n_items, np.int32)
     total, squares = np.zeros(n_users), np.zeros(n_users)
     for user in range(n_users):
         n_touched = 0
@@ -99,11 +101,13 @@ def _moments(history: Csr, neighbors: Ranked, n_items: int) -> tuple[np.ndarray,
                     touched[n_touched] = item
                     n_touched += 1
                 sums[item] += weight * neighbors.scores[place]
+                near[item] += neighbors.scores[place]
         for place in range(n_touched):
-            score = sums[touched[place]]
+            item = touched[place]
+            score = sums[item] / near[item] if normalize else sums[item]
             total[user] += score
             squares[user] += score * score
-            sums[touched[place]] = 0.0
+            sums[item] = near[item] = 0.0
     return total, squares
 
 

@@ -95,7 +95,9 @@ def _clock_setting(proposal: Proposal, evidence: Evidence) -> Setting:
     taken = {one.name for ours, one in proposal.columns.items() if ours != "position"}
     found = find_order(evidence.columns, taken)
     places = [(row.get(proposal.columns["user_id"].name), row.get(found.name)) for row in evidence.rows if found]
-    if found and len(set(places)) == len(places):  # a place on a screen comes again
+    n_users = len({user for user, _ in places})
+    # A place on a screen comes again, where users do.
+    if found and len(set(places)) == len(places) and 2 * n_users <= len(places):
         proposal.columns["position"] = found
         return Setting("clock", "order", f"no column has times; {found.name} says what came first of a user's events")
     proposal.columns.pop("position", None)

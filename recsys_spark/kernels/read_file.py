@@ -54,8 +54,8 @@ class Reading:
 
     schema: Arrow fields of what `make_parse(file, as_text)` returns for a record.  required: columns that the file must
     have; expected: columns that a longer file must have (a JSON line may leave out a null).  known: columns that the
-    mapping names; None: every column is read.  first: column by which a CSV delimiter is recognised.  is_timed: every
-    row must have a time.
+    mapping names; None: every column is read.  first: column by which a CSV delimiter is recognised.  tells_rows: a
+    line of prose is no row by chance, because a row must have a time, or a type.
     """
 
     folder: Location
@@ -67,7 +67,7 @@ class Reading:
     expected: frozenset[str]
     known: frozenset[str] | None
     first: str
-    is_timed: bool
+    tells_rows: bool
 
 
 def landed_schema(schema: pa.Schema) -> pa.Schema:
@@ -153,8 +153,7 @@ def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: Tally, par
     lines = split_lines(read_pieces(file, layout, reading.limits), reading.limits.max_line_bytes)
     if layout.format == "jsonl":
         return read_jsonl(lines)
-    # A time is never read out of prose by chance; what other rows must have is any text.
-    reader = CsvReader(lines, reading.first, lambda fields: reading.is_timed and _is_row(parse, fields))
+    reader = CsvReader(lines, reading.first, lambda fields: reading.tells_rows and _is_row(parse, fields))
     if reader.header:
         tally.take_header(reader.header)
     return reader.records()

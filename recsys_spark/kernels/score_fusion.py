@@ -8,7 +8,8 @@ A source's scores are put on one scale for each user:
     best         score / best score of the user's own list
 
 An item that a source has no score for counts 0: as any item of the catalogue does.  Lists that many users share say of
-an item its score in parts of their best one.  Weights of lists that a user does not have count for nothing.
+an item its score in parts of their best one.  Weights of lists that a user does not have count for nothing.  The sums
+of a user are then laid out between 0 and 1, so that rules act on them alike whatever sources and weights there are.
 
 Sources: z-scores and scaling by the best as in Fox, Shaw 1994, "Combination of multiple searches", and Wu, Crestani,
 Bi 2006, "Evaluating score normalization methods in data fusion".
@@ -24,8 +25,6 @@ from recsys_spark.kernels.list_walks import cells_of
 
 Scaling = Literal["background", "best"]
 
-# A score further out says no more: what a handful of items share with a history of one stands out without bounds.
-_MOST = 50.0
 # Of a list that otherwise counts for nothing: far below what one place makes in a list that counts.
 _REST = 1e-6
 
@@ -74,12 +73,12 @@ def scaled(pool: Pool, known: Known, scaling: Scaling) -> np.ndarray:
     by_background = np.isfinite(known.deviation[users]) & (known.deviation[users] > 0) & (scaling == "background")
     below = np.where(by_background, known.deviation[users], known.best[users])
     above = np.where(by_background, scores - known.mean[users], scores)
-    found[at] = np.clip(np.divide(above, below, out=np.zeros(len(at)), where=below > 0), -_MOST, _MOST)
+    found[at] = np.divide(above, below, out=np.zeros(len(at)), where=below > 0)
     return found
 
 
 def fused_totals(pool: Pool, said: list[tuple[float, np.ndarray]], shared: list[np.ndarray]) -> np.ndarray:
-    """Totals for `blend.fuse`, int64 (n_items,), in units of 2**-40; the least of each user is 0.
+    """Totals for `blend.fuse`, int64 (n_items,), in units of 2**-40; the least of each user is 0, the greatest 1.
 
     said: of every list its weight, and what it says of every item.  shared: what lists say that many users share, by
     which those are ordered of whom no list of their own says anything.
@@ -92,7 +91,9 @@ def fused_totals(pool: Pool, said: list[tuple[float, np.ndarray]], shared: list[
     if len(total):
         starts = np.searchsorted(pool.users, np.arange(pool.n_users))
         filled = np.flatnonzero(np.diff(starts, append=len(total)))
-        least = np.zeros(pool.n_users)
+        least, most = np.zeros(pool.n_users), np.zeros(pool.n_users)
         least[filled] = np.minimum.reduceat(total, starts[filled])
-        total -= least[pool.users]
+        most[filled] = np.maximum.reduceat(total, starts[filled])
+        width = np.where(most > least, most - least, 1.0)
+        total = (total - least[pool.users]) / width[pool.users]
     return np.rint(total * UNITS).astype(np.int64)

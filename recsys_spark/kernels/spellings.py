@@ -91,7 +91,7 @@ def _is_position(profile: Profile) -> bool:
 
 
 def _is_place(profile: Profile) -> bool:
-    return bool(profile.numbers) and all(number >= 0 and number == int(number) for number in profile.numbers)
+    return bool(profile.numbers) and all(0 <= number < 2**31 and number == int(number) for number in profile.numbers)
 
 
 def _is_probability(profile: Profile) -> bool:

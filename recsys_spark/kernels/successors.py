@@ -18,6 +18,7 @@ Letters: i source, j target, n_* counts.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ from numba import njit
 from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
 
 _UNITS = float(2**20)
+
+_PAIRS_AT_ONCE = 1 << 22  # 64 MB of them, and as much to sort; a user's are listed together
 
 
 class Histories(NamedTuple):
@@ -60,13 +63,20 @@ class Following(NamedTuple):
 
 
 def histories(indptr: np.ndarray, items: np.ndarray, times: np.ndarray) -> Histories:
-    """The histories of rows of items with times: sorted by time, then item, and with places.
+    """The histories of rows of items with times: sorted by time, then item, each once at a time, and with places.
 
     indptr: int64 (n_users + 1,).  items: int32 (n,).  times: int64 (n,), larger is later.
     """
     users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     order = np.lexsort((items, times, users))
-    return Histories(indptr, items[order].astype(np.int32), _places(users, times[order]).astype(np.int32))
+    items, times = items[order], times[order]
+    is_new = np.ones(len(items), bool)  # a look and a purchase of the same second are one
+    is_new[1:] = (items[1:] != items[:-1]) | (times[1:] != times[:-1]) | (users[1:] != users[:-1])
+    users, items, times = users[is_new], items[is_new], times[is_new]
+    ends = np.cumsum(np.bincount(users, minlength=len(indptr) - 1))
+    return Histories(
+        np.concatenate([[0], ends]).astype(np.int64), items.astype(np.int32), _places(users, times).astype(np.int32)
+    )
 
 
 def place_weights(indptr: np.ndarray, times: np.ndarray, half_life: float) -> np.ndarray:
@@ -94,12 +104,18 @@ def _places(rows: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def transitions(found: Histories, following: Following, n_items: int) -> Transitions:
-    """The sums of a block of users."""
+    """The sums of a block of users; pairs are listed of so many users at once as make _PAIRS_AT_ONCE of them."""
     steps = np.rint(0.5 ** (np.arange(following.window) / following.half_life) * _UNITS).astype(np.int64)
-    n = int(_count(found, following.window))
-    keys, values = np.empty(n, np.int64), np.empty(n, np.int64)
-    _list_pairs(found, steps, n_items, keys, values)
-    return _summed(keys, values, n_items)
+    counts = _count(found, following.window)
+    slices = (np.cumsum(counts) - counts) // _PAIRS_AT_ONCE  # of each user, never falling
+    edges = [0, *(np.flatnonzero(np.diff(slices)) + 1).tolist(), len(counts)]
+    parts = []
+    for first, end in pairwise(edges):
+        n = int(counts[first:end].sum())
+        keys, values = np.empty(n, np.int64), np.empty(n, np.int64)
+        _list_pairs(found, first, end, steps, n_items, keys, values)
+        parts.append(_summed(keys, values, n_items))
+    return parts[0] if len(parts) == 1 else added(parts, n_items)
 
 
 def added(parts: Sequence[Transitions], n_items: int) -> Transitions:
@@ -119,9 +135,9 @@ def _summed(keys: np.ndarray, values: np.ndarray, n_items: int) -> Transitions:
 
 
 @njit(cache=True, nogil=True)
-def _count(found: Histories, window: int) -> int:
-    """How many pairs there are."""
-    n = 0
+def _count(found: Histories, window: int) -> np.ndarray:
+    """How many pairs every user has, int64 (n_users,)."""
+    counts = np.zeros(len(found.indptr) - 1, np.int64)
     for user in range(len(found.indptr) - 1):
         end = found.indptr[user + 1]
         for source in range(found.indptr[user], end):
@@ -130,14 +146,17 @@ def _count(found: Histories, window: int) -> int:
                 if gap > window:
                     break
                 if gap > 0 and found.items[target] != found.items[source]:
-                    n += 1
-    return n
+                    counts[user] += 1
+    return counts
 
 
 @njit(cache=True, nogil=True)
-def _list_pairs(found: Histories, steps: np.ndarray, n_items: int, keys: np.ndarray, values: np.ndarray) -> None:
+def _list_pairs(
+    found: Histories, first: int, last: int, steps: np.ndarray, n_items: int, keys: np.ndarray, values: np.ndarray
+) -> None:
+    """Key and value of every pair of users `first` to `last` (exclusive)."""
     n = 0
-    for user in range(len(found.indptr) - 1):
+    for user in range(first, last):
         end = found.indptr[user + 1]
         for source in range(found.indptr[user], end):
             for target in range(source + 1, end):

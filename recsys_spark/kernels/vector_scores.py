@@ -35,20 +35,36 @@ def spread_of(items: Items) -> Spread:
 
 def background(queries: np.ndarray, spread: Spread) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each query's scores over all searched items, float64 (n,)."""
-    wide = queries.astype(np.float64)
-    mean = wide @ spread.mean
-    variance = np.einsum("nf,nf->n", wide @ spread.second, wide) - mean**2
-    return mean, np.sqrt(np.maximum(variance, 0.0))
+    mean, square = _background(np.ascontiguousarray(queries, np.float32), spread)
+    return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+@njit(cache=True, nogil=True)
+def _background(queries: np.ndarray, spread: Spread) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the scores and of their squares, row by row, so that a row has the same bits in any block."""
+    n, f = queries.shape
+    mean, square = np.zeros(n), np.zeros(n)
+    turned = np.empty(f)
+    for row in range(n):
+        turned[:] = 0.0
+        for at in range(f):
+            value = np.float64(queries[row, at])
+            mean[row] += value * spread.mean[at]
+            for other in range(f):
+                turned[other] += value * spread.second[at, other]
+        for at in range(f):
+            square[row] += turned[at] * queries[row, at]
+    return mean, square
 
 
 def pair_scores(queries: np.ndarray, items: Items, rows: np.ndarray, idx: np.ndarray) -> np.ndarray:
-    """The score of item idx[j] for query rows[j], float32 (n,), the bits of `top_k`; 0 of what is not searched."""
+    """The score of item idx[j] for query rows[j], float32 (n,), the bits of `top_k`; nan of what is not searched."""
     return _pair_scores(np.ascontiguousarray(queries, np.float32), items, rows, idx)
 
 
 @njit(cache=True, nogil=True)
 def _pair_scores(queries: np.ndarray, items: Items, rows: np.ndarray, idx: np.ndarray) -> np.ndarray:
-    scores, folded = np.zeros(len(rows), np.float32), np.empty(queries.shape[1] // 4)
+    scores, folded = np.full(len(rows), np.nan, np.float32), np.empty(queries.shape[1] // 4)
     for at in range(len(rows)):
         place = items.places[idx[at]]
         if place >= 0:

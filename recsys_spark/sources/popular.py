@@ -148,6 +148,7 @@ def _ranked(scored: "DataFrame", item_index: "DataFrame", params: Params) -> "Da
             F.lit(None).cast("int").alias("user_idx"),
             "segment",
             F.transform("items", lambda item: F.struct(item["item_idx"], item["rank"], item["score"])).alias("items"),
+            F.lit(None).cast("int").alias("n_own"),
             F.lit(None).cast("double").alias("mean"),
             F.lit(None).cast("double").alias("deviation"),
         )

@@ -73,7 +73,7 @@ def _reading(batch: Batch, folder: Location) -> Reading:
         limits=batch.limits,
         schema=pa.schema(fields),
         make_parse=make_parse,
-        is_timed=False,
+        tells_rows=False,
         required=frozenset({id_column}),
         expected=frozenset(),
         known=None,

@@ -30,6 +30,9 @@ from recsys_spark.tables.delta import append_once, read_table
 # Clocks of clients run ahead: up to this much is the present, beyond it the future.
 FUTURE_BOUND = timedelta(hours=1)
 
+# A batch every quarter of an hour reaches the present after 26 years; of ten thousand files each has 90,000 lines.
+_BATCH_US = US_PER_DAY // 96
+
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -71,17 +74,17 @@ def _reading(batch: Batch, folder: Location) -> Reading:
         expected=frozenset({columns.user_id}),
         known=frozenset({*columns.model_dump().values(), *events.attributes}),
         first=columns.item_id,
-        is_timed=events.is_timed,
+        tells_rows=events.is_timed or not events.default_type,
     )
 
 
 def _lines_us(batch: Batch, planned: PlannedFile) -> range:
-    """The times that stand for the lines of a file without any: a day a batch, divided among its files in their order.
+    """The times that stand for the lines of a file without any: a part of a day a batch, divided among its files.
 
-    A file has at least eight million lines before the last of them are told apart no more.
+    Files are in their order; the last lines of one that has more of them than its share are told apart no more.
     """
-    share = US_PER_DAY // len(batch.files)
-    first = UNDATED_US + batch.batch_seq * US_PER_DAY + planned.index * share
+    share = _BATCH_US // len(batch.files)
+    first = UNDATED_US + batch.batch_seq * _BATCH_US + planned.index * share
     return range(first, first + share)
 
 

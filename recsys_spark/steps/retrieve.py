@@ -67,4 +67,4 @@ def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> Dat
         )
     )
     checked = F.when(bears_name, F.col("source")).otherwise(refusal).alias("source")
-    return proposed.select(checked, "user_idx", "segment", "items", "mean", "deviation")
+    return proposed.select(checked, "user_idx", "segment", "items", "n_own", "mean", "deviation")

@@ -428,7 +428,12 @@ SOURCE_CANDIDATES = run_table(
         Column("source", "string", "source, or source/list where one source has several lists"),
         Column("user_idx", "int", "the user; null: the list is for a segment or for everybody", nullable=True),
         Column("segment", "string", "the segment; null: the list is for one user or for everybody", nullable=True),
-        Column("items", RANKED_IDX, "proposed items, best first; of one user also what the others proposed, by score"),
+        Column(
+            "items", RANKED_IDX, "proposed items, best first; then what other sources proposed to the user, by score"
+        ),
+        Column(
+            "n_own", "int", "items that the source itself proposed, the first of the list; null: all", nullable=True
+        ),
         Column("mean", "double", "mean of the user's scores over all items; null: not known", nullable=True),
         Column("deviation", "double", "standard deviation of these scores; null: not known", nullable=True),
     ),

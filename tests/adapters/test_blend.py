@@ -137,9 +137,9 @@ def _shown(spark: SparkSession):
 
 
 SOURCE_ROWS = [
-    ("top", None, None, ranked(0, 1, 2), None, None),
-    ("near", None, "FR", ranked(3), None, None),
-    ("als", 1, None, ranked(4, 0), None, None),
+    ("top", None, None, ranked(0, 1, 2), None, None, None),
+    ("near", None, "FR", ranked(3), None, None, None),
+    ("als", 1, None, ranked(4, 0), None, None, None),
 ]
 
 

@@ -56,8 +56,15 @@ def test_blend_block_sums_scores_that_stand_beyond_the_ends_of_lists_too() -> No
     fusion = Fusion(np.array([1.0, 1.0, 0.25]), "background")
     shared = replace(shared, settings=replace(shared.settings, fusion=fusion))
     own = [
-        {"source": "als", "item_idx": [7, 8, 9, 5], "score": [5.0, 4.0, 4.0, 3.0], "mean": 1.0, "deviation": 0.5},
-        {"source": "near", "item_idx": [5, 6], "score": [4.0, 2.0], "mean": 0.0, "deviation": 2.0},
+        {
+            "source": "als",
+            "item_idx": [7, 8, 9, 5],
+            "score": [5.0, 4.0, 4.0, 3.0],
+            "n_own": 3,
+            "mean": 1.0,
+            "deviation": 0.5,
+        },
+        {"source": "near", "item_idx": [5, 6], "score": [4.0, 2.0], "n_own": None, "mean": 0.0, "deviation": 2.0},
     ]
     users = make_users(("u1", "FR", [], []), ("u2", "FR", [], []))
     users = users.set_column(3, "own", pa.array([own, []], users["own"].type))
@@ -65,7 +72,8 @@ def test_blend_block_sums_scores_that_stand_beyond_the_ends_of_lists_too() -> No
     # On the one scale: als says 8, 6, 6 and 4 of them, near 2 and 1; of what neither knows top says at most 0.25.
     assert [item["item_id"] for item in first["items"]] == ["item 7", "item 5", "item 8"]
     scores = [item["score"] for item in first["items"]]
-    assert [scores[0] - scores[1], scores[1] - scores[2]] == pytest.approx([8 - (4 + 2), 0], abs=1e-5)
+    # Laid out from the least, the third of top, 0.25 x 8 / 10, to the greatest.
+    assert scores == pytest.approx([1.0, *[(6 - 0.2) / (8 - 0.2)] * 2], abs=1e-5)
     assert [one["source"] for one in first["items"][1]["sources"]] == ["near"]  # als proposed three
     assert items_of([second]) == [["item 1", "item 2", "item 3"]]
 

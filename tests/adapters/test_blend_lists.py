@@ -47,6 +47,7 @@ def make(shared: dict[str, Shared], *rows: dict) -> tuple[list[dict], Counter[st
             ("source", pa.string()),
             ("item_idx", pa.list_(pa.int32())),
             ("score", pa.list_(pa.float32())),
+            ("n_own", pa.int32()),
             ("mean", pa.float64()),
             ("deviation", pa.float64()),
         ]

@@ -40,7 +40,7 @@ def past(spark: SparkSession) -> PastRun:
     interactions = [(user, 0, 1.0, SINCE - timedelta(days=1), 1, None) for user in range(N_USERS)]
     features = [(f"u{user:03d}", None, []) for user in range(N_USERS)]
     tables = {
-        "source_candidates": frame(spark, "source_candidates", [(*row, None, None) for row in lists]),
+        "source_candidates": frame(spark, "source_candidates", [(*row, None, None, None) for row in lists]),
         "interactions": frame(spark, "interactions", interactions),
         "user_index": frame(spark, "user_index", [(user, f"u{user:03d}") for user in range(N_USERS)]),
         "item_index": frame(spark, "item_index", [(item, f"i{item:02d}") for item in range(N_ITEMS)]),

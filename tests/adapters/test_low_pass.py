@@ -33,7 +33,7 @@ def _expected(matrix: np.ndarray, exponent: float) -> np.ndarray:
     return A @ V @ V.T * of_items**exponent
 
 
-@pytest.mark.parametrize(("exchange", "exponent"), [("local", 0.5), ("shuffle", 0.25)])
+@pytest.mark.parametrize(("exchange", "exponent"), [("local", 0.5), ("broadcast", 0.5), ("shuffle", 0.25)])
 def test_fit_low_pass_gives_the_scores_of_a_dense_svd(
     spark: SparkSession, tmp_path: Path, exchange: str, exponent: float
 ) -> None:

@@ -31,11 +31,14 @@ def _interactions(spark: SparkSession, rows: list[tuple]) -> DataFrame:
 Lists = dict[int, list[tuple[int, int, float]]]
 
 
-def _proposed(spark: SparkSession, make_config, rows: list[tuple], **sources: Personal) -> dict[str, Lists]:
-    frame = propose(sources, _interactions(spark, rows), 3, 5, make_config().candidates, CUTOFF)
+def _proposed(
+    spark: SparkSession, make_config, rows: list[tuple], method: str = "learned", **sources: Personal
+) -> dict[str, Lists]:
+    candidates = make_config(f"candidates.method={method}").candidates
     lists: dict[str, Lists] = {name: {} for name in sources}
-    for row in frame.collect():
+    for row in propose(sources, _interactions(spark, rows), 3, 5, candidates, CUTOFF).collect():
         lists[row["source"]][row["user_idx"]] = [tuple(item) for item in row["items"]]
+        assert row["n_own"] <= len(row["items"]) if method == "scores" else row["n_own"] == len(row["items"])
     return lists
 
 
@@ -92,6 +95,7 @@ def test_propose_asks_every_model_of_every_user(
         spark,
         make_config,
         rows,
+        "scores",
         als=Personal(vector_model(items), 2, vectors),
         successors=Personal(neighbor_model(NEAR, NewestPlaced(5, 2, 1.0)), 1),
         user_cf=Personal(neighbor_model(NEAR, NearUsers(Ranked(*ONE_NEAR_USER))), 5),

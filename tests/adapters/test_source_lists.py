@@ -16,7 +16,7 @@ LISTS = ranked_of([[(7, 2.5), (3, 2.5), (9, -1.0)], [], [(3, 0.25)], []])
 
 
 def test_user_lists_has_a_record_for_every_list_with_items() -> None:
-    batch = user_lists("als", np.array([4, 5, 90, 91]), LISTS, np.arange(4.0), np.arange(4.0) / 2)
+    batch = user_lists("als", np.array([4, 5, 90, 91]), LISTS, np.arange(4), np.arange(4.0), np.arange(4.0) / 2)
     assert batch.to_pylist() == [
         {
             "source": "als",
@@ -25,6 +25,7 @@ def test_user_lists_has_a_record_for_every_list_with_items() -> None:
             "items": [
                 {"item_idx": item, "rank": rank, "score": score} for rank, (item, score) in enumerate(items, start=1)
             ],
+            "n_own": int(mean),
             "mean": mean,
             "deviation": mean / 2,
         }

@@ -19,13 +19,14 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("item_idx", pa.list_(pa.int32())),
         ("score", pa.list_(pa.float32())),
+        ("n_own", pa.int32()),
         ("mean", pa.float64()),
         ("deviation", pa.float64()),
     ]
 )
 
 
-MOMENTS = {"mean": 0.5, "deviation": None}
+MOMENTS = {"n_own": 1, "mean": 0.5, "deviation": None}
 
 
 def rows_of(users: dict[int, int | None]) -> list[dict]:
@@ -92,7 +93,7 @@ def test_user_rows_are_in_order_of_users_in_even_tasks(
     lists = [(f"list{at}", first + user * step, None, third_only) for user in range(0, 20, 2) for at in range(3)]
     lists += [("top", None, None, first_only), ("als", first + 50 * step, None, first_only)]
     listed = local_frame(
-        spark, [(*row, None, None) for row in lists], spark_schema(TABLES["source_candidates"], ("run_id",))
+        spark, [(*row, None, None, None) for row in lists], spark_schema(TABLES["source_candidates"], ("run_id",))
     )
     frame = user_rows(users.repartition(3), listed.repartition(5))
     parts = frame.rdd.glom().collect()

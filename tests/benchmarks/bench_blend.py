@@ -129,6 +129,7 @@ def lists_of(users: np.ndarray, rng: np.random.Generator) -> pa.Table:
             "items": pa.ListArray.from_arrays(
                 pa.array(np.arange(0, n_rows * LENGTH + 1, LENGTH, dtype=np.int32)), entries
             ),
+            "n_own": pa.nulls(n_rows, pa.int32()),
             "mean": pa.nulls(n_rows, pa.float64()),
             "deviation": pa.nulls(n_rows, pa.float64()),
         }

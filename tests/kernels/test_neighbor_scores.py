@@ -111,15 +111,18 @@ def test_pair_scores_are_those_of_the_lists_to_the_bit(normalize: bool) -> None:
     np.testing.assert_array_equal(found, listed[rows, items])
 
 
-def test_background_is_the_mean_and_deviation_over_all_items() -> None:
+@pytest.mark.parametrize("normalize", [False, True])
+def test_background_is_the_mean_and_deviation_over_all_items(normalize: bool) -> None:
     matrix = long_tailed(10, n_users=12, n_items=25)
     ranked = neighbors_of(sparse(matrix), similarity_of("cosine", num_neighbors=5))
     near = np.zeros((25, 25))
     for item, entries in enumerate(lists_of(ranked)):
         for other, score in entries:
             near[item, other] = score
-    scores = matrix @ near
-    mean, deviation = background(sparse(matrix), ranked, 25, 25)
+    scores, below = matrix @ near, (matrix > 0) @ near
+    if normalize:
+        scores = np.divide(scores, below, out=np.zeros(scores.shape), where=below > 0)
+    mean, deviation = background(sparse(matrix), ranked, 25, 25, normalize)
     np.testing.assert_allclose(mean, scores.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(deviation, scores.std(axis=1), rtol=1e-6)
-    assert background(sparse(np.zeros((2, 25))), ranked, 25, 0)[1].tolist() == [0, 0]
+    assert background(sparse(np.zeros((2, 25))), ranked, 25, 0, normalize)[1].tolist() == [0, 0]

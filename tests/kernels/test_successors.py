@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_spark.kernels import successors as kernel
 from recsys_spark.kernels.successors import (
     Following,
     Histories,
@@ -38,7 +39,7 @@ def expected_sums(log: Log, following: Following) -> dict[tuple[int, int], Fract
     """c_ij of the module, where it is above 0."""
     sums: dict[tuple[int, int], Fraction] = {}
     for user in log:
-        baskets = [sorted(item for time, item in user if time == at) for at in sorted({time for time, _ in user})]
+        baskets = [sorted({item for time, item in user if time == at}) for at in sorted({time for time, _ in user})]
         for p, sources in enumerate(baskets):
             for q in range(p + 1, min(p + following.window, len(baskets) - 1) + 1):
                 worth = Fraction(1, 2) ** (q - p - 1)
@@ -76,6 +77,18 @@ def test_successors_match_a_plain_loop(log: Log) -> None:
     np.testing.assert_allclose(*scores, rtol=1e-6)
 
 
+def test_sums_are_the_same_however_many_pairs_are_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    log = [
+        [(int(at), int(item)) for at, item in zip(rng.integers(0, 9, 8), rng.integers(0, N_ITEMS, 8), strict=True)]
+        for _ in range(9)
+    ]
+    whole = transitions(histories_of([*log, []]), FOLLOWING, N_ITEMS)
+    monkeypatch.setattr(kernel, "_PAIRS_AT_ONCE", 20)
+    for part, one in zip(transitions(histories_of([*log, []]), FOLLOWING, N_ITEMS), whole, strict=True):
+        np.testing.assert_array_equal(part, one)
+
+
 @given(log=LOGS, cuts=st.lists(st.integers(0, 5), max_size=3))
 @settings(max_examples=50, deadline=None)
 def test_sums_are_the_same_however_users_are_cut(log: Log, cuts: list[int]) -> None:
@@ -100,7 +113,7 @@ def test_a_block_of_sources_and_a_short_list_are_cut_from_the_whole() -> None:
 
 
 def test_items_of_a_basket_do_not_follow_one_another_and_share_a_place() -> None:
-    one = histories_of([[(5, 3), (2, 1), (5, 0), (9, 2)], [], [(1, 1)]])
+    one = histories_of([[(5, 3), (2, 1), (5, 0), (9, 2), (5, 3)], [], [(1, 1)]])  # 3 at time 5 is one event
     assert one.items.tolist() == [1, 0, 3, 2, 1]
     assert one.places.tolist() == [0, 1, 1, 2, 0]
     found = transitions(one, FOLLOWING, N_ITEMS)

@@ -72,7 +72,7 @@ def make_inputs(spark: SparkSession, day: dict[str, list]) -> dict[str, DataFram
         "items": make_items(spark, {}),
         "users": make_users(spark, {}),
         "exposures": frame(spark, "exposures", []),
-        "source_candidates": frame(spark, "source_candidates", [(*row, None, None) for row in proposals]),
+        "source_candidates": frame(spark, "source_candidates", [(*row, None, None, None) for row in proposals]),
         "interactions": frame(spark, "interactions", day["interactions"]),
         "user_index": frame(spark, "user_index", [(user, f"u{user:02d}") for user in range(N_USERS)]),
         "item_index": frame(spark, "item_index", [(item, f"i{item:02d}") for item in range(N_ITEMS)]),

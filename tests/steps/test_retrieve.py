@@ -31,7 +31,7 @@ def make_source(name: str, list_name: str, reads: tuple[str, ...] = ("item_index
     def generate(inputs: dict[str, DataFrame], params: Params, context: object) -> DataFrame:
         source.given.append((set(inputs), params.item_idx))
         spark = inputs["item_index"].sparkSession
-        rows = [(list_name, None, None, [(params.item_idx, 1, 1.0)], None, None)]
+        rows = [(list_name, None, None, [(params.item_idx, 1, 1.0)], None, None, None)]
         return spark.createDataFrame(rows, SCHEMA).withColumnsRenamed(renamed)
 
     source.generate = generate
