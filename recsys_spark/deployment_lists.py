@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from recsys_spark.adapters.ann_search import takes_index
-from recsys_spark.adapters.personal import COMPLETED
+from recsys_spark.adapters.personal import COMPLETED, fuses_scores
 from recsys_spark.adapters.sent import LISTED_BYTES
 from recsys_spark.config import Config
 from recsys_spark.deployment_fits import (
@@ -146,10 +146,11 @@ def max_items(config: Config) -> dict[str, int]:
 
 
 def listed_entries(config: Config, n_items: int) -> float:
-    """Entries of all lists of a user, with what each says of the first items of the others."""
+    """Entries of all lists of a user; where scores are fused, with what each says of the first items of the others."""
     lengths = [min(one, n_items) for one in max_items(config).values()]
-    beyond = _COMPLETED_SHARE * min(COMPLETED, n_items) * len(lengths) * (len(lengths) - 1)
-    return sum(lengths) + beyond
+    if not fuses_scores(config.candidates):
+        return sum(lengths)
+    return sum(lengths) + _COMPLETED_SHARE * min(COMPLETED, n_items) * len(lengths) * (len(lengths) - 1)
 
 
 def _factors_size(load: Load, config: Config) -> StepSize:
