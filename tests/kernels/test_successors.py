@@ -63,7 +63,7 @@ def users_of(log: Log) -> np.ndarray:
 
 
 @given(log=LOGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_successors_match_a_plain_loop(log: Log) -> None:
     found = transitions(histories_of(log), FOLLOWING, N_ITEMS)
     sums = {(int(i), int(j)): Fraction(int(c), 2**20) for i, j, c in zip(*found, strict=True)}

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import FailpointReached
+from recsys_spark.kernels.timestamps import US_PER_DAY
 from recsys_spark.location import ObjectPath
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.batch import read_open
@@ -92,8 +93,11 @@ def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSess
     assert batch_states(config)[-1] == (2, "done")
 
 
-def test_ingest_keeps_the_order_of_lines_that_have_no_time(spark: SparkSession, tmp_path: Path) -> None:
+def test_ingest_keeps_the_order_of_lines_that_have_no_time(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files in the order of their paths, batches in that of their arrival; a longer file brings what is new in it."""
+    monkeypatch.setattr("recsys_spark.steps.ingest._BATCH_US", US_PER_DAY)  # batches under days of their own
     config = make_world(tmp_path, "events.clock=order", "ingest.late_days=1")
     undated = [event(number, user_id="u", event_time=...) for number in range(9)]
     drop(config, "b.jsonl", jsonl(undated[2:4]))
