@@ -63,13 +63,14 @@ def _reading(batch: Batch, folder: Location) -> Reading:
     spec = EventSpec(events, to_us(batch.received_at + FUTURE_BOUND), earliest)
     types = () if events.default_type else (columns.event_type,)
     times = (columns.event_time,) if events.is_timed else ()
+    lines_us = [_lines_us(batch, planned) for planned in batch.files]
     schema = arrow_schema(EVENTS)
     return Reading(
         folder=folder,
         wanted_format=events.format,
         limits=batch.limits,
         schema=pa.schema([schema.field(name) for name in EVENT_COLUMNS]),
-        make_parse=lambda planned, as_text: event_parser(replace(spec, lines_us=_lines_us(batch, planned)), as_text),
+        make_parse=lambda planned, as_text: event_parser(replace(spec, lines_us=lines_us[planned.index]), as_text),
         required=frozenset({columns.item_id, *times, *types}),
         expected=frozenset({columns.user_id}),
         known=frozenset({*columns.model_dump().values(), *events.attributes}),
