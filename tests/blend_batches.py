@@ -4,22 +4,12 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
+from recsys_spark.adapters.user_blocks import LIST_FIELDS
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import RANKED_IDX
 
 ALL_SHOWN = Shown(np.arange(10, dtype=np.int32), pa.array([f"item {number}" for number in range(10)]))
-OWN = pa.list_(
-    pa.struct(
-        [
-            ("source", pa.string()),
-            ("item_idx", pa.list_(pa.int32())),
-            ("score", pa.list_(pa.float32())),
-            ("n_own", pa.int32()),
-            ("mean", pa.float64()),
-            ("deviation", pa.float64()),
-        ]
-    )
-)
+OWN = pa.list_(pa.struct(LIST_FIELDS))
 
 
 def ranked(*items: int) -> list[dict[str, float]]:

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
+from recsys_spark.adapters.user_blocks import list_columns
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
 from recsys_spark.kernels.diversify import Diversity
@@ -134,18 +135,8 @@ def own_lists(source_candidates: DataFrame) -> DataFrame:
     """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first,
     n_own, mean and deviation).
     """
-    mine = source_candidates.where(F.col("user_idx").isNotNull()).select(
-        "user_idx",
-        # Two flat arrays: a struct per candidate is five times the bytes to shuffle and to hand to Python.
-        F.struct(
-            "source",
-            F.col("items.item_idx").alias("item_idx"),
-            F.col("items.score").alias("score"),
-            "n_own",
-            "mean",
-            "deviation",
-        ).alias("one"),
-    )
+    of_users = source_candidates.where(F.col("user_idx").isNotNull())
+    mine = of_users.select("user_idx", F.struct(*list_columns()).alias("one"))
     return mine.groupBy("user_idx").agg(F.sort_array(F.collect_list("one")).alias("own"))
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from recsys_spark.adapters.blend_arrow import blend_block, block_users
 from recsys_spark.adapters.blend_scopes import Shared, Worker, worker_of
-from recsys_spark.adapters.user_blocks import user_blocks
+from recsys_spark.adapters.user_blocks import LIST_FIELDS, user_blocks
 from recsys_spark.list_settings import MAIN
 from recsys_spark.tables.run_writer import Maker
 
@@ -75,18 +75,7 @@ def segment_lists(shared: Shared) -> pa.Table:
     return pa.table({"segment": segments, "items": lists["items"]})
 
 
-_OWN = pa.list_(
-    pa.struct(
-        [
-            ("source", pa.string()),
-            ("item_idx", pa.list_(pa.int32())),
-            ("score", pa.list_(pa.float32())),
-            ("n_own", pa.int32()),
-            ("mean", pa.float64()),
-            ("deviation", pa.float64()),
-        ]
-    )
-)
+_OWN = pa.list_(pa.struct(LIST_FIELDS))
 _AFFINITIES = pa.list_(pa.struct([("category", pa.string()), ("share", pa.float64())]))
 
 

@@ -40,7 +40,6 @@ COMPLETED = 100
 
 _PAIRS = (("user_idx", "int32"), ("item_idx", "int32"), ("weight", "float32"), ("time", "int64"), ("hidden", "bool"))
 _COLUMNS = dict(_PAIRS[2:])
-_CHUNK = ", ".join(("block int", "source string", *(f"{name} binary" for name, _ in _PAIRS), "vectors binary"))
 
 
 @dataclass(frozen=True)

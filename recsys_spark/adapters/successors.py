@@ -22,7 +22,6 @@ from recsys_spark.adapters.sent import LISTED_BYTES, MAX_LISTS_BYTES, check_byte
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.successors import Following, Histories, Transitions, added, histories, successors, transitions
 
-_SUM_BYTES = 16  # of a pair: source, target, sum
 _PARTS = (("sources", "int32"), ("targets", "int32"), ("sums", "int64"))
 _CHUNK = "range int, sources binary, targets binary, sums binary"
 

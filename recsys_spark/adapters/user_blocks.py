@@ -19,7 +19,25 @@ _USERS_PER_TASK = 4096
 
 _RANGE_BITS = 12  # 4,096 ranges of indices: 400 tasks are even to a tenth
 
-_LISTS = ("source", "item_idx", "score", "n_own", "mean", "deviation")
+# What a row of a list has beside user_idx, as Arrow: where there are lists and where a block has none.
+LIST_FIELDS = (
+    pa.field("source", pa.string()),
+    pa.field("item_idx", pa.list_(pa.int32())),
+    pa.field("score", pa.list_(pa.float32())),
+    pa.field("n_own", pa.int32()),
+    pa.field("mean", pa.float64()),
+    pa.field("deviation", pa.float64()),
+)
+_LISTS = tuple(field.name for field in LIST_FIELDS)
+
+
+def list_columns() -> tuple[Column, ...]:
+    """The columns of `LIST_FIELDS`, out of a row of source_candidates.
+
+    Items are two flat arrays: a struct per candidate is five times the bytes to shuffle and to hand to Python.
+    """
+    flat = {name: f"items.{name}" for name in ("item_idx", "score")}
+    return tuple(F.col(flat.get(name, name)).alias(name) for name in _LISTS)
 
 
 def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
@@ -29,16 +47,7 @@ def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
     Users are in ascending order of user_idx, within tasks and across them; tasks have about as many users.  `users` is
     read three times.
     """
-    lists = source_candidates.where(F.col("user_idx").isNotNull()).select(
-        # Two flat arrays: a struct per candidate is five times the bytes to shuffle and to hand to Python.
-        "user_idx",
-        "source",
-        F.col("items.item_idx").alias("item_idx"),
-        F.col("items.score").alias("score"),
-        "n_own",
-        "mean",
-        "deviation",
-    )
+    lists = source_candidates.where(F.col("user_idx").isNotNull()).select("user_idx", *list_columns())
     n_tasks, task = _tasks_of(users)
     rows = users.unionByName(lists, allowMissingColumns=True)
     return rows.repartitionById(n_tasks, task).sortWithinPartitions("user_idx", F.col("source").asc_nulls_first())

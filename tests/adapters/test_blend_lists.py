@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from recsys_spark.adapters.blend_lists import list_maker, segment_lists
 from recsys_spark.adapters.blend_scopes import Shared
+from recsys_spark.adapters.user_blocks import LIST_FIELDS
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.rule_set import Rule
 from recsys_spark.tables.arrow import arrow_schema, form_of
@@ -44,12 +45,7 @@ def make(shared: dict[str, Shared], *rows: dict) -> tuple[list[dict], Counter[st
             ("excluded", pa.list_(pa.int32())),
             ("variant", pa.string()),
             ("is_new", pa.bool_()),
-            ("source", pa.string()),
-            ("item_idx", pa.list_(pa.int32())),
-            ("score", pa.list_(pa.float32())),
-            ("n_own", pa.int32()),
-            ("mean", pa.float64()),
-            ("deviation", pa.float64()),
+            *LIST_FIELDS,
         ]
     )
     counts: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from recsys_spark.adapters import user_blocks as module
-from recsys_spark.adapters.user_blocks import user_blocks, user_rows
+from recsys_spark.adapters.user_blocks import LIST_FIELDS, user_blocks, user_rows
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.spark import spark_schema
 from tests.local_frame import local_frame
@@ -16,12 +16,7 @@ SCHEMA = pa.schema(
     [
         ("user_idx", pa.int32()),
         ("user_id", pa.string()),
-        ("source", pa.string()),
-        ("item_idx", pa.list_(pa.int32())),
-        ("score", pa.list_(pa.float32())),
-        ("n_own", pa.int32()),
-        ("mean", pa.float64()),
-        ("deviation", pa.float64()),
+        *LIST_FIELDS,
     ]
 )
 
