@@ -85,6 +85,7 @@ def _without_ages(config: Config) -> Config:
         "two_tower": {"half_life_days": 0.0, "training_days": MAX_DAYS},
         "candidates": {"available_within_days": 0, "active_within_days": 0, "seen": seen},
         "hindsight": {"window_days": 0, "ranking_examples": False},
+        "validation": {"auto": [name for name in config.validation.auto if not name.endswith("half_life_days")]},
         "sources": sources,
     }
     sections = {name: getattr(config, name).model_copy(update=change) for name, change in changes.items()}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
-from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish
+from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish, Validation
 from recsys_spark.location import Location, locate
 from recsys_spark.setting_types import (
     Days,
@@ -243,6 +243,7 @@ class Config(Section):
     ann: Ann
     sources: Sources
     candidates: Candidates
+    validation: Validation
     hindsight: Hindsight
     audit: Audit
     publish: Publish

@@ -6,6 +6,7 @@ Owns: the layering and the error text.  Called by the command line and the jobs,
 import difflib
 import json
 import tomllib
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from recsys_spark.errors import ConfigError
 
 # Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.
 _REPLACED_WHOLE = {("events", "types"), ("candidates", "source_weights"), ("candidates", "variants")}
+
+AUTO = "auto"
 
 _LONGEST_SHOWN = 200  # letters of what a person wrote
 
@@ -45,10 +48,45 @@ def load_config(profile: str = "local", file: Path | None = None, sets: tuple[st
         _lay_over(merged, _read_toml(path), _shown(path), places)
     for text in sets:
         _lay_over(merged, _parse_set(text), "--set", places)
+    _fill_in(merged)
     try:
         return Config.model_validate(merged).remember_places(places)
     except ValidationError as err:
         raise ConfigError("\n".join(fault_text(error, places) for error in err.errors())) from err
+
+
+def _fill_in(merged: dict[str, Any]) -> None:
+    """Puts its fallback in place of every setting that is `auto`, and its name into [validation] auto.
+
+    Only what [validation.fallback] names is for the run to choose; `auto` elsewhere is the setting's own word.
+    """
+    validation = merged.get("validation", {})
+    found = []
+    for name, value in _dotted(validation.get("fallback", {})):
+        section, last = _section_of(merged, name)
+        if section.get(last) == AUTO:
+            section[last] = value
+            found.append(name)
+    validation["fallback"] = dict(_dotted(validation.get("fallback", {})))
+    validation["auto"] = found
+
+
+def _dotted(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a section with its dotted name."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _section_of(merged: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The section that holds the setting, {} if there is none, and its last key."""
+    *keys, last = name.split(".")
+    section: Any = merged
+    for key in keys:
+        section = section.get(key) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}, last
 
 
 def config_hash(config: Config) -> str:

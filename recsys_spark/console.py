@@ -73,9 +73,11 @@ class Console:
             self.warn(warning)
 
     def finished(self, report: Any, of: str = "") -> None:
-        """What became of a run, and what it warns of; `of` tells whose warnings these are."""
+        """What became of a run, what it chose, and what it warns of; `of` tells whose these are."""
         for warning in report.warnings:
             self.warn(f"{of}{warning}")
+        for note in report.notes:
+            self.say(f"{of}{note}")
         text = {
             "published": f"published {report.run_id} as of {report.data_date}",
             "backfilled": f"{report.run_id} is complete; a later date is current and stays so",

@@ -17,6 +17,7 @@ from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_
 from recsys_spark.adapters.holdout import judged_users, later_events, with_history
 from recsys_spark.adapters.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
 from recsys_spark.adapters.personal import fuses_scores
+from recsys_spark.choices import as_chosen
 from recsys_spark.clock import known_clock
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
@@ -24,9 +25,7 @@ from recsys_spark.kernels.diversify import Diversity, widest
 from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.kernels.intervals import Tally
 from recsys_spark.plan import step
-from recsys_spark.publish import past_runs
 from recsys_spark.run_ledger import run_of
-from recsys_spark.steps.blend import fit_blend
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.delta import read_run, read_table
@@ -45,14 +44,14 @@ def evaluate_run(
 ) -> dict[Figure, Tally]:
     """Every figure of the run's lists, on what users did in the window from its date on.
 
-    Both blends are judged, whichever was published: `learned` where there was enough to learn from.  diversities: what
-    blend/rrf is to give up relevance for besides, each as the list blend/rrf NAME; calibration only if `config` has it.
+    Both blends are judged, whichever was published: `scores` where sources scored what others proposed.  diversities:
+    what blend/rrf is to give up relevance for besides, each as the list blend/rrf NAME; calibration only if `config`
+    has it.
     Raises KeyError if there is no such run, DamagedError if its rows have been collected.
     """
-    config, run = known_clock(config), run_of(config.root, run_id)
+    config, run = as_chosen(known_clock(config), run_id), run_of(config.root, run_id)
     seed = derive_seed(run.seed, "blend", run.data_date)
-    learned = config.model_copy(update={"candidates": config.candidates.model_copy(update={"method": "learned"})})
-    context = Context(learned, run.data_date, run_id, seed, spark, past=past_runs(learned, run.data_date))
+    context = Context(config, run.data_date, run_id, seed, spark)
     inputs = read_inputs(context, run, step("blend"))
     later = later_events(read_table(spark, config.root, TABLES["events"]), context.cutoff, window_days)
     users = judged_users(inputs, later, config, context.cutoff).persist()
@@ -63,9 +62,6 @@ def evaluate_run(
     if fuses_scores(config.candidates):  # else lists end where they were cut
         scores = config.candidates.model_copy(update={"method": "scores"})
         exam = with_blend(exam, "blend/scores", fit_settings(inputs["source_candidates"], scores))
-    fit = fit_blend(inputs, settings, context)
-    if fit.weights is not None:
-        exam = with_blend(exam, "blend/learned", replace(settings, learned=fit.weights, fusion=None))
     for name, wanted in diversities.items():
         exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted, fusion=None))
     tables = {name: read_run(spark, config.root, TABLES[name], run_id) for name in _PUBLISHED}

@@ -3,11 +3,13 @@
 Owns: that view.  Called by `cli_operate`.  Everything is read from the ledgers, as it was recorded then.
 """
 
+import json
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from recsys_spark.choices import ALL, read_choices
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.location import Location
@@ -31,6 +33,8 @@ def show_run(root: Location, run_id: str, console: Console) -> None:
     states.sort(key=lambda row: row["recorded_at"])
     console.rich.print(_made_of(root, states))
     console.rich.print(_logs(root, states[0]))
+    if choices := read_choices(root, run_id):
+        console.rich.print(_choices(choices))
     console.rich.print(steps_table(steps_of(root, run_id), run_id))
     console.rich.print(gates_table(root, run_id))
 
@@ -59,6 +63,25 @@ def _made_of(root: Location, states: list[dict[str, Any]]) -> Table:
     for name, value in facts.items():
         table.add_row(name, escape(value))
     return table
+
+
+def _choices(rows: list[dict[str, Any]]) -> Table:
+    """What was tried on what was held out: the best of each kind first."""
+    whole = next(row for row in rows if row["kind"] == ALL)
+    title = f"Chosen on {whole['made_on']} by {whole['held_out']}" if whole["held_out"] else "Nothing was chosen"
+    table = Table("what", "tried", "recall@20", "users", "", title=escape(f"{title}; {whole['why']}".rstrip("; ")))
+    kinds = list(dict.fromkeys(row["kind"] for row in rows if row["kind"] != ALL))
+    for row in sorted((row for row in rows if row["kind"] != ALL), key=lambda row: _place(row, kinds)):
+        recall = "" if row["recall"] is None else f"{row['recall']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+        mark = (row["why"] or "chosen") if row["chosen"] else ""
+        table.add_row(escape(row["kind"]), escape(row["name"]), recall, f"{row['n_users']:,}", escape(mark))
+    for name, value in sorted(json.loads(whole["settings"]).items()):
+        table.add_row("setting", escape(name), escape(json.dumps(value)), "", "")
+    return table
+
+
+def _place(row: dict[str, Any], kinds: list[str]) -> tuple[int, float]:
+    return kinds.index(row["kind"]), -(row["recall"] or 0.0)
 
 
 def _logs(root: Location, opened: dict[str, Any]) -> Table:

@@ -3,12 +3,9 @@
 Owns: the cut at the date.  Called by the runner and the audit; no step can see behind it.
 """
 
-import logging
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import PINNED, Step
 from recsys_spark.run_ledger import OpenRun
@@ -16,15 +13,12 @@ from recsys_spark.steps.context import Context
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.delta import read_run, read_table
 
-_log = logging.getLogger(__name__)
-
 
 def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
     """The frames that `step` reads: pinned tables as of the date, the run's own tables, and those of other bundles.
 
     Those of the base run are called base_<table>, and are there if the run has a base; those of the bundle that is
-    current, current_<table>, if there is one; those of the runs of `context.past`, past0_<table> and so on.  A run that
-    has been collected has no rows, and of one of these last that is damaged nothing is there.
+    current, current_<table>, if there is one.  A run that has been collected has no rows.
     """
     tables = declared_tables()
     inputs = {}
@@ -42,16 +36,6 @@ def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFra
         for name in step.current_reads:
             frame = read_run(context.spark, context.config.root, tables[name], context.current.run_id)
             inputs[f"current_{name}"] = frame
-    for at, row in enumerate(context.past):
-        try:
-            past = {
-                name: read_run(context.spark, context.config.root, tables[name], row.run_id) for name in step.past_reads
-            }
-        except DamagedError as err:
-            # What is learnt from is not worth a day without candidates.
-            _log.warning("step=%s phase=read run %s is left out: %s", step.name, row.run_id, err)
-        else:
-            inputs |= {f"past{at}_{name}": frame for name, frame in past.items()}
     return inputs
 
 

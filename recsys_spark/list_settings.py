@@ -3,7 +3,7 @@
 Owns: their types and bounds; defaults and meanings stand in conf/base.toml.  Called by `config`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,7 +48,7 @@ class Variant(Section):
     """What is another for a share of the users; what is not given is as for the others."""
 
     share: Annotated[float, Field(gt=0, le=1)]
-    method: Literal["rrf", "learned", "scores"] | None = None
+    method: Literal["rrf", "scores"] | None = None
     source_weights: dict[str, NonNegativeFloat] | None = None
     diversity: dict[str, int | float] | None = None
     explore_share: PartialWeight | None = None
@@ -62,12 +62,11 @@ class Candidates(Section):
     repeat_after_days: PositiveDays
     available_within_days: Days
     active_within_days: Days
-    method: Literal["rrf", "learned", "scores"]
+    method: Literal["rrf", "scores"]
     rrf_k: PositiveInt
-    learn_runs: PositiveInt
-    learn_users: PositiveInt
-    learn_depth: PositiveInt
     source_weights: dict[str, NonNegativeFloat]
+    score_scaling: Literal["background", "capped"]
+    score_weights: dict[str, NonNegativeFloat]
     diversity: DiversitySettings
     explore: Explore
     variants: dict[Name, Variant]
@@ -95,6 +94,21 @@ class Candidates(Section):
                 given["explore"] = self.explore.model_copy(update={"share": one.explore_share})
             settings[name] = settings[MAIN].model_copy(update=given)
         return settings
+
+
+class Validation(Section):
+    """How settings are chosen that are left to the run.
+
+    auto: dotted names of those that are `auto`, in the order of `fallback`: what each is where nothing can be chosen.
+    """
+
+    every_days: NonNegativeInt
+    users: PositiveInt
+    min_users: PositiveInt
+    max_pairs: PositiveInt
+    window_days: PositiveDays
+    fallback: dict[str, Any]
+    auto: list[str]
 
 
 class Hindsight(Section):

@@ -11,7 +11,7 @@ class Step:
     """One step: its name, its tables, and whether it belongs to a run or comes before one (keyed by batch).
 
     base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
-    past_reads: tables of the newest runs of earlier dates, as many as [candidates] learn_runs.
+    Steps that read `choices` are given the settings that the run chose.
     hours: after which an orchestrator gives it up.  python_memory: that workers outside the JVM take, as a share of
     the executor's heap.
     current_reads: tables of the bundle that is current while the step runs, which may be missing.  Such a step is run
@@ -24,7 +24,6 @@ class Step:
     in_run: bool = True
     base_reads: tuple[str, ...] = ()
     current_reads: tuple[str, ...] = ()
-    past_reads: tuple[str, ...] = ()
     hours: int = 2
     python_memory: float = 0.2
 
@@ -39,10 +38,16 @@ PLAN: tuple[Step, ...] = (
         ("events", "items", "users", "user_index", "item_index", "interactions", "exposures"),
         ("user_features", "item_features"),
     ),
-    Step("item_cf", ("events", "items", "item_index", "interactions"), ("item_neighbors",)),
+    Step(
+        "validate",
+        ("events", "items", "users", "user_index", "item_index", "interactions"),
+        ("choices",),
+        base_reads=("choices",),
+    ),
+    Step("item_cf", ("events", "items", "item_index", "interactions", "choices"), ("item_neighbors",)),
     Step(
         "als",
-        ("events", "items", "users", "user_index", "item_index", "interactions"),
+        ("events", "items", "users", "user_index", "item_index", "interactions", "choices"),
         ("user_factors", "item_factors"),
         base_reads=("item_factors",),
         hours=4,
@@ -91,6 +96,7 @@ PLAN: tuple[Step, ...] = (
             "item_index",
             "user_index",
             "interactions",
+            "choices",
             "user_features",
             "item_neighbors",
             "user_factors",
@@ -109,6 +115,7 @@ PLAN: tuple[Step, ...] = (
             "events",
             "items",
             "users",
+            "choices",
             "source_candidates",
             "interactions",
             "exposures",
@@ -119,7 +126,6 @@ PLAN: tuple[Step, ...] = (
             "item_embeddings",
         ),
         ("candidates", "fallback_candidates", "blend_fits"),
-        past_reads=("source_candidates", "interactions", "user_index", "item_index", "user_features"),
     ),
     Step(
         "hindsight",
@@ -165,6 +171,7 @@ BUNDLE_TABLES = (
     "item_index",
     "user_features",
     "item_features",
+    "choices",
     "item_neighbors",
     "user_factors",
     "item_factors",

@@ -5,7 +5,7 @@ both under the warehouse lock; needs no Spark.
 """
 
 import logging
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from recsys_spark.config import Config
@@ -36,14 +36,6 @@ def history(root: Location) -> tuple[PublishRow, ...]:
 def head(root: Location) -> PublishRow | None:
     """What is current, None before the first publish."""
     return read_head(root)[0] if publishes_folder(root).exists() else None
-
-
-def past_runs(config: Config, day: date) -> tuple[PublishRow, ...]:
-    """The newest publish of each of the last dates before `day` that the blend is to learn from, newest date first."""
-    if all(one.method == "rrf" for one in config.candidates.by_variant().values()):
-        return ()
-    newest = {row.data_date: row for row in history(config.root) if row.data_date < day}
-    return tuple(newest[one] for one in sorted(newest, reverse=True)[: config.candidates.learn_runs])
 
 
 def commit(config: Config, run: OpenRun, audited_on: int) -> str:

@@ -15,6 +15,7 @@ from importlib import import_module
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
+from recsys_spark.choices import as_chosen, choices_note, read_choices
 from recsys_spark.clock import clock_note, known_clock, next_day
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.day_gates import check_days, warnings_of
@@ -28,10 +29,11 @@ from recsys_spark.location import Location
 from recsys_spark.lock import opening_lock
 from recsys_spark.log_context import at
 from recsys_spark.plan import PLAN, Step, steps_before
-from recsys_spark.publish import commit, head, past_runs
+from recsys_spark.publish import commit, head
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
+from recsys_spark.tables.catalog import CHOICES
 from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
 from recsys_spark.tables.delta import TaskRows, read_run, stage_run
 from recsys_spark.tables.ledger import steps_of
@@ -56,6 +58,7 @@ class RunReport:
     seconds: dict[str, float] = field(default_factory=dict)
     n_rows: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     day_gates: list[Gate] = field(default_factory=list)
     forced: Forced = _NOTHING_FORCED
 
@@ -162,6 +165,9 @@ def _run_step(
         module = import_module(f"recsys_spark.steps.{step.name}")
         outputs = module.run(_inputs(context, run, step), context)
         measured = stage_outputs(context, step, outputs)
+        if CHOICES.name in step.writes:
+            report.notes += choices_note(read_choices(config.root, run.run_id), run.data_date)
+        report.warnings += context.warnings
         # What a step kept for itself ends with it.
         spark.catalog.clearCache()
     seconds = time.perf_counter() - clock
@@ -186,7 +192,9 @@ def _run_step(
 
 
 def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, observe: Observer) -> Context:
-    """What the step is given besides its inputs."""
+    """What the step is given besides its inputs; with the settings that the run chose, where it reads the choices."""
+    if CHOICES.name in step.reads:
+        config = as_chosen(config, run.run_id)
     return Context(
         config,
         run.data_date,
@@ -195,7 +203,6 @@ def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, obse
         spark,
         tell=partial(observe, step.name, "progress"),
         current=head(config.root),
-        past=past_runs(config, run.data_date) if step.past_reads else (),
         rules=rules_of(config.root, run.data_date)[1] if step.name == "blend" else (),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pyspark.sql import DataFrame
 
+from recsys_spark.adapters.personal import ForMany
 from recsys_spark.sources import check_params, load
 from recsys_spark.steps.context import Context
 from recsys_spark.steps.retrieve import lists_of
@@ -17,4 +18,6 @@ def proposed(name: str, tables: Mapping[str, DataFrame], context: Context) -> Da
     source = load(name)
     given = {table: tables[table] for table in source.READS if table in tables}
     found = source.generate(given, check_params(context.config)[name], context)
+    if isinstance(found, ForMany):
+        return found.lists
     return found if isinstance(found, DataFrame) else lists_of({name: found}, tables, context)

@@ -25,7 +25,7 @@ def make_shop(folder: Path, *sets: str) -> Config:
     """Settings of a shop in `folder`, its tables created."""
     landing = [f"landing.{feed}={folder / 'landing' / feed}" for feed in ("events", "items", "users")]
     small = ("segments.attribute=country", "sources.popular.min_segment_users=2", "candidates.k=10")
-    # Lists are judged in test_hindsight alone, and learnt from in test_learned_blend.
+    # Lists are judged in test_hindsight alone, and settings chosen in test_validate.
     small = (*small, f"sources.enabled={SOURCES}", "hindsight.window_days=0", 'candidates.method="rrf"')
     config = load_config(sets=(f"storage.root={folder / 'warehouse'}", *landing, *small, *sets))
     copy_empty_warehouse(config.root)

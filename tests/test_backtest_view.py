@@ -82,7 +82,7 @@ def test_groups_count_their_users_and_tell_the_gap_between_segments() -> None:
 
 def test_a_list_that_a_date_lacks_is_not_shown() -> None:
     found = folds()
-    found[date(2025, 1, 1)][Figure("blend/learned", ALL, "recall", 20)] = tally(np.ones(40), DRAWS)
+    found[date(2025, 1, 1)][Figure("blend/scores", ALL, "recall", 20)] = tally(np.ones(40), DRAWS)
     assert list_names(found) == ["published", "als"]
 
 

@@ -119,7 +119,7 @@ def test_every_command_that_takes_in_shows_each_batch(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report = SimpleNamespace(lines=list, warnings=[], run_id="r", data_date="2025-01-31", outcome="open")
+    report = SimpleNamespace(lines=list, warnings=[], notes=[], run_id="r", data_date="2025-01-31", outcome="open")
 
     def take_in(name: str, options: dict[str, Any]) -> SimpleNamespace:
         options["progress"](name, "start", {})

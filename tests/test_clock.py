@@ -56,11 +56,15 @@ def test_known_clock_turns_off_all_that_tells_by_age(clock: str, make_config: Ca
         (section, name)
         for section, settings in config.model_dump().items()
         for name, value in settings.items()
-        if name.endswith("_days") and name.split("_")[0] in ("half", "window", "available", "active") and value
+        if section != "validation"
+        and name.endswith("_days")
+        and name.split("_")[0] in ("half", "window", "available", "active")
+        and value
     }
     assert days == set()
     for name, params in (config.sources.model_extra or {}).items():
         assert not params.get("half_life_days"), name
+    assert not [name for name in config.validation.auto if name.endswith("half_life_days")]
     # Whether it was long ago nobody knows: it is hidden for good.
     assert config.candidates.seen == "exclude"
     assert {one.exclude_days for one in config.events.types.values()} == {0}

@@ -185,3 +185,17 @@ def test_config_hash_changes_with_what_decides_an_output() -> None:
 def test_config_hash_is_the_same_wherever_the_warehouse_is() -> None:
     moved = load_config(sets=("storage.root=elsewhere", "landing.events=in", "publish.grace_hours=72"))
     assert config_hash(moved) == config_hash(load_config())
+
+
+def test_auto_is_the_fallback_until_a_run_has_chosen_and_what_a_person_wrote_is_not_for_the_run_to_choose(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text("[als]\nalpha = 7.0\n[validation.fallback.als]\nregularization = 0.5\n", encoding="utf-8")
+    config = load_config(file=file, sets=("als.factors=auto",))
+    assert (config.als.alpha, config.als.regularization, config.als.factors) == (7.0, 0.5, 128)
+    assert "als.alpha" not in config.validation.auto
+    assert {"als.regularization", "als.factors", "sources.enabled"} <= set(config.validation.auto)
+    assert config.als.exchange == "auto"  # a word of its own
+    with pytest.raises(ConfigError, match=r"\[als\] iterations: expected integer, got \"auto\""):
+        load_config(sets=("als.iterations=auto",))

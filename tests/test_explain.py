@@ -48,6 +48,7 @@ def test_show_run_says_what_went_in_and_what_became_of_it(
         "read at version",
         "in.jsonl",
         "candidates 1",
+        "Nothing was chosen; none tried",
     ):
         assert text in shown, text
     assert "later" not in shown, "it came after the run's date"

@@ -41,11 +41,11 @@ def test_a_variant_is_bounded_as_all_others_are() -> None:
 
 def test_a_variant_is_as_all_others_but_for_what_it_says() -> None:
     varied = "varied={share=0.2,diversity={mmr_weight=0.3,category_cap=4}}"
-    variants = f"candidates.variants={{{varied},learnt={{share=0.1,method='learned'}}}}"
+    variants = f"candidates.variants={{{varied},fused={{share=0.1,method='scores'}}}}"
     sets = (variants, "candidates.k=7", "candidates.method='rrf'")
     settings = load_config(sets=sets).candidates.by_variant()
-    assert list(settings) == ["main", "learnt", "varied"]
-    assert [one.method for one in settings.values()] == ["rrf", "learned", "rrf"]
+    assert list(settings) == ["main", "fused", "varied"]
+    assert [one.method for one in settings.values()] == ["rrf", "scores", "rrf"]
     assert [one.diversity.mmr_weight for one in settings.values()] == [0.0, 0.0, 0.3]
     assert [one.diversity.category_cap for one in settings.values()] == [0, 0, 4]
     assert {one.k for one in settings.values()} == {7}

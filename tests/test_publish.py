@@ -9,7 +9,7 @@ import pytest
 from recsys_spark import publish
 from recsys_spark.config import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
-from recsys_spark.publish import commit, head, history, past_runs, rollback_to
+from recsys_spark.publish import commit, head, history, rollback_to
 from recsys_spark.run_ledger import find_or_open_run, latest_runs
 from tests.finished_run import stage_and_audit
 from tests.index_files import make_shards, unit_vectors
@@ -69,20 +69,6 @@ def test_commit_of_the_same_date_again_becomes_current(config: Config, make_conf
     again = stage_and_audit(other, DAY, ["a"], audited_on=1)
     assert commit(other, again, audited_on=1) == "published"
     assert head(config.root).run_id == again.run_id
-
-
-def test_past_runs_are_the_newest_of_earlier_dates(config: Config, make_config: Callable[..., Config]) -> None:
-    run_ids = []
-    for day, sets in ((DAY, ()), (NEXT, ()), (DAY, ("candidates.k=3",))):
-        settings = make_config(*sets)
-        run = stage_and_audit(settings, day, ["a"], audited_on=len(run_ids))
-        commit(settings, run, audited_on=len(run_ids))
-        run_ids.append(run.run_id)
-        rollback = rollback_to(config, run.run_id) if day == DAY and sets else 0
-    assert rollback == 3, "the run of the older date was backfilled, and made current by hand"
-    assert [row.run_id for row in past_runs(config, NEXT)] == [run_ids[2]]
-    assert [row.run_id for row in past_runs(config, NEXT + timedelta(days=1))] == [run_ids[1], run_ids[2]]
-    assert past_runs(config, DAY) == ()
 
 
 def test_a_run_starts_from_the_newest_publish_of_an_earlier_date(config: Config) -> None:

@@ -55,4 +55,11 @@ def test_size_takes_faster_cores_as_shorter_hours(capsys: pytest.CaptureFixture[
 def test_with_towers_keeps_sources_that_ask_for_them() -> None:
     content = load_config(sets=('sources.enabled=["content"]', "sources.content.by=towers"))
     assert with_towers(content).sources.enabled == ["content"]
-    assert with_towers(load_config()).sources.enabled == ["popular", "item_cf", "als", "two_tower"]
+    assert with_towers(load_config()).sources.enabled == [
+        "popular",
+        "item_cf",
+        "als",
+        "low_pass",
+        "successors",
+        "two_tower",
+    ]

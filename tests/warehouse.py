@@ -118,9 +118,11 @@ def make_rows(run: str, user_ids: list[str], segments: Mapping[str, str | None])
             {"segment": segment, "items": make_items(run, str(segment)), "generated_at": GENERATED_AT}
             for segment in (None, *sorted({one for one in segments.values() if one}))
         ],
-        "blend_fits": [
-            {"variant": "main", "method": "rrf", "why": "", "from_run_ids": [], "n_users": 0, "weights": []}
+        "choices": [
+            {"kind": "settings", "name": "all", "settings": "{}", "n_users": 0, "chosen": True, "why": "none tried"}
+            | {"held_out": "", "made_on": date(2025, 1, 1), "n_pairs": 0, "config_hash": ""}
         ],
+        "blend_fits": [{"variant": "main", "method": "rrf", "scaling": None, "weights": []}],
         "quality": [
             {"judged_run_id": run, "judged_from": date(2025, 1, 1), "judged_to": date(2025, 1, 2), "list": "published"}
             | {"users_or_items": "all", "metric": "recall", "k": 20, "n_users": 1, "estimate": 0.5}

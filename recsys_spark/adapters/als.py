@@ -40,12 +40,16 @@ _ROUNDING = 1e-6
 
 
 class Fit(NamedTuple):
-    """Both sides' factors, in `scratch`, with the objective after every half-iteration (nan: not known)."""
+    """Both sides' factors, in `scratch`, with the objective after every half-iteration (nan: not known).
+
+    nothing: the objective of factors of zero, which is the sum of all confidences.
+    """
 
     users: Factors
     items: Factors
     objectives: list[float]
     n_resumed: int
+    nothing: float
 
     @property
     def n_iterations(self) -> int:
@@ -57,7 +61,7 @@ class Fit(NamedTuple):
 class _State:
     """What a marker says: half-iterations done, and what is known of them.
 
-    hashes: of the factors of this half.  ended: sides solved since the fit ended.
+    hashes: of the factors of this half.  ended: sides solved since the fit ended.  nothing: as in `Fit`.
     """
 
     half: int
@@ -65,6 +69,7 @@ class _State:
     penalty: float
     hashes: tuple[str, ...]
     ended: tuple[str, ...] = ()
+    nothing: float = float("nan")
 
 
 def fit_factors(
@@ -107,7 +112,7 @@ def fit_factors(
         failpoint("als.after_half")
     last_items = state.half if "items" in state.ended else len(state.objectives) // 2 * 2
     last_users = state.half - 1 if "items" in state.ended else state.half
-    return Fit(Factors(users, last_users), Factors(items, last_items), list(state.objectives), n_resumed)
+    return Fit(Factors(users, last_users), Factors(items, last_items), list(state.objectives), n_resumed, state.nothing)
 
 
 def exchange_for(n_pairs: int, sizes: Sizes, settings: Als) -> str:
@@ -223,8 +228,9 @@ def _advance(spark: SparkSession, exchange: str, half: Half, state: _State, sett
     else:
         # The minimum over the side that was solved has its own ridge in it, not that of the fixed side.
         objective = sum(one.loss for one in found) + state.penalty
-        _check_falls(state.objectives, objective, _ROUNDING * sum(one.confidence for one in found))
-        after = _State(number, (*state.objectives, objective), penalty, hashes)
+        nothing = sum(one.confidence for one in found)
+        _check_falls(state.objectives, objective, _ROUNDING * nothing)
+        after = _State(number, (*state.objectives, objective), penalty, hashes, nothing=nothing)
         _log.info("phase=half number=%d side=%s objective=%.9g", number, half.solved.side.name, objective)
     scratch.mark(_marker(number), asdict(after))
     if half.only_below is None:  # else it is what this half is made of, should its factors be found damaged

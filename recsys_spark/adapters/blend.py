@@ -50,11 +50,16 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
             for row in source_candidates.where(F.col("user_idx").isNotNull()).select("source").distinct().collect()
         }
         # A list for many is no user's own opinion: it counts where somebody says so.
-        given = [name in own or weight_of(name, candidates.source_weights, 0.0) > 0 for name in names]
-        fusion = Fusion(np.where(given, weights, 0.0), "background")
+        of_scores = [weight_of(name, _with_segments(candidates.score_weights), float(name in own)) for name in names]
+        fusion = Fusion(np.array(of_scores) * weights, candidates.score_scaling)
     return Settings(
         tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity, explore_share=share, fusion=fusion
     )
+
+
+def _with_segments(weights: Mapping[str, float]) -> Mapping[str, float]:
+    """The weights, where a segment's popular list that has none counts as that of everybody."""
+    return {"popular/segment": weights.get("popular/global", 0.0), **weights}
 
 
 def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:

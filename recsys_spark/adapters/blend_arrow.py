@@ -13,19 +13,17 @@ from recsys_spark.adapters.blend_scopes import (
     Scope,
     Worker,
     audiences_of,
-    said_of,
     walk_scopes,
 )
 from recsys_spark.adapters.explored_lists import explored_lists
-from recsys_spark.kernels.blend import UNITS, Fused, Pool, fuse, pool_lists, pool_rrf
+from recsys_spark.kernels.blend import Fused, Pool, fuse, pool_lists, pool_rrf
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
-from recsys_spark.kernels.learned_blend import say_shared, utilities
 from recsys_spark.kernels.list_walks import Walked
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
-from recsys_spark.kernels.score_fusion import Fusion, fused_totals, scaled
+from recsys_spark.kernels.score_fusion import Fusion, bounded, fused_totals, scaled, shared_scores
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 
@@ -96,11 +94,8 @@ def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np
         return pool_lists([nobody], [False]), np.zeros(0, np.int64)
     if settings.fusion is not None:
         return _by_scores(scopes, settings.fusion, worker)
-    if settings.learned is None:
-        weights = [settings.weights[scope.source] for scope in scopes]
-        return pool_rrf([scope.walked for scope in scopes], weights, settings.rrf_k)
-    pool, said = said_of(scopes, worker)
-    return pool, np.rint(utilities(said, settings.learned) * UNITS).astype(np.int64)
+    weights = [settings.weights[scope.source] for scope in scopes]
+    return pool_rrf([scope.walked for scope in scopes], weights, settings.rrf_k)
 
 
 def _by_scores(scopes: list[Scope], fusion: Fusion, worker: Worker) -> tuple[Pool, np.ndarray]:
@@ -113,9 +108,9 @@ def _by_scores(scopes: list[Scope], fusion: Fusion, worker: Worker) -> tuple[Poo
         if scope.known is not None:
             said.append((weight, scaled(pool, scope.known, fusion.scaling)))
         elif is_wanted and scope.list_of is not None:
-            share = say_shared(pool, worker.shared, scope.list_of)[:, 1].astype(np.float64)
-            said.append((weight, share))
-            shared.append(share)
+            standard = shared_scores(pool, worker.shared, scope.list_of, worker.moments)
+            said.append((weight, bounded(standard, fusion.scaling)))
+            shared.append(standard)
     return pool, fused_totals(pool, said, shared)
 
 

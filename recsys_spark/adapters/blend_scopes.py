@@ -1,8 +1,7 @@
 """What a worker knows of all lists, and the lists of a block of users, walked past what they may not see.
 
 Owns: the form of the broadcast, and what every list says of an item.  Called by `blend_arrow`, which makes one list of
-them, and by `learned_blend`, which learns from what followed.  What rules forbid a user counts as what they may not
-see, so a list is walked past it.
+them.  What rules forbid a user counts as what they may not see, so a list is walked past it.
 """
 
 from collections.abc import Iterator
@@ -15,10 +14,8 @@ import pyarrow.compute as pc
 from recsys_spark.adapters.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration, Exploring, open_exploration
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.blend import Pool, pool_lists
 from recsys_spark.kernels.csr import entries_of
 from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
-from recsys_spark.kernels.learned_blend import N_SAID, say_own, say_shared
 from recsys_spark.kernels.list_walks import (
     RankedLists,
     SharedLists,
@@ -33,23 +30,21 @@ from recsys_spark.kernels.list_walks import (
 )
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open_rules, split_lists
-from recsys_spark.kernels.score_fusion import Fusion, Known, known_scores
+from recsys_spark.kernels.score_fusion import Fusion, Known, Moments, known_scores, moments_of
 
 
 @dataclass(frozen=True)
 class Settings:
     """How lists are fused.  sources: all list names in their order; weights: one each.
 
-    learned: float64 (n_sources, 2), weights as in `kernels.learned_blend`; fusion: of scores; None both: reciprocal
-    ranks.  diversity: what lists give up relevance for.  explore_share: of a list's places those of explored items.
-    keeps_scores: walks keep all scores, for a fusion by other settings.
+    fusion: of scores; None: reciprocal ranks.  diversity: what lists give up relevance for.  explore_share: of a list's
+    places those of explored items.  keeps_scores: walks keep all scores, for a fusion by other settings.
     """
 
     sources: tuple[str, ...]
     weights: tuple[float, ...]
     rrf_k: int
     k: int
-    learned: np.ndarray | None = None
     diversity: Diversity = NOTHING
     explore_share: float = 0.0
     fusion: Fusion | None = None
@@ -115,6 +110,7 @@ class Worker:
 
     names: of all lists, then of all rules, then of exploration, as provenance names them.
     places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.  admissible: bool (n_items,).
+    moments: of the scores of each list of `shared`.
     by_segment, for_all: per source the segments that have a list with its position in `shared`; the list for everybody.
     """
 
@@ -124,6 +120,7 @@ class Worker:
     places: np.ndarray
     admissible: np.ndarray
     shared: SharedLists
+    moments: Moments
     by_segment: dict[str, tuple[pa.Array, np.ndarray]]
     for_all: dict[str, int]
     ruled: Ruled | None
@@ -170,21 +167,6 @@ def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
     return audiences
 
 
-def said_of(scopes: list[Scope], worker: Worker) -> tuple[Pool, np.ndarray]:
-    """What is proposed, and what every list says of it, float32 (n_items, n_sources, 2); of lists of one source the
-    greatest."""
-    settings = worker.settings
-    pool = pool_lists([scope.walked for scope in scopes], [settings.weights[scope.source] > 0 for scope in scopes])
-    said = np.zeros((len(pool.items), len(settings.sources), N_SAID), np.float32)
-    for column, scope in enumerate(scopes):
-        if scope.list_of is None:
-            of_scope = say_own(pool, scope.walked, column)
-        else:
-            of_scope = say_shared(pool, worker.shared, scope.list_of)
-        np.maximum(said[:, scope.source], of_scope, out=said[:, scope.source])
-    return pool, said
-
-
 _ALL = np.iinfo(np.int32).max
 
 _DOUBLED = (
@@ -211,7 +193,18 @@ def worker_of(shared: Shared) -> Worker:
         book, n_segments = (ruled.book, len(ruled.segments)) if ruled is not None else (None, 0)
         exploring = open_exploration(shared.exploration, book, n_segments + 1)
     shown_id = shared.shown.item_id
-    sent = places >= 0, index_shared(lists), by_segment, for_all, ruled, shared.traits, shared.categories, exploring
+    moments = moments_of(lists, len(shared.shown.item_idx))
+    sent = (
+        places >= 0,
+        index_shared(lists),
+        moments,
+        by_segment,
+        for_all,
+        ruled,
+        shared.traits,
+        shared.categories,
+        exploring,
+    )
     return Worker(shared.settings, names, shown_id, places, *sent)
 
 

@@ -146,7 +146,7 @@ def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragge
     for at, name in enumerate(settings.sources):
         mine = [scope for scope in scopes if scope.source == at]
         weights = tuple(float(other == at) for other in range(len(settings.sources)))
-        alone = replace(settings, weights=weights, learned=None, fusion=None, diversity=NOTHING)
+        alone = replace(settings, weights=weights, fusion=None, diversity=NOTHING)
         fused = fuse_scopes(mine, block, replace(worker, settings=alone))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     return lists

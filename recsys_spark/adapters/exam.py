@@ -65,13 +65,11 @@ def with_blend(exam: Exam, name: str, settings: Settings) -> Exam:
 
 def _beside_popular(settings: Settings) -> Settings:
     """Popularity stands beside the sources, and has no weight in a blend."""
-    n_popular, learned, fusion = len(POPULAR), settings.learned, settings.fusion
-    if learned is not None:
-        learned = np.vstack([learned, np.zeros((n_popular, learned.shape[1]))])
+    n_popular, fusion = len(POPULAR), settings.fusion
     if fusion is not None:
         fusion = replace(fusion, weights=np.append(fusion.weights, np.zeros(n_popular)))
     weights = (*settings.weights, *[0.0] * n_popular)
-    return replace(settings, sources=(*settings.sources, *POPULAR), weights=weights, learned=learned, fusion=fusion)
+    return replace(settings, sources=(*settings.sources, *POPULAR), weights=weights, fusion=fusion)
 
 
 def with_published(judged: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:

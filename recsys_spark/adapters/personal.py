@@ -25,7 +25,7 @@ from recsys_spark.adapters.models import Model, Scorer, Users, VectorModel
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.vectors import cut_vectors
 from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.kernels.union_lists import appended, missing, union_cells
+from recsys_spark.kernels.union_lists import appended, for_all_cells, missing, union_cells
 from recsys_spark.list_settings import Candidates
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
@@ -38,8 +38,17 @@ _BLOCKS_PER_CORE = 2
 COMPLETED = 100
 
 
+_NOTHING = np.zeros(0, np.int32)
+
 _PAIRS = (("user_idx", "int32"), ("item_idx", "int32"), ("weight", "float32"), ("time", "int64"), ("hidden", "bool"))
 _COLUMNS = dict(_PAIRS[2:])
+
+
+@dataclass(frozen=True)
+class ForMany:
+    """What a source gives of many users at once: rows of `source_candidates` for segments and for everybody."""
+
+    lists: DataFrame
 
 
 @dataclass(frozen=True)
@@ -58,10 +67,12 @@ def propose(
     n_items: int,
     candidates: Candidates,
     cutoff: datetime,
+    for_all: np.ndarray = _NOTHING,
 ) -> DataFrame:
     """Rows of `source_candidates`: of every source the list of every user for whom it finds any item.
 
-    Where scores are fused, a list goes on past its own end.
+    Where scores are fused, a list goes on past its own end, with what other sources propose, and with the items
+    `for_all`, int32, ascending.
     """
     spark = interactions.sparkSession
     starts = even_starts(n_users, _n_blocks(sources, interactions, n_users))
@@ -85,7 +96,7 @@ def propose(
     return (
         chunks.select(*columns)
         .repartitionById(len(starts) - 1, F.col("block"))
-        .mapInArrow(_propose(sent, starts, n_items, depth), USER_LISTS)
+        .mapInArrow(_propose(sent, starts, n_items, depth, for_all), USER_LISTS)
     )
 
 
@@ -101,7 +112,7 @@ def _names() -> tuple[str, ...]:
 def _n_blocks(sources: Mapping[str, Personal], interactions: DataFrame, n_users: int) -> int:
     """How many blocks of users keep the cores busy, or more, so that what a task makes is at most _BLOCK_BYTES."""
     spark = interactions.sparkSession
-    beyond = COMPLETED * len(sources)  # entries at the end of a list, at most
+    beyond = COMPLETED * (len(sources) + 2)  # entries at the end of a list, about, those of lists for everybody too
     per_user = sum((one.max_items + beyond) * _LIST_BYTES + _size(one) * _NUMBER_BYTES for one in sources.values())
     fitting = -(-n_users * per_user // (_BLOCK_BYTES // 2))
     busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_users // _USERS_PER_BLOCK)
@@ -114,7 +125,7 @@ def _size(one: Personal) -> int:
 
 
 def _propose(
-    sent: Any, starts: np.ndarray, n_items: int, depth: int
+    sent: Any, starts: np.ndarray, n_items: int, depth: int, for_all: np.ndarray
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The chunks of a block of users, which are all that a partition holds, to the lists of every source."""
 
@@ -132,6 +143,8 @@ def _propose(
             scorers[source] = model.scorer(Users(rows, hidden, *_vectors(table, source, first)))
             lists[source] = scorers[source].lists(max_items)
         cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], depth)
+        if depth:
+            cells = np.union1d(cells, for_all_cells(end - first, for_all, hidden))
         for source, one in scorers.items():
             complete = _completed(one, lists[source], cells)
             n_own = np.diff(lists[source].indptr).astype(np.int32)

@@ -19,8 +19,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.csr import blocks_for, cut_pairs, even_starts, read_array
 from recsys_spark.adapters.sent import LISTED_BYTES, MAX_LISTS_BYTES, check_bytes
-from recsys_spark.kernels.newest import newest_entries
-from recsys_spark.kernels.successors import Following, Histories, Transitions, added, histories, successors, transitions
+from recsys_spark.kernels.successors import Following, Transitions, added, newest_histories, successors, transitions
 
 _PARTS = (("sources", "int32"), ("targets", "int32"), ("sums", "int64"))
 _CHUNK = "range int, sources binary, targets binary, sums binary"
@@ -91,7 +90,9 @@ def _sum(
             for name, dtype in (("user_idx", "int32"), ("item_idx", "int32"), ("time", "int64"))
         )
         block = table["block"][0].as_py()
-        found = transitions(_histories(users - starts[block], items, times, max_row), following, n_items)
+        n_users = int(starts[block + 1] - starts[block])
+        mine = newest_histories(users - starts[block], items, times, n_users, max_row)
+        found = transitions(mine, following, n_items)
         cuts = np.searchsorted(found.sources, edges)
         for number, (first, end) in enumerate(pairwise(cuts)):
             if end > first:
@@ -102,16 +103,6 @@ def _sum(
                 yield pa.RecordBatch.from_pydict(fields)
 
     return sum_up
-
-
-def _histories(users: np.ndarray, items: np.ndarray, times: np.ndarray, max_row: int) -> Histories:
-    """Histories of the users of a block, of each the newest `max_row` events."""
-    order = np.lexsort((items, users))
-    users, items, times = users[order], items[order], times[order]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
-    kept = newest_entries(indptr, items, times, max_row)
-    lengths = np.bincount(users[kept], minlength=len(indptr) - 1)
-    return histories(np.concatenate([[0], np.cumsum(lengths)]), items[kept], times[kept])
 
 
 def _list(

@@ -78,6 +78,12 @@ def gramian(Y: np.ndarray) -> np.ndarray:
     return total
 
 
+def effective_rank(gram: np.ndarray) -> float:
+    """How many directions the rows of a Gramian have, about: (sum of eigenvalues)^2 / sum of squares; 0 if none."""
+    total = float(np.sum(gram * gram))  # the sum of the squares of its eigenvalues
+    return float(np.trace(gram)) ** 2 / total if total > 0 else 0.0
+
+
 def diagonal(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (f,) and basis (f, f) of a Gramian; raises KernelError if it is not finite."""
     if not np.isfinite(gram).all():

@@ -5,11 +5,11 @@ Owns: the scale, and the total of an item.  Called by `adapters.blend_arrow` for
 A source's scores are put on one scale for each user:
 
     background   (score - mean) / deviation, both over all items of the catalogue: how far an item stands out
-    best         score / best score of the user's own list
+    capped       the same, 10 at most: a few items of few neighbours do not decide alone
 
-An item that a source has no score for counts 0: as any item of the catalogue does.  Lists that many users share say of
-an item its score in parts of their best one.  Weights of lists that a user does not have count for nothing.  The sums
-of a user are then laid out between 0 and 1, so that rules act on them alike whatever sources and weights there are.
+An item that a source has no score for counts 0: as any item of the catalogue does.  Lists that many users share stand
+on the same scale.  Weights of lists that a user does not have count for nothing.  The sums of a user are then laid out
+between 0 and 1, so that rules act on them alike whatever sources and weights there are.
 
 Sources: z-scores and scaling by the best as in Fox, Shaw 1994, "Combination of multiple searches", and Wu, Crestani,
 Bi 2006, "Evaluating score normalization methods in data fusion".
@@ -21,9 +21,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from recsys_spark.kernels.blend import UNITS, Pool
-from recsys_spark.kernels.list_walks import cells_of
+from recsys_spark.kernels.list_walks import RankedLists, SharedLists, cells_of
 
-Scaling = Literal["background", "best"]
+Scaling = Literal["background", "capped"]
+
+_CAP = 10.0  # deviations
 
 # Of a list that otherwise counts for nothing: far below what one place makes in a list that counts.
 _REST = 1e-6
@@ -33,8 +35,8 @@ class Known(NamedTuple):
     """All scores of one source for a block of users.
 
     cells: int64 (n,), user and item, ascending (`list_walks.cells_of`).  scores: float64 (n,).  mean, deviation:
-    float64 (n_users,), of each user's scores over all items, nan where they are not known.  best: float64 (n_users,),
-    greatest of each user's scores.
+    float64 (n_users,), of each user's scores over all items, nan where they are not known: then its scores are in parts
+    of the best.  best: float64 (n_users,), greatest of each user's scores.
     """
 
     cells: np.ndarray
@@ -42,6 +44,13 @@ class Known(NamedTuple):
     mean: np.ndarray
     deviation: np.ndarray
     best: np.ndarray
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of the scores of lists that many users share, float64 (n_lists,)."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,35 @@ def known_scores(
     return Known(cells[order], scores[order].astype(np.float64), mean, deviation, best)
 
 
+def bounded(standard: np.ndarray, scaling: Scaling) -> np.ndarray:
+    """Standard scores as `scaling` has them."""
+    return np.minimum(standard, _CAP) if scaling == "capped" else standard
+
+
+def moments_of(lists: RankedLists, n_listed: int) -> Moments:
+    """Moments of the scores of every list over all `n_listed` items that lists may hold; what a list lacks has 0."""
+    scores, n = lists.scores.astype(np.float64), max(1, n_listed)
+    sums = (np.diff(np.concatenate([[0.0], np.cumsum(one)])[lists.indptr]) for one in (scores, scores**2))
+    mean, square = (one / n for one in sums)
+    return Moments(mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+
+
+def shared_scores(pool: Pool, shared: SharedLists, list_of: np.ndarray, moments: Moments) -> np.ndarray:
+    """How far every pooled item stands out in its user's shared list, float64 (n_items,), 0 for what it does not hold.
+
+    list_of: int64 (n_users,), the user's list, -1 for none.
+    """
+    lists, found = list_of[pool.users], np.zeros(len(pool.items))
+    wanted = cells_of(lists, pool.items)  # negative for a user without a list: never found
+    place = np.searchsorted(shared.cells, wanted)
+    at = np.flatnonzero(np.append(shared.cells, -1)[place] == wanted)
+    mine = lists[at]
+    scores = shared.lists.scores[shared.lists.indptr[mine] + shared.places[place[at]]].astype(np.float64)
+    deviation = moments.deviation[mine]
+    found[at] = np.divide(scores - moments.mean[mine], deviation, out=np.zeros(len(at)), where=deviation > 0)
+    return found
+
+
 def scaled(pool: Pool, known: Known, scaling: Scaling) -> np.ndarray:
     """The scores of all pooled items on the common scale, float64 (n_items,), 0 where there is none."""
     found = np.zeros(len(pool.items))
@@ -70,11 +108,11 @@ def scaled(pool: Pool, known: Known, scaling: Scaling) -> np.ndarray:
     place = np.searchsorted(known.cells, cells)
     at = np.flatnonzero(np.append(known.cells, -1)[place] == cells)
     users, scores = pool.users[at], known.scores[place[at]]
-    by_background = np.isfinite(known.deviation[users]) & (known.deviation[users] > 0) & (scaling == "background")
+    by_background = np.isfinite(known.deviation[users]) & (known.deviation[users] > 0)
     below = np.where(by_background, known.deviation[users], known.best[users])
     above = np.where(by_background, scores - known.mean[users], scores)
     found[at] = np.divide(above, below, out=np.zeros(len(at)), where=below > 0)
-    return found
+    return bounded(found, scaling)
 
 
 def fused_totals(pool: Pool, said: list[tuple[float, np.ndarray]], shared: list[np.ndarray]) -> np.ndarray:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
 
 _UNITS = float(2**20)
@@ -77,6 +78,19 @@ def histories(indptr: np.ndarray, items: np.ndarray, times: np.ndarray) -> Histo
     return Histories(
         np.concatenate([[0], ends]).astype(np.int64), items.astype(np.int32), _places(users, times).astype(np.int32)
     )
+
+
+def newest_histories(users: np.ndarray, items: np.ndarray, times: np.ndarray, n_users: int, n_newest: int) -> Histories:
+    """Histories of users 0 to n_users of the newest `n_newest` events of each.
+
+    users: int (n,), below n_users, in any order, with an item and a time each; larger is later.
+    """
+    order = np.lexsort((items, users))
+    users, items, times = users[order], items[order], times[order]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=n_users))]).astype(np.int64)
+    kept = newest_entries(indptr, items, times, n_newest)
+    lengths = np.bincount(users[kept], minlength=n_users)
+    return histories(np.concatenate([[0], np.cumsum(lengths)]), items[kept], times[kept])
 
 
 def place_weights(indptr: np.ndarray, times: np.ndarray, half_life: float) -> np.ndarray:
@@ -177,7 +191,8 @@ def successors(
     sums: of these sources at least, over all users.  n_users: int64 (n_items,), users who have each item.
     listed: bool (n_items,), what may stand in a list; None: everything.
     """
-    left = (n_users + following.shrinkage) ** following.alpha
+    # An item of a history may have lost its users to returns, or to a draw.
+    left = (np.maximum(n_users, 1.0) + following.shrinkage) ** following.alpha
     right = np.maximum(n_users, 1.0) ** following.beta
     scores = (sums.sums / _UNITS / (left[sums.sources] * right[sums.targets])).astype(np.float32)
     if listed is not None:

@@ -6,10 +6,11 @@ A fusion of scores must not take an item for worthless because a list was cut be
 Letters: u user, n_* counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.list_walks import ITEM_BITS, cells_of
 from recsys_spark.kernels.ranked import Ranked
 
@@ -17,6 +18,21 @@ _ITEM_MASK = (1 << ITEM_BITS) - 1
 
 # Lists of users: the user of each, ascending and unique, and the lists.
 Listed = tuple[np.ndarray, Ranked]
+
+
+def first_items(lists: Iterable[Ranked], depth: int) -> np.ndarray:
+    """Every item that stands among the first `depth` of any list, once, ascending, int32."""
+    parts = [np.zeros(0, np.int32)]
+    for one in lists:
+        near = np.arange(len(one.indices)) - np.repeat(one.indptr[:-1], np.diff(one.indptr)) < depth
+        parts.append(one.indices[near])
+    return np.unique(np.concatenate(parts))
+
+
+def for_all_cells(n_users: int, items: np.ndarray, hidden: Csr) -> np.ndarray:
+    """Every user with every one of `items` that is not hidden from them, ascending (`list_walks.cells_of`)."""
+    cells = cells_of(np.repeat(np.arange(n_users), len(items)), np.tile(items, n_users))
+    return cells[~np.isin(cells, cells_of(hidden.rows, hidden.indices))]
 
 
 def union_cells(listed: Sequence[Listed], depth: int) -> np.ndarray:

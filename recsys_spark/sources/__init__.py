@@ -24,7 +24,7 @@ from recsys_spark.errors import ConfigError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.adapters.personal import ForMany, Personal
     from recsys_spark.tables.scratch import Scratch
 
 
@@ -61,7 +61,7 @@ class SourceModule(Protocol):
 
     def generate(
         self, inputs: "Mapping[str, DataFrame]", params: Any, context: SourceContext
-    ) -> "DataFrame | Personal":
+    ) -> "DataFrame | ForMany | Personal":
         """What users are scored by (`adapters.personal`), or lists, as rows of `source_candidates`, best item first.
 
         inputs: the tables of READS, as of the date.  A model's lists bear the source's own name; in rows `source` is

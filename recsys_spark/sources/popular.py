@@ -16,6 +16,8 @@ from recsys_spark.sources import SourceContext, SourceParams
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from recsys_spark.adapters.personal import ForMany
+
 ListName = Literal["global", "segment", "trending"]
 
 READS = ("events", "item_index", "user_features")
@@ -35,17 +37,19 @@ class Params(SourceParams):
     max_items: PositiveInt
 
 
-def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "DataFrame":
+def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceContext) -> "ForMany":
     """Lists `popular/global`, `popular/trending` and, if segments are configured, `popular/segment`.
 
     Scores: visitors in the window (global), the same with 0.5^(age of their last engagement / half-life) (trending),
     known users of the segment in the window (segment).  A list without an item has no row.
     """
+    from recsys_spark.adapters.personal import ForMany
+
     visits = _visits(inputs["events"], params, context)
     scored = _shared_scores(visits, params)
     if "segment" in params.lists and context.config.segments.attribute:
         scored = scored.unionByName(_segment_scores(visits, inputs["user_features"], params))
-    return _ranked(scored, inputs["item_index"], params)
+    return ForMany(_ranked(scored, inputs["item_index"], params))
 
 
 def _visits(events: "DataFrame", params: Params, context: SourceContext) -> "DataFrame":

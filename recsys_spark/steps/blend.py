@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -27,13 +26,11 @@ from recsys_spark.adapters.blend_scopes import Settings, Shared
 from recsys_spark.adapters.explored_lists import Exploration
 from recsys_spark.adapters.fresh_items import fit_samples
 from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
-from recsys_spark.adapters.learned_blend import Fit, Lesson, PastRun, fit_learned
 from recsys_spark.adapters.user_blocks import user_rows
 from recsys_spark.kernels.diversify import NOTHING, widest
 from recsys_spark.list_settings import MAIN
-from recsys_spark.plan import step
 from recsys_spark.rule_set import compile_rules
-from recsys_spark.steps.context import Context, midnight
+from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import BLEND_FITS, FALLBACK_CANDIDATES
 from recsys_spark.tables.delta import TaskRows
 from recsys_spark.tables.spark import spark_schema
@@ -58,16 +55,16 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame |
     below the floor) and share_explored, of the candidates.
     """
     candidates, cutoff = context.config.candidates, context.cutoff
-    blends = _fit_variants(inputs, context)
+    blends = _variants(inputs, context)
     shared = _fit_sent(inputs, blends, context)
     users = active_users(inputs, candidates, cutoff).withColumn("is_new", F.lit(False))
     users = users.unionByName(newcomers(inputs, candidates, cutoff).withColumn("is_new", F.lit(True)))
     users = users.withColumn("variant", variant_of(candidates)).persist()
     rows = user_rows(users, inputs["source_candidates"])
-    by_variant = {name: replace(shared, settings=of_variant) for name, (of_variant, _) in blends.items()}
+    by_variant = {name: replace(shared, settings=of_variant) for name, of_variant in blends.items()}
     made_at = datetime.now(UTC)
     make = list_maker(context.spark.sparkContext.broadcast(by_variant), made_at)
-    fits = [_fit_row(name, fit, of_variant) for name, (of_variant, fit) in blends.items()]
+    fits = [_fit_row(name, of_variant) for name, of_variant in blends.items()]
     return {
         "candidates": TaskRows(rows, make, lambda counts: fit_figures(counts, shared, context)),
         "fallback_candidates": _fallback(shared, made_at, context),
@@ -75,12 +72,12 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame |
     }
 
 
-def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, tuple[Settings, Fit]], context: Context) -> Shared:
+def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context) -> Shared:
     """All that workers are sent: shared lists of what may be shown, rules, traits, the day's samples of fresh items."""
-    settings, _ = blends[MAIN]
+    settings = blends[MAIN]
     shown = fit_shown(inputs, context.config, context.cutoff)
     shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
-    wanted = widest([of_variant.diversity for of_variant, _ in blends.values()])
+    wanted = widest([of_variant.diversity for of_variant in blends.values()])
     if wanted != NOTHING:
         traits, categories = fit_traits(inputs, wanted)
         shared = replace(shared, traits=traits, categories=categories)
@@ -90,25 +87,17 @@ def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, tuple[Settings,
     return shared
 
 
-def _fit_variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, tuple[Settings, Fit]]:
+def _variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, Settings]:
     """How the lists of every variant are fused, those of most users first."""
-    found: dict[str, tuple[Settings, Fit]] = {}
-    fits: dict[tuple[object, ...], Fit] = {}  # variants that differ in other things learn the same
-    for name, candidates in context.config.candidates.by_variant().items():
-        settings = fit_settings(inputs["source_candidates"], candidates)
-        config = context.config.model_copy(update={"candidates": candidates})
-        what = (candidates.method, tuple(weight > 0 for weight in settings.weights))
-        if what not in fits:
-            fits[what] = fit_blend(inputs, settings, replace(context, config=config))
-        found[name] = replace(settings, learned=fits[what].weights), fits[what]
-    return found
+    variants = context.config.candidates.by_variant()
+    return {name: fit_settings(inputs["source_candidates"], one) for name, one in variants.items()}
 
 
 def _with_exploration(
-    shared: Shared, inputs: dict[str, DataFrame], blends: Mapping[str, tuple[Settings, Fit]], context: Context
+    shared: Shared, inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context
 ) -> Shared:
     """`shared` with the day's samples of fresh items, if any variant explores."""
-    if not any(settings.explore_share for settings, _ in blends.values()):
+    if not any(settings.explore_share for settings in blends.values()):
         return shared
     explore = context.config.candidates.explore
     samples, n_fresh = fit_samples(inputs, shared.shown.item_idx, explore, context.cutoff, context.seed)
@@ -142,38 +131,13 @@ def with_rules(shared: Shared, inputs: dict[str, DataFrame], context: Context) -
     return replace(shared, rules=compiled.rules)
 
 
-def fit_blend(inputs: dict[str, DataFrame], settings: Settings, context: Context) -> Fit:
-    """How the lists are made into one; it is said, where it is not what was asked for."""
-    config = context.config
-    if config.candidates.method != "learned":
-        return Fit(config.candidates.method, "as [candidates] method says", None, (), 0)
-    tables = step("blend").past_reads
-    runs = [
-        PastRun(row.run_id, midnight(row.data_date), {name: inputs[f"past{at}_{name}"] for name in tables})
-        for at, row in enumerate(context.past)
-        if all(f"past{at}_{name}" in inputs for name in tables)  # else it is damaged
-    ]
-    fit = fit_learned(runs, inputs, Lesson(config, settings, context.cutoff, context.seed))
-    _log.info(
-        "step=blend phase=learn method=%s n_runs=%d n_users=%d why=%r", fit.method, len(runs), fit.n_users, fit.why
-    )
-    context.figures["n_learnt_users"] = float(fit.n_users)
-    return fit
-
-
-def _fit_row(variant: str, fit: Fit, settings: Settings) -> dict[str, Any]:
+def _fit_row(variant: str, settings: Settings) -> dict[str, Any]:
     """The row of `blend_fits`."""
-    weights = fit.weights
-    if settings.fusion is not None:
-        weights = np.array([[0.0, weight] for weight in settings.fusion.weights])
-    elif weights is None:
-        weights = np.array([[weight, 0.0] for weight in settings.weights])
-    said = [
-        {"source": name, "by_rank": float(by_rank), "by_score": float(by_score)}
-        for name, (by_rank, by_score) in zip(settings.sources, weights, strict=True)
-    ]
-    row = {"variant": variant, "method": fit.method, "why": fit.why, "n_users": fit.n_users, "weights": said}
-    return row | {"from_run_ids": list(fit.run_ids)}
+    fusion = settings.fusion
+    weights = settings.weights if fusion is None else fusion.weights.tolist()
+    said = [{"source": name, "weight": float(one)} for name, one in zip(settings.sources, weights, strict=True)]
+    method, scaling = ("rrf", None) if fusion is None else ("scores", fusion.scaling)
+    return {"variant": variant, "method": method, "scaling": scaling, "weights": said}
 
 
 def fit_figures(counts: Mapping[str, int], shared: Shared, context: Context) -> None:

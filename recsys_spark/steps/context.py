@@ -19,10 +19,10 @@ from recsys_spark.tables.scratch import Scratch, scratch_of
 class Context:
     """The settings, the date and the seed of a run; `figures` collects what a step measured.
 
+    warnings: what whoever runs the step should know, in whole sentences.
     tell: takes how far a long step is, for whoever watches: done and of, and further figures to show.
     current: the head of `publishes` when the step began, None before the first publish.
     rules: those of the date, in force or not.
-    past: the newest published runs of earlier dates, one of each date, newest first, for steps that learn from them.
     """
 
     config: Config
@@ -31,9 +31,9 @@ class Context:
     seed: int
     spark: SparkSession
     figures: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     tell: Callable[[dict[str, float]], None] = lambda _: None
     current: PublishRow | None = None
-    past: tuple[PublishRow, ...] = ()
     rules: tuple[Rule, ...] = ()
 
     def scratch(self, step: str) -> Scratch:

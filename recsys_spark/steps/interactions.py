@@ -33,13 +33,18 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     Figures: n_capped_user_days, n_anonymous (events in the window without a user), n_users and n_items with at least
     one interaction, n_interactions, density (n_interactions / (n_users * n_items), 0 if there is none).
     """
-    days = fit_user_days(inputs["events"], context)
-    weighted = _weighted(inputs, _scales(days, context), context)
-    interactions = _with_indices(_per_user_and_item(weighted), inputs).select(
-        "user_idx", "item_idx", "weight", "last_time", "n_events", "excluded_until"
-    )
+    interactions = fit_interactions(inputs, context)
     fit_density(interactions, context)
     return {"interactions": interactions, "exposures": _exposures(inputs, context)}
+
+
+def fit_interactions(inputs: dict[str, DataFrame], context: Context) -> DataFrame:
+    """The rows of `interactions`; figures n_capped_user_days, n_anonymous, and those of debiasing."""
+    days = fit_user_days(inputs["events"], context)
+    weighted = _weighted(inputs, _scales(days, context), context)
+    return _with_indices(_per_user_and_item(weighted), inputs).select(
+        "user_idx", "item_idx", "weight", "last_time", "n_events", "excluded_until"
+    )
 
 
 def fit_user_days(events: DataFrame, context: Context) -> DataFrame:

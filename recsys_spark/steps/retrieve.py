@@ -4,13 +4,14 @@ Owns: what a source is given, and the check that its lists bear its name.  Calle
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.personal import Personal, propose
+from recsys_spark.adapters.personal import COMPLETED, ForMany, Personal, fuses_scores, propose
 from recsys_spark.errors import ContractError
 from recsys_spark.sources import SourceContext, check_params, load
 from recsys_spark.steps.context import Context
@@ -32,19 +33,37 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     context.figures["n_sources"] = float(len(found))
     _log.info("step=retrieve phase=plan n_sources=%d", len(found))
     personal = {name: one for name, one in found.items() if isinstance(one, Personal)}
-    frames = [one for one in found.values() if isinstance(one, DataFrame)]
+    for_many = [one.lists.persist() for one in found.values() if isinstance(one, ForMany)]
+    frames = [*for_many, *(one for one in found.values() if isinstance(one, DataFrame))]
     if personal:
-        frames.append(lists_of(personal, inputs, context))
+        for_all = _first_items(for_many) if fuses_scores(context.config.candidates) else None
+        frames.append(lists_of(personal, inputs, context, for_all))
     return {"source_candidates": reduce(DataFrame.unionByName, frames)}
 
 
-def lists_of(personal: Mapping[str, Personal], inputs: Mapping[str, DataFrame], context: SourceContext) -> DataFrame:
+def lists_of(
+    personal: Mapping[str, Personal],
+    inputs: Mapping[str, DataFrame],
+    context: SourceContext,
+    for_all: np.ndarray | None = None,
+) -> DataFrame:
     """The lists of sources that score users, in one pass over these."""
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
-    return propose(personal, inputs["interactions"], n_users, n_items, context.config.candidates, context.cutoff)
+    candidates, for_all = context.config.candidates, np.zeros(0, np.int32) if for_all is None else for_all
+    return propose(personal, inputs["interactions"], n_users, n_items, candidates, context.cutoff, for_all)
 
 
-def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> DataFrame | Personal:
+def _first_items(for_many: Sequence[DataFrame]) -> np.ndarray:
+    """The first items of lists for everybody, which every source is to score, int32, ascending."""
+    first = F.explode(F.slice("items.item_idx", 1, COMPLETED)).alias("item_idx")
+    parts = [one.where(F.col("user_idx").isNull() & F.col("segment").isNull()).select(first) for one in for_many]
+    if not parts:
+        return np.zeros(0, np.int32)
+    found = reduce(DataFrame.unionByName, parts).toArrow()["item_idx"].to_numpy()
+    return np.unique(found).astype(np.int32)
+
+
+def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> DataFrame | ForMany | Personal:
     """What source `name` gives, which sees no table but those in its READS."""
     source = load(name)
     missing = sorted(set(source.READS) - set(inputs))
@@ -57,7 +76,8 @@ def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> Dat
     proposed = source.generate({table: inputs[table] for table in source.READS}, params, context)
     if isinstance(proposed, Personal):
         return proposed
-    check_schema(proposed, _TABLE, without=("run_id",))
+    rows = proposed.lists if isinstance(proposed, ForMany) else proposed
+    check_schema(rows, _TABLE, without=("run_id",))
     bears_name = (F.col("source") == name) | F.col("source").startswith(f"{name}/")
     refusal = F.raise_error(
         F.concat(
@@ -67,4 +87,5 @@ def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> Dat
         )
     )
     checked = F.when(bears_name, F.col("source")).otherwise(refusal).alias("source")
-    return proposed.select(checked, "user_idx", "segment", "items", "n_own", "mean", "deviation")
+    named = rows.select(checked, "user_idx", "segment", "items", "n_own", "mean", "deviation")
+    return ForMany(named) if isinstance(proposed, ForMany) else named

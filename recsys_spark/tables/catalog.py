@@ -496,24 +496,48 @@ QUALITY = run_table(
     key=("list", "users_or_items", "metric", "k"),
 )
 
+CHOICES = run_table(
+    "choices",
+    "bundle",
+    "What the run tried on what it held out, and the settings that it chose; rows are those of an earlier run while "
+    "its choices are reused",
+    (
+        Column(
+            "kind", "string", "settings: all that was chosen; blend: a way to blend; else the source, or list, tried"
+        ),
+        Column("name", "string", "what was tried"),
+        Column("settings", "string", "JSON object: dotted name of a setting and its value, {} = as configured"),
+        Column("recall", "double", "mean of recall@20 over who judged it; null: not judged", nullable=True),
+        Column("low", "double", "its lower 95 % bound; null: not judged", nullable=True),
+        Column("high", "double", "its upper 95 % bound; null: not judged", nullable=True),
+        Column("n_users", "long", "users who judged it"),
+        Column("chosen", "boolean", "whether it was chosen; of a source that was left out: true"),
+        Column("why", "string", "what decided, where that is not the greatest recall"),
+        Column("held_out", "string", "what was held out of the log"),
+        Column("made_on", "date", "date of the run that tried it"),
+        Column("n_pairs", "long", "users and items that had each other in that run"),
+        Column("config_hash", "string", "hash of the settings that were not to be chosen"),
+    ),
+    key=("kind", "name"),
+)
+
 BLEND_FITS = run_table(
     "blend_fits",
     "bundle",
     "How the lists of a run were made into one",
     (
         Column("variant", "string", "experiment variant"),
-        Column("method", "string", "rrf, learned, or the one list that found most alone"),
-        Column("why", "string", "what was asked for, or why it was not learnt"),
-        Column("from_run_ids", ListOf("string"), "runs of earlier dates that were learnt from, newest first"),
-        Column("n_users", "long", "users of theirs who chose what was proposed"),
+        Column("method", "string", "rrf: by ranks, or scores"),
+        Column(
+            "scaling", "string", "scale of the scores, as [candidates] score_scaling; null: by ranks", nullable=True
+        ),
         Column(
             "weights",
             ListOf(
                 StructOf(
                     (
                         Column("source", "string", "list"),
-                        Column("by_rank", "double", "weight of 1 / log2(1 + rank); for rrf that of 1 / (rrf_k + rank)"),
-                        Column("by_score", "double", "weight of the score in parts of the list's best"),
+                        Column("weight", "double", "of 1 / (rrf_k + rank), or of its standard scores"),
                     )
                 )
             ),
@@ -707,6 +731,7 @@ TABLES: dict[str, Table] = {
         SOURCE_CANDIDATES,
         CANDIDATE_LISTS,
         FALLBACK_CANDIDATES,
+        CHOICES,
         BLEND_FITS,
         QUALITY,
         RULES,

@@ -15,7 +15,7 @@ from recsys_spark.kernels.score_fusion import Fusion
 from recsys_spark.rule_set import Rule
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
-from tests.blend_batches import make_shared, make_users, ranked
+from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
 from tests.rule_oracle import IDS, World, admissible, compiled, expected, worlds
 
 
@@ -69,11 +69,13 @@ def test_blend_block_sums_scores_that_stand_beyond_the_ends_of_lists_too() -> No
     users = make_users(("u1", "FR", [], []), ("u2", "FR", [], []))
     users = users.set_column(3, "own", pa.array([own, []], users["own"].type))
     first, second = blend(shared, users)
-    # On the one scale: als says 8, 6, 6 and 4 of them, near 2 and 1; of what neither knows top says at most 0.25.
+    # On the one scale: als says 8, 6, 6 and 4 of them, near 2 and 1; of what neither knows top says 0.25 x z.
     assert [item["item_id"] for item in first["items"]] == ["item 7", "item 5", "item 8"]
     scores = [item["score"] for item in first["items"]]
-    # Laid out from the least, the third of top, 0.25 x 8 / 10, to the greatest.
-    assert scores == pytest.approx([1.0, *[(6 - 0.2) / (8 - 0.2)] * 2], abs=1e-5)
+    # Laid out from the least, 0.25 x how far the third of top stands out, to the greatest.
+    of_top = np.array([10.0, 9.0, 8.0, 7.0] + [0.0] * (len(ALL_SHOWN.item_idx) - 4))
+    least = 0.25 * (8.0 - of_top.mean()) / of_top.std()
+    assert scores == pytest.approx([1.0, *[(6 - least) / (8 - least)] * 2], abs=1e-5)
     assert [one["source"] for one in first["items"][1]["sources"]] == ["near"]  # als proposed three
     assert items_of([second]) == [["item 1", "item 2", "item 3"]]
 
@@ -193,10 +195,10 @@ def test_blend_block_with_rules_matches_a_plain_loop(world: World) -> None:
 
 @given(worlds())
 @settings(max_examples=100, deadline=None)
-def test_blend_block_with_learned_weights_keeps_rules(world: World) -> None:
+def test_blend_block_of_scores_keeps_rules(world: World) -> None:
     shared = shared_of(world)
-    learned = np.array([[1.0, 0.5], [0.0, 2.0], [0.0, 0.0]])
-    shared = replace(shared, settings=replace(shared.settings, learned=learned))
+    fusion = Fusion(np.array([0.7, 0.3, 0.5]), "capped")
+    shared = replace(shared, settings=replace(shared.settings, fusion=fusion))
     for user, row in zip(world.users, blend(shared, users_of(world)), strict=True):
         left = admissible(world, user)
         listed = [IDS.index(item["item_id"]) for item in row["items"]]

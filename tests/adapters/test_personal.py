@@ -32,7 +32,7 @@ Lists = dict[int, list[tuple[int, int, float]]]
 
 
 def _proposed(
-    spark: SparkSession, make_config, rows: list[tuple], method: str = "learned", **sources: Personal
+    spark: SparkSession, make_config, rows: list[tuple], method: str = "rrf", **sources: Personal
 ) -> dict[str, Lists]:
     candidates = make_config(f"candidates.method={method}").candidates
     lists: dict[str, Lists] = {name: {} for name in sources}

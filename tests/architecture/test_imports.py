@@ -29,9 +29,11 @@ LAYERS = {
     "rule_set": 1,
     "tables": 1,
     "adapters": 2,
+    "choices": 2,
     "sources": 3,
     "features": 3,
     "steps": 4,
+    "validation": 4,
 }
 TOP = 5
 ALLOWED_AT_TOP_OF_DECLARATIONS = {"pydantic", "recsys_spark"}

@@ -13,6 +13,7 @@ from recsys_spark.kernels.als import (
     Ridge,
     diagonal,
     dual_bound,
+    effective_rank,
     fixed_side,
     gramian,
     initial_factors,
@@ -378,3 +379,10 @@ def test_initial_factors_differ_by_seed_and_by_row() -> None:
     numbers = np.concatenate([initial_factors(0, 50, 8, seed).ravel() for seed in range(20)])
     # 8000 of 2^23 or so float32: some 4 pairs agree by chance.
     assert len(np.unique(numbers)) > 8000 - 30
+
+
+@pytest.mark.parametrize("n_directions", [1, 3])
+def test_effective_rank_counts_directions_of_one_length(n_directions: int) -> None:
+    rows = np.repeat(np.eye(5, dtype=np.float32)[:n_directions], 7, axis=0)
+    assert effective_rank(gramian(rows)) == pytest.approx(n_directions)
+    assert effective_rank(np.zeros((3, 3))) == 0

@@ -6,8 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.blend import UNITS, Pool, fuse, pool_lists
-from recsys_spark.kernels.list_walks import Walked
-from recsys_spark.kernels.score_fusion import Known, Scaling, fused_totals, known_scores, scaled
+from recsys_spark.kernels.list_walks import RankedLists, Walked, index_shared
+from recsys_spark.kernels.score_fusion import (
+    Known,
+    Scaling,
+    fused_totals,
+    known_scores,
+    moments_of,
+    scaled,
+    shared_scores,
+)
 
 N_USERS, N_ITEMS = 3, 6
 
@@ -30,7 +38,11 @@ def known_of(scores: dict[tuple[int, int], float], deviation: np.ndarray, mean: 
 
 
 @given(
-    LISTS, LISTS, SCORES, st.lists(MOMENTS, min_size=N_USERS, max_size=N_USERS), st.sampled_from(["best", "background"])
+    LISTS,
+    LISTS,
+    SCORES,
+    st.lists(MOMENTS, min_size=N_USERS, max_size=N_USERS),
+    st.sampled_from(["capped", "background"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_scaled_matches_a_plain_loop(
@@ -47,11 +59,26 @@ def test_scaled_matches_a_plain_loop(
         score = scores.get((user, item))
         if score is None:
             assert value == 0
-        elif scaling == "background" and deviation[user] > 0:
-            assert value == pytest.approx((score - mean[user]) / deviation[user])
+            continue
+        if deviation[user] > 0:
+            expected = (score - mean[user]) / deviation[user]
         else:
             best = max(score for (whose, _), score in scores.items() if whose == user)
-            assert value == pytest.approx(score / best if best > 0 else 0)
+            expected = score / best if best > 0 else 0
+        assert value == pytest.approx(min(expected, 10.0) if scaling == "capped" else expected)
+
+
+def test_lists_that_users_share_stand_on_the_same_scale() -> None:
+    """Two lists over ten items that may be listed, the second without a score that tells apart; a user without any."""
+    pool = pool_of([[0, 1, 2]] * N_USERS)
+    lists = RankedLists(np.array([0, 2, 2]), np.array([2, 0], np.int32), np.array([6.0, 4.0], np.float32))
+    moments = moments_of(lists, 10)
+    all_scores = np.array([6.0, 4.0] + [0.0] * 8)
+    assert moments.mean.tolist() == [1.0, 0.0]
+    assert moments.deviation.tolist() == [pytest.approx(all_scores.std()), 0.0]
+    found = shared_scores(pool, index_shared(lists), np.array([0, 1, -1]), moments).reshape(3, 3)
+    np.testing.assert_allclose(found[0], [(4 - 1) / all_scores.std(), 0, (6 - 1) / all_scores.std()])
+    assert not found[1:].any()
 
 
 def test_totals_order_by_weighted_sums_and_then_by_what_many_share() -> None:

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.list_walks import ITEM_BITS
-from recsys_spark.kernels.union_lists import Listed, appended, missing, union_cells
+from recsys_spark.kernels.union_lists import Listed, appended, first_items, for_all_cells, missing, union_cells
 from tests.item_cf_oracle import List, lists_of, ranked_of
+from tests.sparse import csr_of_pairs
 
 N_USERS = 4
 ONE = st.lists(st.integers(0, 9), unique=True, max_size=6).map(
@@ -44,3 +45,14 @@ def test_appended_puts_items_at_the_ends_in_their_order() -> None:
     ]  # fmt: skip
     none = np.zeros(0, np.int64)
     assert lists_of(appended(lists, none, none.astype(np.int32), none.astype(np.float32))) == lists_of(lists)
+
+
+def test_first_items_and_all_users_with_them_match_plain_sets() -> None:
+    lists = ranked_of([[(3, 2.0), (1, 1.0), (4, 0.5)], [], [(1, 9.0), (0, 3.0)]])
+    items = first_items([lists, ranked_of([[(7, 1.0)]])], 2)
+    assert items.tolist() == [0, 1, 3, 7]
+    hidden = csr_of_pairs(np.array([0, 0, 2]), np.array([1, 5, 7]), np.ones(3), 3, 9)
+    cells = for_all_cells(3, items, hidden).tolist()
+    pairs = [(user, item) for user in range(3) for item in (0, 1, 3, 7) if (user, item) not in ((0, 1), (2, 7))]
+    assert [(cell >> ITEM_BITS, cell & ((1 << ITEM_BITS) - 1)) for cell in cells] == pairs
+    assert first_items([], 5).tolist() == []

@@ -59,7 +59,7 @@ def proposals(spark: SparkSession, config, events: DataFrame, segments: dict[str
         spark_schema(TABLES["user_features"], without=("run_id",)),
     )
     inputs = {"events": events, "item_index": index, "user_features": features}
-    return generate(inputs, check_params(config)["popular"], make_context(spark, config))
+    return generate(inputs, check_params(config)["popular"], make_context(spark, config)).lists
 
 
 def test_popular_counts_a_user_once_per_item(spark: SparkSession, make_config) -> None:

@@ -141,6 +141,21 @@ def test_run_tells_what_may_be_shown_and_fits_the_rest_too(found: Found) -> None
     assert _of(found.items, "shown") == {"o": False, "p": True, "q": True, "x": True, "y": True, "z": True}
 
 
+@pytest.mark.parametrize(("ridge", "said"), [("auto", "fitted again with 1"), ("1000.0", "or set it to auto")])
+def test_a_ridge_that_leaves_nothing_is_weakened_unless_a_person_wrote_it(world, ridge: str, said: str) -> None:
+    tables, make = world
+    context = make("validation.fallback.als.regularization=1000.0", f"als.regularization={ridge}", "als.iterations=2")
+    found = _run(tables, context)
+    assert said in context.warnings[-1]
+    assert context.warnings[0].startswith("als: regularization 1000 leaves next to nothing of the factors")
+    if ridge == "auto":
+        assert found.figures["regularization"] < 1000.0
+        assert found.figures["explained"] > 1e-3
+    else:
+        assert found.figures["regularization"] == 1000.0
+        assert len(context.warnings) == 1
+
+
 def test_run_lets_interactions_grow_old(world) -> None:
     tables, make = world
     pairs, _ = als._matrix(tables, make("als.half_life_days=15.0"))

@@ -4,7 +4,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cache
 
 import pytest
@@ -14,13 +13,11 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import variant_of
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.plan import step
 from recsys_spark.rule_set import parse_rules
 from recsys_spark.steps import als, blend, features, index, interactions, item_cf, retrieve
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_rows, check_schema, measure_rows
-from recsys_spark.tables.head import PublishRow
 from recsys_spark.tables.spark import spark_schema
 from tests.engagement import (
     TYPES_SET,
@@ -248,19 +245,28 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     assert (row["segment"], [item["item_id"] for item in row["items"]]) == (None, ["i1"])
 
 
-def test_blend_says_in_blend_fits_that_there_was_too_little_to_learn_from(spark: SparkSession, make_config) -> None:
-    config = make_config(TYPES_SET, "candidates.k=7", 'candidates.method="learned"', "candidates.learn_runs=1")
-    row = PublishRow(1, "publish", "20250222-001-0123abcd", date(2025, 2, 22), 0, (), "", "", 48, before(days=6), "")
+def test_blend_says_in_blend_fits_how_each_variant_is_made(spark: SparkSession, make_config) -> None:
+    """A list for many that no weight is given has none; a segment's popular list has that of everybody."""
+    weights = "candidates.score_weights={als=0.5,'popular/global'=0.25}"
+    variants = "candidates.variants={plain={share=0.2,method='rrf'}}"
+    config = make_config(TYPES_SET, "candidates.k=7", "candidates.method=scores", weights, variants)
     inputs = make_inputs(spark, random_day(random.Random(15)))
-    past = {f"past0_{name}": inputs[name] for name in step("blend").past_reads}
-    context = replace(make_context(spark, config), past=(row,))
-    outputs = staged(blend.run(inputs | past, context), context)
-    (fit,) = outputs["blend_fits"].collect()
-    assert (fit["method"], fit["from_run_ids"]) == ("rrf", [])
-    # All that was sold since had no user.
-    assert fit["why"] == "0 runs of earlier dates that tell, learn_runs is 1"
-    assert [one["by_rank"] for one in fit["weights"]] == [1.0] * 5
+    context = make_context(spark, config)
+    outputs = staged(blend.run(inputs, context), context)
+    fits = {row["variant"]: row for row in outputs["blend_fits"].collect()}
+    assert [(fits[name]["method"], fits[name]["scaling"]) for name in ("main", "plain")] == [
+        ("scores", "background"),
+        ("rrf", None),
+    ]
+    found = {one["source"]: one["weight"] for one in fits["main"]["weights"]}
+    own = {name: 1.0 for name in found if "/" not in name}
+    assert found == dict.fromkeys(found, 0.0) | own | {"als": 0.5} | _popular(found)
+    assert {one["weight"] for one in fits["plain"]["weights"]} == {1.0}
     assert outputs["candidates"].count() > 0
+
+
+def _popular(found: dict[str, float]) -> dict[str, float]:
+    return dict.fromkeys({"popular/global", "popular/segment"} & set(found), 0.25)
 
 
 def test_blend_keeps_the_rules_of_the_date_in_every_list_and_says_which(spark: SparkSession, config: Config) -> None:
@@ -373,12 +379,3 @@ def test_blend_explores_new_items_in_a_share_of_the_places(spark: SparkSession, 
         for one in item["sources"]
     }
     assert "explore" not in reasons
-
-
-def test_blend_learns_from_the_runs_that_are_not_damaged(spark: SparkSession, make_config) -> None:
-    config = make_config(TYPES_SET, "candidates.k=7", "candidates.learn_runs=1")
-    row = PublishRow(1, "publish", "20250222-001-0123abcd", date(2025, 2, 22), 0, (), "", "", 48, before(days=6), "")
-    inputs = make_inputs(spark, random_day(random.Random(22)))  # nothing of the run is there: see read_inputs
-    outputs = blend.run(inputs, replace(make_context(spark, config), past=(row,)))
-    (fit,) = outputs["blend_fits"].collect()
-    assert (fit["method"], fit["why"]) == ("rrf", "0 runs of earlier dates, learn_runs is 1")

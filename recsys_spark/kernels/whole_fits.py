@@ -1,0 +1,61 @@
+"""Fits of a log that fits into one process: item-item CF, ALS and the graph filter, by the kernels of the cluster.
+
+Owns: the order in which these kernels are called where there is one block.  Called by `validation.fits`, which
+tries settings on a small run.
+
+Letters: n users, m items, f length of a vector.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from recsys_spark.kernels.als import Ridge, diagonal, fixed_side, gramian, initial_factors, solve_rows
+from recsys_spark.kernels.csr import Csr, transposed
+from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
+from recsys_spark.kernels.low_pass import normalised, orthonormal, products, singular
+from recsys_spark.kernels.ranked import Ranked
+
+
+class Vectors(NamedTuple):
+    """users: float32 (rows that were asked for, f).  items: float32 (m, f)."""
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+def fit_neighbors(weights: Csr, similarity: Similarity, listed: np.ndarray) -> Ranked:
+    """The nearest items of every item; weights: (n, m), above 0; listed: bool (m,), what may stand in a list."""
+    sums = sums_of_parts(item_parts(weights), int(np.count_nonzero(weights.lengths)))
+    return nearest_items(entry_values(weights, similarity), range(weights.n_cols), None, sums, similarity, listed)
+
+
+def fit_factors(weights: Csr, wanted: Csr, ridge: Ridge, factors: int, passes: int, seed: int) -> Vectors:
+    """Factors of all items after `passes` over both sides, and those of the rows `wanted` by these.
+
+    weights: (n, m), above 0.  wanted: rows of it, (n_wanted, m).
+    """
+    by_item, items = transposed(weights), initial_factors(0, weights.n_cols, factors, seed)
+    for _ in range(passes):
+        fixed = fixed_side(items, *diagonal(gramian(items)), weights.n_cols)
+        users = solve_rows(weights, fixed, ridge).X
+        fixed = fixed_side(users, *diagonal(gramian(users)), weights.n_rows)
+        items = solve_rows(by_item, fixed, ridge).X
+    fixed = fixed_side(items, *diagonal(gramian(items)), weights.n_cols)
+    return Vectors(solve_rows(wanted, fixed, ridge).X, items)
+
+
+def fit_filter(weights: Csr, wanted: np.ndarray, exponent: float, rank: int, passes: int, seed: int) -> Vectors:
+    """Vectors whose products are the scores of the graph filter (`kernels.low_pass`); wanted: int64, rows of users."""
+    n_users, n_items = weights.n_rows, weights.n_cols
+    of_users = np.bincount(weights.rows, weights=weights.values, minlength=n_users)
+    of_items = np.bincount(weights.indices, weights=weights.values, minlength=n_items)
+    matrix = normalised(weights, of_users, of_items)
+    by_item, items = transposed(matrix), initial_factors(0, n_items, min(rank, n_items), seed)
+    for _ in range(passes):
+        sums = products(by_item, products(matrix, items))
+        items = (sums @ orthonormal(gramian(sums))).astype(np.float32)
+    users = products(matrix, items)
+    _, turn = singular(gramian(users))
+    turned = turn.astype(np.float32)
+    return Vectors(users[wanted] @ turned, ((items @ turned) * of_items[:, None] ** exponent).astype(np.float32))

@@ -1,0 +1,172 @@
+"""Chooses what is left to the run: settings of sources and the blend, by what they find of what was held out.
+
+Owns: when choices are made anew, and how they are stored.  Called by the runner.  Later steps are given the chosen
+settings (`choices.as_chosen`).
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.personal import Personal
+from recsys_spark.adapters.vectors import matrix_of
+from recsys_spark.choices import ALL
+from recsys_spark.config import Config
+from recsys_spark.sources import check_params, load
+from recsys_spark.steps.context import Context
+from recsys_spark.tables.catalog import CHOICES
+from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.tables.ledger import steps_of
+from recsys_spark.tables.spark import spark_schema
+from recsys_spark.validation.choose import FITTED, choose
+from recsys_spark.validation.fits import Trial
+from recsys_spark.validation.held_out import Fold, folds, window_of
+from recsys_spark.validation.tried import Chosen, Tried
+
+_log = logging.getLogger(__name__)
+
+_GROWN = 1.5  # by how much the log may grow, or shrink, before choices are made anew
+
+_NORMAL = 1.96  # standard errors on both sides of a mean between which it lies at 95 %
+
+
+def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
+    """`choices`: one row a trial, and one with all settings that were chosen, {} where nothing could be.
+
+    Figures: n_trials (0 where choices are reused), n_judged, n_folds, and recall of what was chosen as the blend.
+    """
+    config, figures = context.config, steps_of(context.config.root, context.run_id)["interactions"]["figures"]
+    n_pairs, hashed = int(figures["n_interactions"]), _hash(config)
+    again = _reusable(inputs, context, n_pairs, hashed)
+    if again:
+        _log.info("step=validate phase=reuse made_on=%s", again[0]["made_on"])
+        context.figures.update(n_trials=0.0, age_days=float((context.day - again[0]["made_on"]).days))
+        return {"choices": _frame(again, context)}
+    why, made = _reason_not_to(config, figures), Chosen()
+    held_out = ""
+    if not why:
+        first = days_with_rows(config.root, "events")[0]
+        found = list(folds(inputs, context, first, n_pairs))
+        n_judged = sum(len(one.judged.log.judged) for one in found)
+        context.figures.update(n_folds=float(len(found)), n_judged=float(n_judged))
+        why, held_out = _too_few(n_judged, config), _held_out(found, context, first)
+        if not why:
+            _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
+            judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
+            made = choose(judged, config, auto, _others(found, config), context.tell)
+    context.figures["n_trials"] = float(len(made.tried))
+    if why:
+        _log.info("step=validate phase=none why=%r", why)
+    same = {"held_out": held_out, "made_on": context.day, "n_pairs": n_pairs, "config_hash": hashed}
+    rows = [_row(one) | same for one in made.tried]
+    rows.append(_row(Tried(ALL, "all", made.settings, np.zeros(0), True, why)) | same)
+    return {"choices": _frame(rows, context)}
+
+
+def _reason_not_to(config: Config, figures: Mapping[str, float]) -> str:
+    """Why nothing is tried; empty: it is."""
+    if not config.validation.auto:
+        return "no setting is auto"
+    if not config.validation.every_days:
+        return "[validation] every_days is 0"
+    return _too_few(int(figures["n_users"]), config)
+
+
+def _too_few(n_users: int, config: Config) -> str:
+    least = config.validation.min_users
+    return f"{n_users} users to judge by, [validation] min_users is {least}" if n_users < least else ""
+
+
+def _held_out(found: list[Fold], context: Context, first: Any) -> str:
+    """What was held out, in words."""
+    match context.config.events.clock:
+        case "order":
+            return "the last event of drawn users"
+        case "none":
+            return "a tenth of what drawn users had"
+    days = ", ".join(f"{one.context.day}" for one in found)
+    return f"{window_of(context, first)} days from {days} on"
+
+
+def _hash(config: Config) -> str:
+    """Hash of all that a choice depends on besides the log."""
+    names = ("events", "interactions", "item_cf", "als", "sources", "candidates", "validation")
+    dumped = config.model_dump(mode="json", include=set(names))
+    return sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
+
+
+def _reusable(inputs: Mapping[str, DataFrame], context: Context, n_pairs: int, hashed: str) -> list[dict[str, Any]]:
+    """The rows of the base run's choices, if they still hold."""
+    base = inputs.get("base_choices")
+    rows = [row.asDict() for row in base.collect()] if base is not None else []
+    made = next((row for row in rows if row["kind"] == ALL), None)
+    if made is None or made["config_hash"] != hashed or made["why"]:
+        return []
+    age = (context.day - made["made_on"]).days
+    grown = n_pairs / max(1, made["n_pairs"])
+    return rows if age < context.config.validation.every_days and 1 / _GROWN <= grown <= _GROWN else []
+
+
+def _row(one: Tried) -> dict[str, Any]:
+    n, recall, low, high = len(one.recall), None, None, None
+    if n:
+        recall = float(one.recall.mean())
+        width = _NORMAL * float(one.recall.std() / np.sqrt(n))
+        low, high = recall - width, recall + width
+    return {
+        "kind": one.kind,
+        "name": one.name,
+        "settings": json.dumps(one.settings, sort_keys=True),
+        "recall": recall,
+        "low": low,
+        "high": high,
+        "n_users": n,
+        "chosen": one.chosen,
+        "why": one.why,
+    }
+
+
+def _frame(rows: list[dict[str, Any]], context: Context) -> DataFrame:
+    schema = spark_schema(CHOICES, ("run_id",))
+    return context.spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
+
+
+def _others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
+    """Sources that only Spark fits, as configured, on every fold; without those that need a table of a later step."""
+    trials: dict[str, list[Trial]] = {}
+    for name, params in check_params(config).items():
+        source = load(name)
+        if name in FITTED or name == "popular":
+            continue
+        fitted = []
+        for fold in found:
+            tables = {table: fold.inputs[table] for table in source.READS if table in fold.inputs}
+            try:
+                one = source.generate(tables, params, fold.context)
+            except KeyError as err:
+                _log.info("step=validate phase=others source=%s is not tried: it needs %s", name, err)
+                break
+            if not isinstance(one, Personal):
+                break
+            fitted.append(Trial(one.model, _vectors(one, fold), one.max_items))
+        if len(fitted) == len(found):
+            trials[name] = fitted
+    return trials
+
+
+def _vectors(one: Personal, fold: Fold) -> np.ndarray | None:
+    """The vectors of the judged users, zeros of who has none."""
+    if one.vectors is None:
+        return None
+    wanted = fold.user_idx[fold.judged.log.judged]
+    table = one.vectors.select("user_idx", "vector").where(F.col("user_idx").isin(wanted.tolist())).toArrow()
+    matrix = matrix_of(table["vector"].combine_chunks())
+    found = np.zeros((len(wanted), matrix.shape[1]), np.float32)
+    found[np.searchsorted(wanted, table["user_idx"].to_numpy())] = matrix
+    return found

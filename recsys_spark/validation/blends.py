@@ -1,0 +1,147 @@
+"""The blend that finds most of what others took, and which sources it does without.
+
+Owns: the ways to blend that are tried, and who judges them.  Called by `validation.choose`.
+
+The weights of all lists together are drawn towards equal ones (`kernels.shrunk_weights`), fitted on one part of the
+judged users.  What is blended by them stands, on another part, against reciprocal ranks and against each list alone.  A
+source leaves only if it surely finds less than popularity, or than a quarter of the best list, and the blend does
+without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys_spark.choices import Settings
+from recsys_spark.config import Config
+from recsys_spark.kernels.score_fusion import Scaling, bounded
+from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
+from recsys_spark.validation.choice_sets import BLEND, WEIGHTS, Judged, choice_sets, joined, recall_by, rrf_totals
+from recsys_spark.validation.fits import Trial
+from recsys_spark.validation.tried import Chosen, Tried, gains, surely_less
+
+# Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.
+_WAYS: tuple[tuple[Scaling, float], ...] = (("background", 0.1), ("background", 0.01), ("capped", 0.01))
+_WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
+_BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
+_WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
+_BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
+_USEFUL = 0.25  # of the best list's recall
+
+
+def useless_sources(alone: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The sources that are surely useless by themselves, and why."""
+    lists = {**alone, **shared}
+    best = max(lists, key=lambda name: lists[name].mean(), default="")
+    popular = max(shared, key=lambda name: shared[name].mean(), default="")
+    found = {}
+    for name, recall in alone.items():
+        worse = [f"a quarter of {best}"] if surely_less(recall, _USEFUL * lists[best]) else []
+        worse += [popular] if popular and surely_less(recall, lists[popular]) else []
+        if worse and name != best:
+            found[name] = f"surely finds less than {' and '.join(worse)}"
+    return found
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to blend.  scaling: None, with all weights 1 or 0: reciprocal ranks.  weights: of every list."""
+
+    scaling: Scaling | None
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What judges of blends are proposed, by fold.  names: of the lists, the columns of the values."""
+
+    names: tuple[str, ...]
+    folds: Sequence[Judged]
+    sets: Sequence[Taken]
+    rrf_k: int
+
+    def recall(self, way: _Way) -> np.ndarray:
+        """What each of them finds by one way."""
+        return np.concatenate(
+            [
+                recall_by(fold, BLEND, held, self._totals(held, way))
+                for fold, held in zip(self.folds, self.sets, strict=True)
+            ]
+        )
+
+    def _totals(self, held: Taken, way: _Way) -> np.ndarray:
+        if way.scaling is None:
+            return rrf_totals(held.values[:, way.weights > 0], held.users, self.rrf_k)
+        return np.asarray(bounded(held.values, way.scaling) @ way.weights, np.float64)
+
+    def settings(self, way: _Way) -> Settings:
+        """The settings that make it."""
+        if way.scaling is None:
+            return {"candidates.method": "rrf"}
+        greatest = max(float(way.weights.max(initial=0.0)), 1e-12)  # only their ratios matter
+        weights = {name: round(float(one) / greatest, 4) for name, one in zip(self.names, way.weights, strict=True)}
+        return {
+            "candidates.method": "scores",
+            "candidates.score_scaling": way.scaling,
+            "candidates.score_weights": weights,
+        }
+
+
+def choose_blend(
+    folds: Sequence[Judged],
+    trials: Mapping[str, Sequence[Trial]],
+    config: Config,
+    useless: Mapping[str, str],
+    found: Chosen,
+) -> dict[str, str]:
+    """The way that finds most of what others took; of `useless` those without which it finds as much.
+
+    What all users share decides alone only where it surely finds more than all lists together: at the same recall a
+    list of one's own is worth more.
+    """
+    names, for_all = (*trials, *folds[0].shared), set(folds[0].shared)
+    by_fold = [{name: one[at] for name, one in trials.items()} for at in range(len(folds))]
+    held = joined([choice_sets(fold, one, WEIGHTS, _WEIGHT_DEPTH) for fold, one in zip(folds, by_fold, strict=True)])
+    sets = [choice_sets(fold, one, BLEND, _BLEND_DEPTH) for fold, one in zip(folds, by_fold, strict=True)]
+    table = _Table(names, folds, sets, config.candidates.rrf_k)
+    prior = np.array([float(name not in for_all) for name in names])
+    ways = {"rrf": _Way(None, np.ones(len(names))), "scores, equal weights": _Way("background", prior)}
+    for scaling, ridge in _WAYS:
+        weights = fit_weights(replace(held, values=bounded(held.values, scaling)), prior, ridge)
+        ways[f"scores, {scaling}, ridge {ridge:g}"] = _Way(scaling, weights)
+    ways |= {name: _Way("background", np.eye(len(names))[at]) for at, name in enumerate(names)}
+    recalls = {name: table.recall(way) for name, way in ways.items()}
+    own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
+    best = max(ways, key=lambda name: recalls[name].mean())
+    best = best if surely_less(recalls[own], recalls[best]) else own
+    gone, way = _without(useless, ways[best], recalls[best], table)
+    found.settings |= _with_untried(table.settings(way), config, names, for_all)
+    found.tried += [
+        Tried("blend", name, table.settings(ways[name]), one, name == best) for name, one in recalls.items()
+    ]
+    return gone
+
+
+def _with_untried(settings: Settings, config: Config, names: Sequence[str], for_all: set[str]) -> Settings:
+    """The settings, in which a source that could not be tried weighs as those of single users do on average."""
+    if "candidates.score_weights" not in settings:
+        return settings
+    weights = dict(settings["candidates.score_weights"])
+    own = [weights[name] for name in names if name not in for_all]
+    untried = [name for name in config.sources.enabled if name not in names and name != "popular"]
+    weights |= dict.fromkeys(untried, round(float(np.mean(own)) if own else 1.0, 4))
+    return settings | {"candidates.score_weights": weights}
+
+
+def _without(useless: Mapping[str, str], way: _Way, recall: np.ndarray, table: _Table) -> tuple[dict[str, str], _Way]:
+    """Of the useless sources those without which the way finds as much but for chance, and the way without them."""
+    gone = {}
+    for name, why in useless.items():
+        fewer = replace(way, weights=np.where(np.array(table.names) == name, 0.0, way.weights))
+        if not fewer.weights.any():
+            continue
+        without = table.recall(fewer)
+        if not gains(recall - without):
+            gone[name], way, recall = why, fewer, without
+    return gone, way

@@ -1,0 +1,159 @@
+"""What sources say of the items that any of them proposes to the judged users of a trial, and what these users took.
+
+Owns: the choice sets that weights are fitted on, and lists by given totals.  Called by `validation.choose`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys_spark.adapters.models import Scorer
+from recsys_spark.kernels.blend import best_of_users
+from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.list_walks import ITEM_BITS, RankedLists, cells_of
+from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.score_fusion import moments_of
+from recsys_spark.kernels.shrunk_weights import Taken
+from recsys_spark.kernels.union_lists import first_items, for_all_cells, union_cells
+from recsys_spark.validation.fits import Trial, TrialLog, rows_of
+
+SETTINGS, WEIGHTS, BLEND = range(3)
+_N_PARTS = 3
+
+_ITEM_MASK = (1 << ITEM_BITS) - 1
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a trial is judged on.  targets: what every judged user went on to, (n_judged, n_items).
+
+    shared: lists for everybody by name, one row each, what lists may hold alone.  k: places of a list that count.
+    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges.
+    """
+
+    log: TrialLog
+    targets: Csr
+    shared: Mapping[str, Ranked]
+    k: int
+
+    def part(self, number: int) -> np.ndarray:
+        """Places of the judged users of one part, int64, ascending."""
+        order = np.random.default_rng(self.log.seed).permutation(len(self.log.judged))
+        return np.sort(np.array_split(order, _N_PARTS)[number])
+
+
+def recall_of(judged: Judged, places: np.ndarray, rows: np.ndarray, lists: Ranked) -> np.ndarray:
+    """recall@k of the judged users at `places`, float64; list i is that of the user at places[rows[i]]."""
+    targets, lengths = rows_of(judged.targets, places), np.diff(lists.indptr)
+    near = np.arange(len(lists.indices)) - np.repeat(lists.indptr[:-1], lengths) < judged.k
+    found = cells_of(np.repeat(rows, lengths)[near], lists.indices[near])
+    hits = found[np.isin(found, cells_of(targets.rows, targets.indices))] >> ITEM_BITS
+    share: np.ndarray = np.bincount(hits, minlength=len(places)) / targets.lengths
+    return share
+
+
+def recall_alone(judged: Judged, trial: Trial, places: np.ndarray) -> np.ndarray:
+    """recall@k of a source's own lists."""
+    scorer = trial.scorer(judged.log, places)
+    return recall_of(judged, places, scorer.places, scorer.lists(judged.k))
+
+
+def recall_shared(judged: Judged, name: str, places: np.ndarray) -> np.ndarray:
+    """recall@k of a list for everybody, without what each user may not see."""
+    hidden = _hidden(judged.log, places)
+    shared, rows = judged.shared[name].indices, np.arange(len(places))
+    longest = judged.k + int(hidden.lengths.max(initial=0))
+    cells = cells_of(np.repeat(rows, len(shared[:longest])), np.tile(shared[:longest], len(rows)))
+    kept = ~np.isin(cells, cells_of(hidden.rows, hidden.indices))
+    lengths = kept.reshape(len(rows), -1).sum(axis=1) if len(rows) else np.zeros(0, np.int64)
+    items = (cells[kept] & _ITEM_MASK).astype(np.int32)
+    lists = Ranked(np.concatenate([[0], np.cumsum(lengths)]), items, np.zeros(len(items), np.float32))
+    return recall_of(judged, places, rows, lists)
+
+
+def choice_sets(judged: Judged, trials: Mapping[str, Trial], part: int, depth: int) -> Taken:
+    """Of each user of a part the first `depth` items of every list, with what every list says of them.
+
+    Columns of the values: `trials`, then the shared lists, in their order.
+    """
+    places = judged.part(part)
+    log, scorers = judged.log, {name: one.scorer(judged.log, places) for name, one in trials.items()}
+    listed = [(one.places, one.lists(depth)) for one in scorers.values()]
+    shared = first_items(judged.shared.values(), depth)
+    for_all = for_all_cells(len(places), shared, _hidden(log, places))
+    cells = np.union1d(union_cells(listed, depth), for_all)
+    users, items = cells >> ITEM_BITS, (cells & _ITEM_MASK).astype(np.int32)
+    columns = [_said(scorer, users, items, len(places)) for scorer in scorers.values()]
+    columns += [_standard(one, log)[items] for one in judged.shared.values()]
+    targets = rows_of(judged.targets, places)
+    return Taken(
+        indptr=np.searchsorted(users, np.arange(len(places) + 1)),
+        items=items,
+        values=np.stack(columns, axis=1) if columns else np.zeros((len(cells), 0)),
+        taken=np.isin(cells, cells_of(targets.rows, targets.indices)),
+    )
+
+
+def _standard(shared: Ranked, log: TrialLog) -> np.ndarray:
+    """How far every item stands out in a list for everybody, float64 (n_items,), 0 for what it does not hold."""
+    lists = RankedLists(shared.indptr, shared.indices, shared.scores)
+    (mean,), (deviation,) = moments_of(lists, int(log.listed.sum()))
+    found = np.zeros(log.n_items)
+    if deviation > 0:
+        found[shared.indices] = (shared.scores.astype(np.float64) - mean) / deviation
+    return found
+
+
+def _said(scorer: Scorer, users: np.ndarray, items: np.ndarray, n_users: int) -> np.ndarray:
+    """Standard scores of all cells, float64, 0 of who has none."""
+    row_of = np.full(n_users, -1)
+    row_of[scorer.places] = np.arange(len(scorer.places))
+    known = np.flatnonzero(row_of[users] >= 0)
+    mean, deviation = scorer.background()
+    rows = row_of[users[known]]
+    scores = scorer.scores(rows, items[known]).astype(np.float64)
+    found = np.zeros(len(users))
+    usable = ~np.isnan(scores) & (deviation[rows] > 0)
+    at = rows[usable]
+    found[known[usable]] = (scores[usable] - mean[at]) / deviation[at]
+    return found
+
+
+def _hidden(log: TrialLog, places: np.ndarray) -> Csr:
+    block = log.rows.kept(log.rows.columns["hidden"])
+    return rows_of(block.csr("weight", log.n_items), log.judged[places])
+
+
+def joined(parts: Sequence[Taken]) -> Taken:
+    """The choice sets of all parts."""
+    lengths = np.concatenate([np.diff(one.indptr) for one in parts])
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    return Taken(
+        indptr, *(np.concatenate([getattr(one, name) for one in parts]) for name in ("items", "values", "taken"))
+    )
+
+
+def rrf_totals(values: np.ndarray, users: np.ndarray, rrf_k: int) -> np.ndarray:
+    """Sums over the lists of 1 / (rrf_k + rank), float64 (n,), of all that a list says more of than nothing.
+
+    values: (n, n_lists).  users: int64 (n,), ascending.
+    """
+    total, starts = np.zeros(len(values)), np.searchsorted(users, users)
+    for column in values.T:
+        order = np.lexsort((-column, users))
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(len(order)) - starts + 1
+        total += np.where(column > 0, 1.0 / (rrf_k + ranks), 0.0)
+    return total
+
+
+def recall_by(judged: Judged, part: int, sets: Taken, totals: np.ndarray) -> np.ndarray:
+    """recall@k of a part's users by the k items of each choice set with the highest totals, float64 (n,)."""
+    units = np.rint((totals - totals.min(initial=0.0)) * _UNITS).astype(np.int64)
+    chosen, indptr = best_of_users(sets.users, units, len(sets.indptr) - 1, judged.k)
+    lists = Ranked(indptr, sets.items[chosen], totals[chosen].astype(np.float32))
+    return recall_of(judged, judged.part(part), np.arange(len(indptr) - 1), lists)
+
+
+_UNITS = 2.0**30

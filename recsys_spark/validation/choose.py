@@ -1,0 +1,133 @@
+"""Validation inside the run: which settings of each source, and which blend of all, find most of what was held out.
+
+Owns: the order of the trials, who judges what, and when a choice is made.  Called by the step `validate`.
+
+Judged users are cut into three parts, for settings, for weights, and for the choice of the blend (`validation.blends`),
+so that no part judges what it chose.  Each source is tried by itself.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from recsys_spark.choices import Settings, with_settings
+from recsys_spark.config import Config
+from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.validation.blends import choose_blend, useless_sources
+from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, recall_shared
+from recsys_spark.validation.fits import Trial, fit_trial
+from recsys_spark.validation.grid import FIRST, THEN
+from recsys_spark.validation.tried import Chosen, Tried, gains
+
+_log = logging.getLogger(__name__)
+
+FITTED = frozenset(FIRST)  # sources that are fitted here
+
+
+def choose(
+    folds: Sequence[Judged],
+    config: Config,
+    auto: frozenset[str],
+    others: Mapping[str, Sequence[Trial]],
+    tell: Callable[[dict[str, float]], None],
+) -> Chosen:
+    """The settings of `auto` (dotted names) that find most of what was held out, over all folds.
+
+    folds: small runs, each with its own judged users.  others: sources that are not fitted here, as `config` has them,
+    one trial a fold.
+    """
+    folds = _with_same_lists(folds)
+    found, trials, alone = Chosen(), dict[str, Sequence[Trial]](), dict[str, np.ndarray]()
+    sources = [name for name in config.sources.enabled if name in FIRST]
+    for at, source in enumerate(sources):
+        best = _choose_settings(source, folds, config, auto, found)
+        if best is not None:
+            _, trials[source], alone[source] = best
+        tell({"done": float(at + 1), "of": float(len(sources) + 1)})
+    for source, fitted in others.items():
+        trials[source], alone[source] = fitted, _alone(folds, fitted)
+    shared = {
+        name: np.concatenate([recall_shared(one, name, one.part(SETTINGS)) for one in folds])
+        for name in folds[0].shared
+    }
+    found.tried += [Tried(name, "for everybody", {}, recall) for name, recall in shared.items()]
+    if "candidates.method" in auto:
+        gone = choose_blend(folds, trials, config, useless_sources(alone, shared), found)
+        found.tried += [Tried(name, "left out", {}, alone[name], True, why) for name, why in gone.items()]
+        if gone and "sources.enabled" in auto:
+            found.settings["sources.enabled"] = [name for name in config.sources.enabled if name not in gone]
+    tell({"done": float(len(sources) + 1), "of": float(len(sources) + 1)})
+    return found
+
+
+def _with_same_lists(folds: Sequence[Judged]) -> list[Judged]:
+    """The folds, each with every list for everybody that any of them has: one that is not there is empty."""
+    names = sorted({name for fold in folds for name in fold.shared})
+    nothing = Ranked(np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    return [replace(fold, shared={name: fold.shared.get(name, nothing) for name in names}) for fold in folds]
+
+
+_Best = tuple[Settings, Sequence[Trial], np.ndarray]  # with what each user found
+
+
+def _choose_settings(
+    source: str, folds: Sequence[Judged], config: Config, auto: frozenset[str], found: Chosen
+) -> _Best | None:
+    """The best settings of the source; None where the log does not say what the source needs."""
+    best, tried = _best_of(source, folds, config, _open(FIRST[source], auto))
+    if best is None:
+        return None
+    for stage in THEN.get(source, ()):
+        more = [best[0] | settings for settings in _open(stage, auto)[1:] if not settings.items() <= best[0].items()]
+        again, further = _best_of(source, folds, config, more)
+        tried += further
+        if again is not None and gains(again[2] - best[2]):
+            best = again
+    found.settings |= best[0]
+    found.tried += [Tried(source, _name_of(one), one, values, one == best[0]) for one, values in tried]
+    return best
+
+
+def _best_of(
+    source: str, folds: Sequence[Judged], config: Config, grid: Sequence[Settings]
+) -> tuple[_Best | None, list[tuple[Settings, np.ndarray]]]:
+    """The best of the grid, the first of equals, and what each found."""
+
+    def attempt(settings: Settings) -> tuple[Sequence[Trial], np.ndarray] | None:
+        changed = with_settings(config, settings)
+        fitted = [fit_trial(source, one.log, changed) for one in folds]
+        trials = [one for one in fitted if one is not None]
+        return (trials, _alone(folds, trials)) if len(trials) == len(folds) else None
+
+    best: _Best | None = None
+    tried = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for settings, one in zip(grid, pool.map(attempt, grid), strict=True):
+            if one is None:
+                continue
+            tried.append((settings, one[1]))
+            if best is None or one[1].mean() > best[2].mean():
+                best = (settings, *one)
+    return best, tried
+
+
+_THREADS = 2
+
+
+def _alone(folds: Sequence[Judged], trials: Sequence[Trial]) -> np.ndarray:
+    """What the lists of one source find, of each user who judges settings."""
+    pairs = zip(folds, trials, strict=True)
+    return np.concatenate([recall_alone(fold, trial, fold.part(SETTINGS)) for fold, trial in pairs])
+
+
+def _open(grid: Sequence[Settings], auto: frozenset[str]) -> list[Settings]:
+    """The grid without what is not for the run to choose, each only once; the first changes nothing."""
+    kept = [{name: value for name, value in settings.items() if name in auto} for settings in ({}, *grid)]
+    return [settings for at, settings in enumerate(kept) if settings not in kept[:at]]
+
+
+def _name_of(settings: Settings) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(settings.items())) or "as configured"

@@ -1,0 +1,178 @@
+"""What sources know of a log that the driver holds, under any settings: models, as `retrieve` would make them.
+
+Owns: the log of a trial, and how each source is fitted to it.  Called by `validation.choose`.  Nothing here is Spark:
+the fits are the kernels of the cluster on one block, so that dozens of settings cost seconds.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from recsys_spark.adapters.csr import RowBlock
+from recsys_spark.adapters.item_cf import similarity_of
+from recsys_spark.adapters.models import (
+    Model,
+    NewestPlaced,
+    NewestWeighted,
+    Scorer,
+    Users,
+    neighbor_model,
+    vector_model,
+)
+from recsys_spark.config import Config
+from recsys_spark.kernels.als import Ridge
+from recsys_spark.kernels.csr import Csr, entries_of
+from recsys_spark.kernels.item_cf import MAX_WEIGHT
+from recsys_spark.kernels.newest import newest_entries
+from recsys_spark.kernels.successors import Following, Histories, successors, transitions
+from recsys_spark.kernels.top_k import damped, search_items
+from recsys_spark.kernels.whole_fits import fit_factors, fit_filter, fit_neighbors
+from recsys_spark.sources import check_params
+
+_DAY_US = 86_400_000_000
+
+# Passes over both sides in a trial: settings differ by far more than further passes add.
+_PASSES = 5
+
+
+@dataclass(frozen=True)
+class TrialLog:
+    """A log without what is held out of it, on the driver.
+
+    rows: of all users: weight float32 (0: only disliked, or returned), time int64 (us since 1970), hidden bool.
+    histories: of all users, None where nothing is known of the order of events.  listed: bool (n_items,), what lists
+    may hold.  judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.
+    """
+
+    rows: RowBlock
+    histories: Histories | None
+    listed: np.ndarray
+    judged: np.ndarray
+    cutoff: datetime
+    seed: int
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.listed)
+
+    def weights(self, half_life_days: float = 0.0) -> Csr:
+        """The weights above 0 of all users, decayed by the age of a pair's last event, float32 (n_users, n_items)."""
+        weighted = self.rows.kept(self.rows.columns["weight"] > 0)
+        values = weighted.columns["weight"]
+        if half_life_days:
+            age_days = (int(self.cutoff.timestamp()) * 1_000_000 - weighted.columns["time"]) / _DAY_US
+            values = (values * 0.5 ** (age_days / half_life_days)).astype(np.float32)
+        matrix = Csr(weighted.indptr, weighted.cols, values, self.n_items)
+        return rows_of(matrix, np.arange(matrix.n_rows)) if (values > 0).all() else _above_zero(matrix)
+
+
+def rows_of(matrix: Csr, rows: np.ndarray) -> Csr:
+    """The chosen rows of `matrix`, in that order."""
+    indptr, at = entries_of(matrix.indptr, rows)
+    return Csr(indptr, matrix.indices[at], matrix.values[at], matrix.n_cols)
+
+
+def users_of(log: TrialLog, users: np.ndarray, with_vector: np.ndarray, vectors: np.ndarray) -> Users:
+    """`users` (int64, ascending, of the log) as a model is given them; vectors: of those at `with_vector` of them."""
+    indptr, at = entries_of(log.rows.indptr, users)
+    columns = {name: array[at] for name, array in log.rows.columns.items()}
+    block = RowBlock(0, indptr, log.rows.cols[at], columns)
+    hidden = block.kept(block.columns["hidden"]).csr("weight", log.n_items)
+    return Users(block, hidden, with_vector, vectors)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A source fitted to a log.  vectors: of the judged users, float32 (n_judged, f), zeros: none; None: by history."""
+
+    model: Model
+    vectors: np.ndarray | None
+    max_items: int
+
+    def scorer(self, log: TrialLog, places: np.ndarray) -> Scorer:
+        """It, for the judged users at `places`, int64, ascending."""
+        if self.vectors is None:
+            return self.model.scorer(users_of(log, log.judged[places], np.empty(0, np.int64), _NO_VECTORS))
+        vectors = self.vectors[places]
+        known = np.flatnonzero(vectors.any(axis=1))
+        return self.model.scorer(users_of(log, log.judged[places], known, vectors[known]))
+
+
+def _above_zero(matrix: Csr) -> Csr:
+    kept = matrix.values > 0
+    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return Csr(indptr, matrix.indices[kept], matrix.values[kept], matrix.n_cols)
+
+
+_NO_VECTORS = np.empty((0, 1), np.float32)
+
+
+def _item_cf(log: TrialLog, config: Config, params: Any) -> Trial:
+    settings, rows = config.item_cf, log.rows.kept(log.rows.columns["weight"] > 0)
+    newest = rows.kept(newest_entries(rows.indptr, rows.cols, rows.columns["time"], settings.max_items_per_user))
+    weights = newest.csr("weight", log.n_items)
+    weights = weights._replace(values=np.minimum(weights.values, np.float32(MAX_WEIGHT)))
+    near = fit_neighbors(weights, similarity_of(settings), log.listed)
+    history = NewestWeighted(log.n_items, params.history_items, params.half_life_days, log.cutoff)
+    return Trial(neighbor_model(near, history, params.normalize), None, params.max_items)
+
+
+def _als(log: TrialLog, config: Config, params: Any) -> Trial:
+    settings = config.als
+    weights = log.weights(settings.half_life_days)
+    ridge = Ridge(settings.alpha, settings.regularization, settings.nu, settings.unobserved)
+    fit = fit_factors(weights, rows_of(weights, log.judged), ridge, settings.factors, _PASSES, log.seed)
+    items = search_items(damped(fit.items, params.norm_exponent), np.flatnonzero(log.listed & fit.items.any(axis=1)))
+    return Trial(vector_model(items), fit.users, params.max_items)
+
+
+def _low_pass(log: TrialLog, config: Config, params: Any) -> Trial:
+    weights = log.weights(params.half_life_days)
+    fit = fit_filter(weights, log.judged, params.popularity_exponent, params.rank, params.passes, log.seed)
+    return Trial(vector_model(search_items(fit.items, np.flatnonzero(log.listed))), fit.users, params.max_items)
+
+
+def _successors(log: TrialLog, config: Config, params: Any) -> Trial | None:
+    if log.histories is None:
+        return None
+    following = Following(
+        params.window, params.window_half_life, params.alpha, params.beta, params.shrinkage, params.num_successors
+    )
+    sums = transitions(_drawn(log.histories, log.seed), following, log.n_items)
+    n_users = np.bincount(log.rows.cols[log.rows.columns["weight"] > 0], minlength=log.n_items)
+    near = successors(sums, range(log.n_items), n_users, following, log.listed)
+    history = NewestPlaced(log.n_items, params.history_items, params.half_life_items)
+    return Trial(neighbor_model(near, history), None, params.max_items)
+
+
+# What a history costs grows faster than its length: a basket goes with every one after it.
+_BASKETS, _MAX_WORK = 1.5, 5e6
+
+
+def _drawn(found: Histories, seed: int) -> Histories:
+    """The histories of so many users, drawn by chance, as cost at most _MAX_WORK."""
+    lengths = np.diff(found.indptr)
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    wanted = np.zeros(len(lengths), bool)
+    wanted[order[np.cumsum(lengths[order] ** _BASKETS) <= _MAX_WORK]] = True
+    if wanted.all():
+        return found
+    indptr, at = entries_of(found.indptr, np.flatnonzero(wanted))
+    return Histories(indptr, found.items[at], found.places[at])
+
+
+_FITS: Mapping[str, Callable[[TrialLog, Config, Any], Trial | None]] = {
+    "item_cf": _item_cf,
+    "als": _als,
+    "low_pass": _low_pass,
+    "successors": _successors,
+}
+
+
+def fit_trial(source: str, log: TrialLog, config: Config) -> Trial | None:
+    """The source as `config` has it, fitted to the log; None where the log does not say what it needs."""
+    return _FITS[source](log, config, check_params(config)[source])

@@ -1,0 +1,220 @@
+"""Small runs as of days before the date, or without a part of users' histories, on the driver.
+
+Owns: what is held out, and whom trials are judged on.  Called by the step `validate`; `validation.choose` tries
+settings on what this gives.
+
+Where events have times the cut is global: nothing of the held days, of any user, is in weights, popularity,
+availability or what users have seen.  Where only their order is known, the last event of drawn users is held out, where
+nothing is, a tenth of what they had.  Judged users are drawn; what is fitted is all that fits into `max_pairs`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from recsys_spark.adapters.blend import is_hidden, shown_items
+from recsys_spark.adapters.csr import RowBlock
+from recsys_spark.adapters.holdout import engagements, later_events
+from recsys_spark.adapters.weights import is_positive, known_events
+from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.successors import Histories, newest_histories
+from recsys_spark.sources import check_params, popular
+from recsys_spark.steps.context import Context
+from recsys_spark.steps.interactions import fit_interactions
+from recsys_spark.validation.choice_sets import Judged
+from recsys_spark.validation.fits import TrialLog, rows_of
+
+LENGTH = 20  # places of a list that count
+_ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
+_MOST_FOLDS = 3
+_LEAST_SHARE = 5  # of the log's days that are held out: one in so many, at most
+_HELD = 10  # one in so many of a user's items is held out, where nothing is known of their order
+_CHANCES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Held:
+    """Events that a small run sees, what users went on to (user_id, item_id), and the run's date."""
+
+    events: DataFrame
+    later: DataFrame
+    day: date
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What trials are judged on, and the tables that it was made of, for sources that are fitted by Spark.
+
+    user_idx: int64, of every row of the log.
+    """
+
+    judged: Judged
+    inputs: dict[str, DataFrame]
+    context: Context
+    user_idx: np.ndarray
+
+
+def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pairs: int) -> Iterator[Fold]:
+    """Small runs, the newest first, until enough users judge them.
+
+    inputs: events, items, item_index, user_index.  first: date of the first event.  n_pairs: of the whole run.
+    """
+    n_judged = 0
+    drawn = dict(inputs) | {"events": _drawn(inputs["events"], n_pairs, context)}
+    for held in _held(drawn, context, first):
+        fold = _fold(drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}))
+        yield fold
+        n_judged += len(fold.judged.log.judged)
+        if n_judged >= _ENOUGH:
+            return
+
+
+def window_of(context: Context, first: date) -> int:
+    """Days that are held out."""
+    return max(1, min(context.config.validation.window_days, (context.day - first).days // _LEAST_SHARE))
+
+
+def _held(inputs: Mapping[str, DataFrame], context: Context, first: date) -> Iterator[Held]:
+    events, config = inputs["events"], context.config
+    if not config.events.is_timed:
+        yield _held_of_users(events, context)
+        return
+    window = window_of(context, first)
+    for number in range(1, _MOST_FOLDS + 1):
+        day = context.day - timedelta(days=number * window)
+        if (day - first).days < window * 2:
+            return
+        at = replace(context, day=day)
+        yield Held(events, engagements(later_events(events, at.cutoff, window), config), day)
+
+
+def _held_of_users(events: DataFrame, context: Context) -> Held:
+    """Without times: what is held out of the histories of drawn users."""
+    config = context.config
+    mine = F.col("user_id").isNotNull() & is_positive(config.events.types)
+    if config.events.clock == "order":
+        of_user = Window.partitionBy("user_id")
+        last = F.max(F.when(mine, F.col("event_time"))).over(of_user)
+        first = F.min(F.when(mine, F.col("event_time"))).over(of_user)
+        is_held = mine & (F.col("event_time") == last) & (first < last)
+    else:
+        is_held = mine & (_chance(context.seed + 1, "user_id", "item_id") < _CHANCES // _HELD)
+    drawn = _chance(context.seed, "user_id") < F.lit(int(_CHANCES * _judged_share(events, config.validation.users)))
+    marked = events.withColumn("held", F.coalesce(is_held & drawn, F.lit(False)))
+    return Held(marked.where(~F.col("held")).drop("held"), engagements(marked.where("held"), config), context.day)
+
+
+def _judged_share(events: DataFrame, n_users: int) -> float:
+    """Share of all users of which about `n_users` are."""
+    row: Any = events.agg(F.approx_count_distinct("user_id").alias("n")).first()
+    return min(1.0, n_users / max(1, int(row["n"])))
+
+
+def _chance(seed: int, *names: str) -> Column:
+    """A number below _CHANCES for every row, by what it names."""
+    return F.pmod(F.xxhash64(*names, F.lit(seed)), F.lit(_CHANCES))
+
+
+def _drawn(events: DataFrame, n_pairs: int, context: Context) -> DataFrame:
+    """The events of so many users, and of nobody, as make about max_pairs pairs of users and items."""
+    share = context.config.validation.max_pairs / max(1, n_pairs)
+    if share >= 1:
+        return events
+    return events.where(
+        F.col("user_id").isNull() | (_chance(context.seed + 2, "user_id") < F.lit(int(_CHANCES * share)))
+    )
+
+
+def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context) -> Fold:
+    config, cutoff = context.config, context.cutoff
+    interactions = fit_interactions(inputs, context)
+    hidden = is_hidden(config.candidates, cutoff).alias("hidden")
+    table = interactions.select(
+        "user_idx", "item_idx", "weight", F.unix_micros("last_time").alias("time"), hidden
+    ).toArrow()
+    users, at = np.unique(table["user_idx"].to_numpy(), return_inverse=True)
+    items = table["item_idx"].to_numpy()
+    order = np.lexsort((items, at))
+    columns = {name: table[name].to_numpy()[order] for name in ("weight", "time", "hidden")}
+    rows = RowBlock(0, _indptr(at, len(users)), items[order].astype(np.int32), columns)
+    n_items = inputs["item_index"].count()
+    listed = np.zeros(n_items, bool)
+    listed[shown_items(inputs, config, cutoff).select("item_idx").toArrow()["item_idx"].to_numpy()] = True
+    targets = _targets(_indexed(later, inputs), users, rows, n_items)
+    judged = np.flatnonzero(targets.lengths > 0)
+    if len(judged) > config.validation.users:
+        judged = np.sort(np.random.default_rng(context.seed).choice(judged, config.validation.users, replace=False))
+    log = TrialLog(rows, _histories(inputs, users, context), listed, judged, cutoff, context.seed % 2**32)
+    shared = _shared(inputs, listed, context)
+    k = min(LENGTH, config.candidates.k)
+    return Fold(
+        Judged(log, rows_of(targets, judged), shared, k), inputs | {"interactions": interactions}, context, users
+    )
+
+
+def _indptr(rows: np.ndarray, n_rows: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
+
+
+def _indexed(pairs: DataFrame, inputs: Mapping[str, DataFrame]) -> DataFrame:
+    """user_idx and item_idx, and what else `pairs` has, of known users and items."""
+    return pairs.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").join(
+        inputs["user_index"].select("user_id", "user_idx"), on="user_id", how="inner"
+    )
+
+
+def _targets(later: DataFrame, users: np.ndarray, rows: RowBlock, n_items: int) -> Csr:
+    """What every user of the log went on to that somebody had before, without what they may not be shown."""
+    table = later.select("user_idx", "item_idx").toArrow()
+    user_idx, items = table["user_idx"].to_numpy(), table["item_idx"].to_numpy()
+    had = np.bincount(rows.cols, minlength=n_items) > 0
+    place = np.searchsorted(users, user_idx)
+    known = (np.append(users, -1)[place] == user_idx) & had[items]
+    cells = np.unique(place[known].astype(np.int64) * n_items + items[known])
+    hidden = rows.kept(rows.columns["hidden"])
+    seen = np.repeat(np.arange(len(users)), np.diff(hidden.indptr)) * n_items + hidden.cols
+    cells = cells[~np.isin(cells, seen)]
+    of_user, items = cells // n_items, cells % n_items
+    return Csr(_indptr(of_user, len(users)), items.astype(np.int32), np.ones(len(items), np.float32), n_items)
+
+
+def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Context) -> Histories | None:
+    """What users did in which order, if that is known and anything asks for it."""
+    config = context.config
+    if config.events.clock == "none" or "successors" not in config.sources.enabled:
+        return None
+    params: Any = check_params(config)["successors"]
+    known = known_events(inputs["events"], context.cutoff, config.interactions.window_days)
+    table = (
+        _indexed(known.where(is_positive(config.events.types)), inputs)
+        .select("user_idx", "item_idx", F.unix_micros("event_time").alias("time"))
+        .toArrow()
+    )
+    user_idx, items, times = (table[name].to_numpy() for name in ("user_idx", "item_idx", "time"))
+    at = np.searchsorted(users, user_idx)
+    return newest_histories(at, items, times, len(users), params.max_events_per_user)
+
+
+def _shared(inputs: Mapping[str, DataFrame], listed: np.ndarray, context: Context) -> dict[str, Ranked]:
+    """The popular lists for everybody, of what may be shown."""
+    if "popular" not in context.config.sources.enabled:
+        return {}
+    params: Any = check_params(context.config)["popular"]
+    params = params.model_copy(update={"lists": [name for name in params.lists if name != "segment"]})
+    if not params.lists:
+        return {}
+    read = {name: inputs[name] for name in ("events", "item_index")}
+    table = popular.generate(read | {"user_features": inputs["user_index"]}, params, context).lists.toArrow()
+    found = {}
+    for name, entries in zip(table["source"].to_pylist(), table["items"].to_pylist(), strict=True):
+        items = np.array([one["item_idx"] for one in entries], np.int32)
+        scores = np.array([one["score"] for one in entries], np.float32)
+        kept = np.flatnonzero(listed[items])
+        found[name] = Ranked(np.array([0, len(kept)]), items[kept], scores[kept])
+    return dict(sorted(found.items()))

@@ -1,0 +1,44 @@
+"""Trials as they are told, and how sure a difference between two of them is.
+
+Owns: `Tried`, `Chosen`, and the two rules by which one way is taken for better than another.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recsys_spark.choices import Settings
+
+_SURE = 2.0  # standard errors
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial.  kind: a source, or blend.  name: of the variant.  recall: of each user who judged it, float64."""
+
+    kind: str
+    name: str
+    settings: Settings
+    recall: np.ndarray
+    chosen: bool = False
+    why: str = ""
+
+
+@dataclass
+class Chosen:
+    """All trials, and the settings that were chosen."""
+
+    tried: list[Tried] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def gains(more: np.ndarray) -> bool:
+    """Whether differences of the same users, float64 (n,), are above 0 by one standard error: for what costs more."""
+    return bool(more.mean() > more.std() / np.sqrt(max(1, len(more))) and more.mean() > 0)
+
+
+def surely_less(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether `a` finds less than `b` by two standard errors of the difference; of the same users, float64 (n,)."""
+    less = b - a
+    return bool(less.mean() > _SURE * less.std() / np.sqrt(max(1, len(less))))

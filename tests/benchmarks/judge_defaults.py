@@ -1,0 +1,355 @@
+"""What is published on the first day, by the defaults alone, on five real logs; beside every source and `implicit`.
+
+    uv run --group bench python tests/benchmarks/judge_defaults.py --folder DATA --work DIR
+                                                                   [--log NAME] [--part ours|peers|none]
+
+DATA has the folders online_retail_ii, movietweetings_142k, goodbooks_10k, toys_sequences and citeulike_a.
+Protocol.  Online Retail II: six dates, MovieTweetings: three; each is a first run, with no run before it; judged is
+what users who were known went on to within 28 days that was new to them and known to anybody.  goodbooks (to-read) and
+citeulike: a fifth of what each user has is held out, by chance (seed 0), events.clock = none; toys: the last item of
+each user, events.clock = order.  recall@20, of toys HR@10; lists hold nothing that a user has.
+Ours: what the reader returns after `recsys-spark run`, and every source's list alone, as its settings were chosen.
+Sources that are off, or were left out, are run once more by themselves.
+Peers: `implicit`, fed the same events (counts), ALS with 64, 128, 256, 512 factors x alpha 1, 10, 50 x ridge 1, 10,
+100, cosine and BM25 with 50 and 200 neighbours; the best on what is held out of the training events in the same way.
+Every row is stored below DIR as soon as it is made, and not made again.  The last line is JSON: by log the mean of each
+list, and paired 95 % intervals of the ratios of published to the best source and to the best peer.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.config_file import load_config
+from recsys_spark.demo import LOG_STARTS, write_settings
+from recsys_spark.demo_logs import write_catalogue, write_events
+from recsys_spark.features import declared_tables
+from recsys_spark.kernels.intervals import Interval, draw, ratio, tally, user_keys
+from recsys_spark.publish import history
+from recsys_spark.reader import open_current
+from recsys_spark.runner import run_day
+from recsys_spark.session import open_session
+from recsys_spark.steps.catalog import ingest_catalogue
+from recsys_spark.steps.ingest import ingest
+from recsys_spark.tables.delta_rs import open_delta, table_path
+from recsys_spark.tables.ledger import create_tables
+from tests.benchmarks.report import finish
+
+WINDOW, SEED, HELD_OUT = 28, 0, 0.2
+SOURCES = ("popular", "item_cf", "als", "low_pass", "successors", "user_cf")
+FACTORS, ALPHAS, RIDGES, NEIGHBORS = (64, 128, 256, 512), (1.0, 10.0, 50.0), (1.0, 10.0, 100.0), (50, 200)
+
+
+class Part(NamedTuple):
+    """One run: what it may see, and what it is judged on.  targets: by user.  day: None, where there is no clock."""
+
+    name: str
+    train: pd.DataFrame
+    targets: dict[str, set[str]]
+    day: date | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log by its name: how it is read (user_id, item_id, event_time or position), its clock, its dates."""
+
+    name: str
+    clock: str
+    k: int
+    dates: tuple[date, ...] = ()
+
+    def parts(self, folder: Path) -> Iterator[Part]:
+        """The runs to judge."""
+        events = READ[self.name](folder)
+        if not self.dates:
+            train, later = held_out(events, self.clock, np.random.default_rng(SEED), HELD_OUT)
+            yield Part(self.name, train, targets_of(train, later), None)
+        for day in self.dates:
+            train, later = before(events, day), within(events, day, day + timedelta(days=WINDOW))
+            yield Part(f"{self.name}-{day}", train, targets_of(train, later), day)
+
+
+LOGS = (
+    Log("online_retail_ii", "time", 20, tuple(date(2011, month, 1) for month in range(5, 11))),
+    Log("movietweetings", "time", 20, tuple(date(2013, month, 1) for month in range(6, 9))),
+    Log("goodbooks", "none", 20),
+    Log("toys", "order", 10),
+    Log("citeulike", "none", 20),
+)
+
+
+def read_shop(folder: Path) -> pd.DataFrame:
+    lines = pq.read_table(folder / "online_retail_ii" / "transactions.parquet").to_pandas()
+    lines = lines[lines["is_merchandise"] & lines["user_id"].notna() & (lines["line_type"] == "purchase")]
+    return lines.rename(columns={"invoice_time": "event_time"})[["user_id", "item_id", "event_time"]]
+
+
+def read_films(folder: Path) -> pd.DataFrame:
+    return pq.read_table(folder / "movietweetings_142k" / "interactions.parquet").to_pandas()
+
+
+def read_books(folder: Path) -> pd.DataFrame:
+    found = pq.read_table(folder / "goodbooks_10k" / "interactions.parquet").to_pandas()
+    return found[found["event_type"] == "to_read"][["user_id", "item_id"]].drop_duplicates()
+
+
+def read_toys(folder: Path) -> pd.DataFrame:
+    return pq.read_table(folder / "toys_sequences" / "interactions.parquet").to_pandas()
+
+
+def read_articles(folder: Path) -> pd.DataFrame:
+    return pq.read_table(folder / "citeulike_a" / "interactions.parquet").to_pandas()[["user_id", "item_id"]]
+
+
+READ: Mapping[str, Callable[[Path], pd.DataFrame]] = {
+    "online_retail_ii": read_shop,
+    "movietweetings": read_films,
+    "goodbooks": read_books,
+    "toys": read_toys,
+    "citeulike": read_articles,
+}
+
+
+def before(events: pd.DataFrame, day: date) -> pd.DataFrame:
+    return events[events["event_time"] < pd.Timestamp(day, tz="UTC")]
+
+
+def within(events: pd.DataFrame, first: date, end: date) -> pd.DataFrame:
+    return before(events[events["event_time"] >= pd.Timestamp(first, tz="UTC")], end)
+
+
+def held_out(
+    events: pd.DataFrame, clock: str, rng: np.random.Generator, share: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is known, and what is held out: the last of each user, or a share of what each has, by chance."""
+    if clock == "order":
+        is_held = events["position"] == events.groupby("user_id")["position"].transform("max")
+    else:
+        is_held = pd.Series(rng.random(len(events)) < share, index=events.index)
+    return events[~is_held], events[is_held]
+
+
+def targets_of(train: pd.DataFrame, later: pd.DataFrame) -> dict[str, set[str]]:
+    """What known users went on to that was new to them and known to anybody."""
+    known = later[later["user_id"].isin(train["user_id"].unique()) & later["item_id"].isin(train["item_id"].unique())]
+    pairs = set(zip(known["user_id"], known["item_id"], strict=True)) - set(
+        zip(train["user_id"], train["item_id"], strict=True)
+    )
+    found: dict[str, set[str]] = {}
+    for user, item in sorted(pairs):
+        found.setdefault(user, set()).add(item)
+    return found
+
+
+def recalls(lists: Mapping[str, Sequence[str]], targets: Mapping[str, set[str]], k: int) -> np.ndarray:
+    """recall@k of every judged user, in their order; 0 for who has no list."""
+    return np.array(
+        [len(wanted.intersection(lists.get(user, ())[:k])) / len(wanted) for user, wanted in targets.items()]
+    )
+
+
+class Store:
+    """Rows below a folder: one file of recalls by user for each part and list."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, part: Part, name: str, values: np.ndarray, **said: Any) -> None:
+        """Stores a row."""
+        print(f"{part.name:28s} {name:34s} {values.mean():.4f} {json.dumps(said) if said else ''}", flush=True)
+        record = {"users": list(part.targets), "values": values.tolist(), **said}
+        path = self.folder / f"{part.name}--{name.replace('/', '_')}.json"
+        path.with_suffix(".new").write_text(json.dumps(record))
+        path.with_suffix(".new").rename(path)
+
+    def has(self, part: str, name: str) -> bool:
+        """Whether the row is there."""
+        return (self.folder / f"{part}--{name.replace('/', '_')}.json").exists()
+
+    def rows(self, part: str) -> dict[str, dict[str, Any]]:
+        """The rows of a part by the name of the list."""
+        found = sorted(self.folder.glob(f"{part}--*.json"))
+        return {path.stem.split("--")[1]: json.loads(path.read_text()) for path in found}
+
+
+def land(log: Log, part: Part, place: Path) -> Path:
+    """The files that a team would drop, and its settings; of the shop those of the demo but for its sources."""
+    place.mkdir(parents=True)
+    if log.name == "online_retail_ii":
+        assert part.day is not None
+        write_events(place / "landing", LOG_STARTS, part.day)
+        write_catalogue(place / "landing", part.day)
+        settings = write_settings(place)
+        lines = settings.read_text().split("[sources]")[0]
+        settings.write_text(lines)
+        return settings
+    events = place / "landing" / "events"
+    events.mkdir(parents=True)
+    rows = part.train.copy()
+    if log.clock == "time":
+        rows["event_time"] = rows["event_time"].map(lambda time: time.isoformat())
+    columns = [name for name in ("user_id", "item_id", "event_time", "position") if name in rows]
+    rows[columns].to_json(events / "events.jsonl", orient="records", lines=True)
+    settings = place / "recsys.toml"
+    settings.write_text(
+        f'[storage]\nroot = "{place / "warehouse"}"\n[landing]\nevents = "{events}"\nitems = ""\nusers = ""\n'
+        f'[events]\nclock = "{log.clock}"\ndefault_type = "had"\n[events.types.had]\nweight = 1.0\n'
+    )
+    return settings
+
+
+def publish(spark: SparkSession, config: Config, part: Part) -> str:
+    """The run of the part, its first."""
+    create_tables(config.root, declared_tables().values())
+    for take_in in (ingest_catalogue, ingest):
+        take_in(spark, config)
+    report = run_day(spark, config, part.day)
+    for note in report.notes:
+        print(f"  {note}", flush=True)
+    return report.run_id
+
+
+def published(config: Config, part: Part) -> dict[str, list[str]]:
+    """What the reader returns to every judged user."""
+    bundle = open_current(str(config.root))
+    return {user: [one.item_id for one in bundle.candidates(user).items] for user in part.targets}
+
+
+def alone(config: Config, run_id: str, part: Part) -> dict[str, dict[str, list[str]]]:
+    """By source the list of every judged user, as the source made it; of a list for everybody what they do not have."""
+    tables = {}
+    for name in ("source_candidates", "user_index", "item_index"):
+        table = open_delta(table_path(config.root, name)).to_pyarrow_table(filters=[("run_id", "=", run_id)])
+        tables[name] = table
+    users = dict(zip(*(tables["user_index"][name].to_pylist() for name in ("user_idx", "user_id")), strict=True))
+    items = dict(zip(*(tables["item_index"][name].to_pylist() for name in ("item_idx", "item_id")), strict=True))
+    had = part.train.groupby("user_id")["item_id"].agg(set).to_dict()
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in tables["source_candidates"].select(["source", "user_idx", "segment", "items", "n_own"]).to_pylist():
+        listed = [items[one["item_idx"]] for one in row["items"][: row["n_own"]]]
+        lists = found.setdefault(row["source"], {})
+        if row["user_idx"] is not None:
+            lists[users[row["user_idx"]]] = listed[:200]
+        elif row["segment"] is None:
+            lists |= {user: [item for item in listed[:2000] if item not in had[user]] for user in part.targets}
+    return found
+
+
+def judge_ours(spark: SparkSession, log: Log, part: Part, store: Store, work: Path) -> None:
+    """Rows of what is published, and of every source alone."""
+    if store.has(part.name, "published") and store.has(part.name, "user_cf"):
+        return
+    place = work / part.name
+    shutil.rmtree(place, ignore_errors=True)
+    file = land(log, part, place)
+    config = load_config(file=file)
+    run_id = publish(spark, config, part)
+    store.put(part, "published", recalls(published(config, part), part.targets, log.k))
+    mine = alone(config, run_id, part)
+    left = [name for name in SOURCES if not any(one.split("/")[0] == name for one in mine)]
+    if log.clock == "none":
+        left = [name for name in left if name != "successors"]
+    others = f"sources.enabled={json.dumps(left)}"
+    mine |= alone(config, publish(spark, load_config(file=file, sets=(others,)), part), part) if left else {}
+    for name, lists in mine.items():
+        store.put(part, name, recalls(lists, part.targets, log.k))
+    assert history(config.root)
+    shutil.rmtree(place / "warehouse")
+
+
+def judge_peers(log: Log, parts: Sequence[Part], store: Store) -> None:
+    """Rows of `implicit`, at the setting that finds most of what is held out of the first part's training events."""
+    from tests.benchmarks.peers_implicit import Task, best_of, lists_of
+
+    if all(store.has(part.name, "implicit") for part in parts):
+        return
+    first = parts[0]
+    if log.clock == "time":
+        assert first.day is not None
+        cut = first.day - timedelta(days=WINDOW)
+        known, later = before(first.train, cut), within(first.train, cut, first.day)
+    else:
+        known, later = held_out(first.train, log.clock, np.random.default_rng(SEED + 1), HELD_OUT)
+        cut = None
+    tuning = Task.of(known, targets_of(known, later), available_on(cut), log.k)
+    grid = [("als", *one) for one in product(FACTORS, ALPHAS, RIDGES)]
+    grid += [(kind, n, 0.0, 0.0) for kind in ("cosine", "bm25") for n in NEIGHBORS]
+    setting, found = best_of(tuning, grid, store.folder / f"{log.name}--tuning.jsonl")
+    for part in parts:
+        task = Task.of(part.train, part.targets, available_on(part.day), log.k)
+        values = recalls(lists_of(task, setting), part.targets, log.k)
+        store.put(part, "implicit", values, setting=setting, tuned=found)
+
+
+def available_on(day: date | None) -> Any:
+    """Items must have been had since then, as by our default; None: whenever."""
+    return (
+        None
+        if day is None
+        else pd.Timestamp(datetime(day.year, day.month, day.day, tzinfo=UTC)) - pd.Timedelta(days=WINDOW)
+    )
+
+
+def summary(log: Log, parts: Sequence[str], store: Store) -> dict[str, Any]:
+    """Means of every list over the parts, and published over the best source and over `implicit`, paired."""
+    rows = [store.rows(part) for part in parts]
+    rows = [one for one in rows if "published" in one]
+    if not rows:
+        return {}
+    names = set.intersection(*(set(one) for one in rows))
+    means = {name: float(np.mean([np.mean(one[name]["values"]) for one in rows])) for name in sorted(names)}
+    singles = [name for name in means if name not in ("published", "implicit")]
+    best = max(singles, key=lambda name: means[name])
+    draws = [draw(user_keys(one["published"]["users"]), SEED) for one in rows]
+
+    def over(other: str) -> list[float]:
+        sides = [
+            [tally(np.array(one[name]["values"]), drawn) for one, drawn in zip(rows, draws, strict=True)]
+            for name in ("published", other)
+        ]
+        found: Interval = ratio(*sides)
+        return [round(value, 4) for value in (found.estimate, found.low, found.high)]
+
+    found = {"n_parts": len(rows), "lists": {name: round(value, 4) for name, value in means.items()}}
+    found |= {"best source": best, "published / best source": over(best)}
+    return found | ({"published / implicit": over("implicit")} if "implicit" in means else {})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Makes the rows that are not there yet, and prints what they come to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--log", choices=[log.name for log in LOGS])
+    parser.add_argument("--part", choices=("ours", "peers", "none"))
+    parser.add_argument("--no-bars", action="store_true")
+    asked = parser.parse_args(argv)
+    store, found = Store(asked.work / "rows"), {}
+    for log in (log for log in LOGS if asked.log in (None, log.name)):
+        parts = list(log.parts(asked.folder))
+        if asked.part in (None, "ours"):
+            spark = open_session("judge defaults", asked.work)
+            for part in parts:
+                judge_ours(spark, log, part, store, asked.work)
+        if asked.part in (None, "peers"):
+            judge_peers(log, parts, store)
+        found[log.name] = summary(log, [part.name for part in parts], store)
+    bars = [one["published / best source"][0] >= 0.98 for one in found.values() if one]
+    finish(found, asked, within_bars=all(bars))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Blends that find most are chosen, and sources that they do without leave."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from recsys_spark.adapters.models import vector_model
+from recsys_spark.config import Config
+from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.top_k import search_items
+from recsys_spark.validation.blends import choose_blend, useless_sources
+from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, recall_shared
+from recsys_spark.validation.fits import Trial, fit_trial
+from recsys_spark.validation.tried import Chosen
+from tests.trial_world import N_GROUPS, N_ITEMS, N_USERS, grouped_log
+
+
+def blend_of(judged: Judged, config: Config, trials: dict[str, Trial]) -> tuple[Chosen, dict[str, str]]:
+    part = judged.part(SETTINGS)
+    alone = {name: recall_alone(judged, one, part) for name, one in trials.items()}
+    shared = {name: recall_shared(judged, name, part) for name in judged.shared}
+    found = Chosen()
+    folds = {name: [one] for name, one in trials.items()}
+    gone = choose_blend([judged], folds, config, useless_sources(alone, shared), found)
+    return found, gone
+
+
+def near_items(judged: Judged, config: Config) -> Trial:
+    trial = fit_trial("item_cf", judged.log, config)
+    assert trial is not None
+    return trial
+
+
+def test_a_source_that_finds_nothing_leaves_and_one_that_was_not_tried_weighs_as_others_do(
+    make_config: Callable[..., Config],
+) -> None:
+    judged = grouped_log()
+    groups = np.eye(N_GROUPS, dtype=np.float32)
+    others = search_items(groups[(np.arange(N_ITEMS) + 1) % N_GROUPS], np.flatnonzero(judged.log.listed))
+    noise = Trial(vector_model(others), groups[np.arange(N_USERS) % N_GROUPS], 20)  # what is of another group
+    enabled = 'validation.fallback.sources.enabled=["popular","item_cf","content","two_tower"]'
+    config = make_config(enabled)
+    found, gone = blend_of(judged, config, {"item_cf": near_items(judged, config), "content": noise})
+    assert gone == {"content": "surely finds less than a quarter of item_cf"}
+    weights = found.settings["candidates.score_weights"]
+    assert (weights["item_cf"], weights["content"], weights["two_tower"]) == (1.0, 0.0, 0.5)
+
+
+def test_what_everybody_goes_on_to_decides_alone(make_config: Callable[..., Config]) -> None:
+    """Each user went on to what is popular, and to nothing of their group."""
+    judged = grouped_log()
+    target = int(judged.shared["popular/global"].indices[0])
+    lists = {"popular/global": Ranked(np.array([0, 1]), np.array([target], np.int32), np.ones(1, np.float32))}
+    users = np.array([user for user in range(N_USERS) if user % 4 != target % 4])
+    targets = judged.targets._replace(
+        indptr=np.arange(len(users) + 1), indices=np.full(len(users), target, np.int32), values=np.ones(len(users))
+    )
+    judged = replace(judged, log=replace(judged.log, judged=users), targets=targets, shared=lists)
+    config = make_config()
+    found, _ = blend_of(judged, config, {"item_cf": near_items(judged, config)})
+    ways = {one.name: one for one in found.tried}
+    assert ways["popular/global"].recall.mean() == 1
+    assert ways["item_cf"].recall.mean() < 0.9
+    assert [one.recall.mean() for one in found.tried if one.chosen] == [1.0]

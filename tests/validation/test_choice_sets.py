@@ -1,0 +1,125 @@
+"""What is proposed to judged users, what sources say of it, and what lists of it find, against plain loops."""
+
+import numpy as np
+import pytest
+
+from recsys_spark.validation.choice_sets import (
+    BLEND,
+    SETTINGS,
+    WEIGHTS,
+    Judged,
+    choice_sets,
+    joined,
+    recall_alone,
+    recall_by,
+    recall_shared,
+    rrf_totals,
+)
+from recsys_spark.validation.fits import Trial, fit_trial
+from tests.trial_world import N_ITEMS, N_USERS, grouped_log
+
+
+@pytest.fixture(scope="module")
+def judged() -> Judged:
+    return grouped_log()
+
+
+@pytest.fixture(scope="module")
+def trials(judged: Judged) -> dict[str, Trial]:
+    from recsys_spark.config_file import load_config
+
+    sets = ("als.factors=8", "als.alpha=20.0", "als.regularization=0.05", "als.unobserved=0.0")
+    config = load_config(sets=sets)
+    fitted = {name: fit_trial(name, judged.log, config) for name in ("item_cf", "als")}
+    return {name: one for name, one in fitted.items() if one is not None}
+
+
+def targets_of(judged: Judged, user: int) -> set[int]:
+    return set(judged.targets.indices[judged.targets.indptr[user] : judged.targets.indptr[user + 1]].tolist())
+
+
+def had_by(judged: Judged, user: int) -> set[int]:
+    rows = judged.log.rows
+    return set(rows.cols[rows.indptr[user] : rows.indptr[user + 1]].tolist())
+
+
+def test_parts_are_all_users_once(judged: Judged) -> None:
+    parts = [judged.part(number) for number in (SETTINGS, WEIGHTS, BLEND)]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(N_USERS))
+    assert [len(part) for part in parts] == [40, 40, 40]
+    assert all((np.diff(part) > 0).all() for part in parts)
+
+
+def test_recall_alone_is_the_share_of_targets_among_the_first_k(judged: Judged, trials: dict[str, Trial]) -> None:
+    places = np.array([1, 8, 60])
+    found = recall_alone(judged, trials["item_cf"], places)
+    lists = trials["item_cf"].scorer(judged.log, places).lists(9)
+    for row, user in enumerate(places):
+        first = lists.indices[lists.indptr[row] : lists.indptr[row + 1]][: judged.k]
+        assert found[row] == len(set(first.tolist()) & targets_of(judged, user)) / len(targets_of(judged, user))
+    assert found.mean() > 0
+
+
+def test_recall_shared_walks_past_what_a_user_has(judged: Judged) -> None:
+    places = np.arange(N_USERS)
+    found = recall_shared(judged, "popular/global", places)
+    popular = judged.shared["popular/global"].indices.tolist()
+    for user in places:
+        first = [item for item in popular if item not in had_by(judged, user)][: judged.k]
+        assert found[user] == len(set(first) & targets_of(judged, user)) / len(targets_of(judged, user))
+
+
+def test_choice_sets_are_unions_with_standard_scores(judged: Judged, trials: dict[str, Trial]) -> None:
+    depth, places = 4, judged.part(WEIGHTS)
+    sets = choice_sets(judged, trials, WEIGHTS, depth)
+    scorers = {name: one.scorer(judged.log, places) for name, one in trials.items()}
+    popular = judged.shared["popular/global"].indices.tolist()
+    scores = judged.shared["popular/global"].scores.astype(float)
+    of_all = np.concatenate([scores, np.zeros(N_ITEMS - 1 - len(scores))])  # what may be listed
+    for row, user in enumerate(places):
+        mine = slice(sets.indptr[row], sets.indptr[row + 1])
+        wanted = {item for item in popular[:depth] if item not in had_by(judged, user)}
+        for scorer in scorers.values():
+            lists = scorer.lists(depth)
+            wanted |= set(lists.indices[lists.indptr[row] : lists.indptr[row + 1]].tolist())
+        items = sets.items[mine].tolist()
+        assert items == sorted(wanted)
+        assert sets.taken[mine].tolist() == [item in targets_of(judged, user) for item in items]
+        for column, scorer in enumerate(scorers.values()):
+            mean, deviation = (one[row] for one in scorer.background())
+            raw = scorer.scores(np.full(len(items), row), np.array(items, np.int32)).astype(float)
+            expected = np.nan_to_num((raw - mean) / deviation, nan=0.0)
+            np.testing.assert_allclose(sets.values[mine, column], expected, rtol=1e-6)
+        of_popular = [(scores[popular.index(item)] - of_all.mean()) / of_all.std() for item in items]
+        np.testing.assert_allclose(sets.values[mine, 2], of_popular, rtol=1e-6)
+
+
+def test_lists_by_totals_find_what_stands_first(judged: Judged, trials: dict[str, Trial]) -> None:
+    sets = choice_sets(judged, trials, BLEND, 20)
+    proposed = np.add.reduceat(sets.taken, sets.indptr[:-1])
+    best = recall_by(judged, BLEND, sets, sets.taken.astype(float))
+    np.testing.assert_allclose(best, proposed / judged.targets.lengths[judged.part(BLEND)])
+    assert recall_by(judged, BLEND, sets, -sets.taken.astype(float)).mean() < 0.5
+    # Who had nothing proposed finds nothing.
+    alone = recall_by(judged, BLEND, sets, sets.values[:, 0])
+    np.testing.assert_allclose(alone, recall_alone(judged, trials["item_cf"], judged.part(BLEND)))
+
+
+def test_rrf_totals_are_sums_of_reciprocal_ranks(judged: Judged, trials: dict[str, Trial]) -> None:
+    sets = choice_sets(judged, trials, BLEND, 6)
+    found = rrf_totals(sets.values, sets.users, 60)
+    for row in range(len(sets.indptr) - 1):
+        mine = slice(sets.indptr[row], sets.indptr[row + 1])
+        expected = np.zeros(mine.stop - mine.start)
+        for column in sets.values[mine].T:
+            ranks = np.argsort(np.argsort(-column, kind="stable")) + 1
+            expected += np.where(column > 0, 1 / (60 + ranks), 0)
+        np.testing.assert_allclose(found[mine], expected)
+
+
+def test_joined_lays_sets_end_to_end(judged: Judged, trials: dict[str, Trial]) -> None:
+    parts = [choice_sets(judged, trials, part, 3) for part in (WEIGHTS, BLEND)]
+    both = joined(parts)
+    assert len(both.indptr) == 81
+    assert both.indptr[40] == len(parts[0].taken)
+    np.testing.assert_array_equal(both.values[both.indptr[40] :], parts[1].values)

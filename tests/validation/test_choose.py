@@ -1,0 +1,74 @@
+"""Settings and blends that find what is planted are chosen; what is useless leaves; what a person set stays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from recsys_spark.config import Config
+from recsys_spark.validation import choose as module
+from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
+from recsys_spark.validation.choose import Chosen, choose
+from recsys_spark.validation.fits import fit_trial
+from tests.trial_world import grouped_log
+
+SETS = ('sources.enabled=["popular","item_cf","als"]', "als.factors=8")
+
+
+@pytest.fixture(autouse=True)
+def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    ridges = [{"als.alpha": alpha, "als.regularization": ridge, "als.unobserved": 0.0} for alpha, ridge in RIDGES]
+    near = [{"item_cf.similarity": "cosine", "item_cf.min_co_occurrence": least} for least in (1, 3)]
+    monkeypatch.setattr(module, "FIRST", {"item_cf": near, "als": ridges})
+    monkeypatch.setattr(module, "THEN", {"als": ([{"als.half_life_days": days} for days in (0.0, 180.0)],)})
+
+
+RIDGES = ((20.0, 0.05), (0.001, 100.0))  # the second leaves nothing of any factor
+
+
+def chosen_by(judged: list[Judged], config: Config) -> Chosen:
+    auto = frozenset(config.validation.auto)
+    return choose(judged, config, auto, {}, lambda _: None)
+
+
+def test_what_finds_most_is_chosen_and_every_trial_is_told(make_config: Callable[..., Config]) -> None:
+    config = make_config(*SETS, "candidates.method=auto")
+    young = replace(grouped_log(4), shared={})  # of which nothing was popular yet
+    found = chosen_by([grouped_log(3), young], config)
+    assert found.settings["als.alpha"] == 20.0
+    assert "als.factors" not in found.settings
+    assert found.settings["candidates.method"] == "scores"
+    weights = found.settings["candidates.score_weights"]
+    assert set(weights) == {"item_cf", "als", "popular/global"}
+    assert max(weights.values()) == 1
+    assert weights["popular/global"] < 0.2
+    of_als = [one for one in found.tried if one.kind == "als"]
+    best = max(of_als, key=lambda one: one.recall.mean())
+    assert [one.name for one in of_als if one.chosen] == [best.name]
+    assert all(len(one.recall) == 80 for one in of_als)  # a third of the users of both folds
+    ways = {one.name: one for one in found.tried if one.kind == "blend"}
+    assert set(ways) >= {"rrf", "item_cf", "als", "popular/global"}
+    assert sum(one.chosen for one in ways.values()) == 1
+
+
+def test_a_setting_that_a_person_wrote_stays(make_config: Callable[..., Config]) -> None:
+    config = make_config(*SETS, "als.alpha=3.0", "als.regularization=0.5", "candidates.method=rrf")
+    found = chosen_by([grouped_log()], config)
+    assert not {"als.alpha", "als.regularization", "candidates.method"} & set(found.settings)
+    assert not [one for one in found.tried if one.kind == "blend"]
+
+
+def test_sources_that_spark_fitted_are_weighed_too(make_config: Callable[..., Config]) -> None:
+    judged = grouped_log()
+    config = make_config('sources.enabled=["popular","item_cf","als"]', "als.factors=8")
+    trial = fit_trial("item_cf", judged.log, config)
+    found = choose(
+        [judged],
+        make_config('sources.enabled=["popular","content"]'),
+        frozenset(["candidates.method"]),
+        {"content": [trial]},
+        lambda _: None,
+    )
+    assert found.settings["candidates.score_weights"]["content"] == 1
+    (alone,) = [one for one in found.tried if one.kind == "blend" and one.name == "content"]
+    assert alone.recall.mean() > recall_alone(judged, trial, judged.part(SETTINGS)).mean() - 0.3

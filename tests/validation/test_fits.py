@@ -1,0 +1,44 @@
+"""Sources fitted to a log on the driver, under settings of the run."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from recsys_spark.config import Config
+from recsys_spark.validation.fits import fit_trial
+from tests.trial_world import CUTOFF, N_GROUPS, N_ITEMS, grouped_log
+
+ALL = 'sources.enabled=["item_cf","als","low_pass","successors"]'
+SMALL = ("als.factors=8", "sources.low_pass.rank=4", "als.alpha=20.0", "als.regularization=0.05", "als.unobserved=0.0")
+
+
+@pytest.mark.parametrize("source", ["item_cf", "als", "low_pass", "successors"])
+def test_every_source_lists_what_is_of_the_users_own_group(source: str, make_config: Callable[..., Config]) -> None:
+    judged = grouped_log(has_order=True)
+    trial = fit_trial(source, judged.log, make_config(ALL, *SMALL))
+    assert trial is not None
+    places = np.array([0, 5, 17, 118])
+    scorer = trial.scorer(judged.log, places)
+    lists = scorer.lists(3)
+    assert scorer.places.tolist() == [0, 1, 2, 3]
+    for row, user in enumerate(places):
+        items = lists.indices[lists.indptr[row] : lists.indptr[row + 1]]
+        had = judged.log.rows.cols[judged.log.rows.indptr[user] : judged.log.rows.indptr[user + 1]]
+        assert len(items)
+        assert (items % N_GROUPS == user % N_GROUPS).sum() >= len(items) - 1  # who has one of another group
+        assert not set(items) & set(had)
+        assert N_ITEMS - 1 not in items  # it may not be listed
+
+
+def test_successors_are_not_tried_where_nothing_is_known_of_the_order(make_config: Callable[..., Config]) -> None:
+    assert fit_trial("successors", grouped_log().log, make_config(ALL)) is None
+
+
+def test_weights_decay_by_age_and_leave_out_what_has_decayed_to_nothing() -> None:
+    log = grouped_log().log
+    ages = (CUTOFF.timestamp() * 1e6 - log.rows.columns["time"]) / 86_400_000_000
+    np.testing.assert_allclose(log.weights(10.0).values, 0.5 ** (ages / 10), rtol=1e-5)
+    assert len(log.weights(0.1).values) == np.count_nonzero((0.5 ** (ages / 0.1)).astype(np.float32))
+    log.rows.columns["weight"][:7] = 0
+    assert len(log.weights().values) == len(ages) - 7

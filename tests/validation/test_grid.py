@@ -1,0 +1,22 @@
+"""Every setting that is tried is one of the product's, is left to the run by default, and has a value that can be."""
+
+from recsys_spark.choices import with_settings
+from recsys_spark.config_file import load_config
+from recsys_spark.sources import check_params, discover
+from recsys_spark.validation.grid import FIRST, THEN
+
+
+def test_every_trial_is_of_settings_that_the_run_may_choose() -> None:
+    config = load_config()
+    assert set(THEN) <= set(FIRST) <= set(discover())
+    for source, first in FIRST.items():
+        for settings in (*first, *(one for stage in THEN.get(source, ()) for one in stage)):
+            assert set(settings) <= set(config.validation.auto), settings
+            changed = with_settings(config, settings)
+            assert source in check_params(changed)
+
+
+def test_every_fallback_is_auto_by_default_and_what_it_names_has_its_value() -> None:
+    config = load_config()
+    assert config.validation.auto == list(config.validation.fallback)
+    assert with_settings(config, config.validation.fallback) == config
