@@ -1,7 +1,7 @@
-"""What a run does of a log that does not say when things happened.
+"""What a run does of a log that does not say when things happened, or what items are.
 
-Owns: how it is told that there is no clock, and which settings mean nothing then.  Called by the runner, before a run
-is opened, so that what the settings come to is part of it.
+Owns: how it is told that there is no clock, or no catalogue, and which settings mean nothing then.  Called by the
+runner, before a run is opened, so that what the settings come to is part of it.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -30,13 +30,30 @@ _OFF = (
 def known_clock(config: Config) -> Config:
     """The settings with `events.clock` as it is: auto becomes none where all events have the same time, else time.
 
-    Without times, settings that tell by the age of an event whether, or how much, it counts are off.
+    Sources that the log has nothing for are off, where they are for the run to choose.  Without times, settings that
+    tell by the age of an event whether, or how much, it counts are off.
     """
     clock = config.events.clock
     if clock == "auto":
         clock = "none" if _is_one_moment(config.root) else "time"
     config = config.model_copy(update={"events": config.events.model_copy(update={"clock": clock})})
+    config = _without_sources(config, clock)
     return config if clock == "time" else _without_ages(config)
+
+
+def _without_sources(config: Config, clock: str) -> Config:
+    """The settings without sources that the log has nothing for, where sources are for the run to choose."""
+    if "sources.enabled" not in config.validation.auto:
+        return config
+    gone = {"content"} if not _has_items(config.root) else set()
+    gone |= {"successors"} if clock == "none" else set()
+    enabled = [name for name in config.sources.enabled if name not in gone]
+    return config.model_copy(update={"sources": config.sources.model_copy(update={"enabled": enabled})})
+
+
+def _has_items(root: Location) -> bool:
+    """Whether a catalogue of items was ever let in."""
+    return any(row["kind"] == "items" and row["n_new"] for row in read_rows(root, INGEST_FILES, ("kind", "n_new")))
 
 
 def clock_note(config: Config) -> list[str]:

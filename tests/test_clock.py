@@ -43,7 +43,7 @@ def test_known_clock_finds_that_all_of_many_events_have_one_time(
 
 
 def test_known_clock_leaves_all_settings_of_a_log_with_times(root: Path, make_config: Callable[..., Config]) -> None:
-    config = make_config("events.clock=time")
+    config = make_config("events.clock=time", 'sources.enabled=["content","popular"]')
     assert known_clock(config) == config
     assert clock_note(config) == []
 
@@ -80,3 +80,17 @@ def test_a_log_without_times_is_run_today_and_misses_no_day(root: Path, make_con
     today = next_day(config)
     assert abs((today - datetime.now(UTC).date()).days) <= 1
     assert warnings_of(check_days(config, today, Forced())) == []
+
+
+def test_sources_that_the_log_has_nothing_for_are_off_where_they_are_auto(
+    root: Path, make_config: Callable[..., Config]
+) -> None:
+    usual = ["popular", "item_cf", "als", "low_pass"]
+    assert known_clock(make_config()).sources.enabled == [*usual, "successors"]
+    assert known_clock(make_config("events.clock=none")).sources.enabled == usual
+    file = {"batch_seq": 1, "kind": "items", "path": "in", "sha256": "", "state": "ingested", "reason": None}
+    file |= dict.fromkeys(("n_anonymous", "n_duplicate", "n_quarantined", "n_malformed", "bytes", "mtime_ns"), 0)
+    append_rows(root, INGEST_FILES, [file | {"mapping_hash": "", "lines_in": 7, "n_new": 7, "unknown_columns": {}}])
+    assert known_clock(make_config("events.clock=order")).sources.enabled == [*usual, "successors", "content"]
+    written = 'sources.enabled=["successors"]'
+    assert known_clock(make_config("events.clock=none", written)).sources.enabled == ["successors"]

@@ -61,5 +61,6 @@ def test_with_towers_keeps_sources_that_ask_for_them() -> None:
         "als",
         "low_pass",
         "successors",
+        "content",
         "two_tower",
     ]

@@ -17,8 +17,11 @@ N_USERS, N_ITEMS, N_GROUPS = 120, 40, 4
 _DAY_US = 86_400_000_000
 
 
-def grouped_log(seed: int = 3, n_items: int = N_ITEMS, has_order: bool = False) -> Judged:
-    """Each user has half of the items of their group and one other, and goes on to two others of it and to one that is
+def grouped_log(seed: int = 3, n_items: int = N_ITEMS, has_order: bool = False, n_new: int = 0) -> Judged:
+    """n_new: so many last items but one were had by nobody, the catalogue says of which group every item is, and each
+    user goes on to one of these of their group too.
+
+    Each user has half of the items of their group and one other, and goes on to two others of it and to one that is
     not.  Item n_items - 1 may not be listed.
     """
     rng = np.random.default_rng(seed)
@@ -31,6 +34,12 @@ def grouped_log(seed: int = 3, n_items: int = N_ITEMS, has_order: bool = False) 
         later[user, drawn[len(own) // 2 : len(own) // 2 + 2]] = True
         strange = rng.permutation(np.flatnonzero(np.arange(n_items) % N_GROUPS != user % N_GROUPS))
         had[user, strange[0]], later[user, strange[1]] = True, True
+    new = np.arange(n_items - 1 - n_new, n_items - 1)
+    had[:, new] = False
+    for user in range(N_USERS if n_new else 0):
+        own_new = new[new % N_GROUPS == user % N_GROUPS]
+        later[user, new], later[user, rng.choice(own_new)] = False, True
+    texts = csr_of_pairs(np.arange(n_items) % N_GROUPS, np.arange(n_items), np.ones(n_items), N_GROUPS, n_items)
     users, items = np.nonzero(had)
     ages = rng.integers(1, 40, len(users))
     times = int(CUTOFF.timestamp()) * 1_000_000 - ages * _DAY_US
@@ -43,7 +52,7 @@ def grouped_log(seed: int = 3, n_items: int = N_ITEMS, has_order: bool = False) 
     histories = newest_histories(users, items, times, N_USERS, 100) if has_order else None
     listed = np.ones(n_items, bool)
     listed[-1] = False
-    log = TrialLog(rows, histories, listed, np.arange(N_USERS), CUTOFF, seed)
+    log = TrialLog(rows, histories, texts if n_new else None, listed, np.arange(N_USERS), CUTOFF, seed)
     counts = np.where(listed, had.sum(axis=0), 0)
     order = np.lexsort((np.arange(n_items), -counts))
     order = order[counts[order] > 0]

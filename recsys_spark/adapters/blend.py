@@ -9,6 +9,7 @@ with an error that names the setting to change.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,8 @@ from recsys_spark.list_settings import MAIN, Candidates
 
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.
 MAX_SHARED_BYTES = 256 << 20
+
+_PROPOSE_NEW = {"content", "two_tower"}  # sources that can propose what nobody has had yet
 
 _PLACES = 1_000_000  # shares of variants are told apart to a millionth
 
@@ -51,7 +54,10 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
         }
         # A list for many is no user's own opinion: it counts where somebody says so.
         of_scores = [weight_of(name, _with_segments(candidates.score_weights), float(name in own)) for name in names]
+        of_new = [candidates.score_weights.get(f"{name}/new", one) for name, one in zip(names, of_scores, strict=True)]
         fusion = Fusion(np.array(of_scores) * weights, candidates.score_scaling)
+        if of_new != of_scores:
+            fusion = replace(fusion, of_new=np.array(of_new) * weights)
     return Settings(
         tuple(names), weights, candidates.rrf_k, candidates.k, diversity=diversity, explore_share=share, fusion=fusion
     )
@@ -148,6 +154,8 @@ def own_lists(source_candidates: DataFrame) -> DataFrame:
 def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
     """The items that may be shown, (item_idx, item_id): anybody, known or not, engaged with them within
     `available_within_days` before `cutoff`, or they were created then; with 0 every indexed item.
+
+    Where a source can propose what nobody has had, so may be shown what nobody has had and has no time of creation.
     """
     shown = inputs["item_index"].select("item_idx", "item_id")
     days = config.candidates.available_within_days
@@ -155,7 +163,12 @@ def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetim
         since = F.lit(cutoff - timedelta(days=days))
         created = (F.col("created_at") >= since) & (F.col("created_at") < F.lit(cutoff))
         engaged = known_events(inputs["events"], cutoff, days).where(is_positive(config.events.types)).select("item_id")
-        available = engaged.unionByName(inputs["items"].where(created).select("item_id")).distinct()
+        available = engaged.unionByName(inputs["items"].where(created).select("item_id"))
+        if _PROPOSE_NEW & set(config.sources.enabled):
+            undated = inputs["items"].where(F.col("created_at").isNull()).select("item_id")
+            had = known_events(inputs["events"], cutoff).select("item_id")
+            available = available.unionByName(undated.join(had, on="item_id", how="left_anti"))
+        available = available.distinct()
         shown = shown.join(available, on="item_id", how="left_semi").select("item_idx", "item_id")
     return shown
 
@@ -175,6 +188,13 @@ def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime)
     check_bytes("blend", "ids of items that may be shown", size["n_bytes"] or 0, MAX_ID_BYTES, "available_within_days")
     table = shown.toArrow().sort_by("item_idx").combine_chunks()
     return Shown(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
+
+
+def fit_had(interactions: DataFrame, n_items: int) -> np.ndarray:
+    """Whether anybody has had an item, or disliked it, bool (n_items,), on the driver."""
+    found = np.zeros(n_items, bool)
+    found[interactions.select("item_idx").distinct().toArrow()["item_idx"].to_numpy()] = True
+    return found
 
 
 def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -> Shared:

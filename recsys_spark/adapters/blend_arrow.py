@@ -20,7 +20,7 @@ from recsys_spark.kernels.blend import Fused, Pool, fuse, pool_lists, pool_rrf
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
-from recsys_spark.kernels.list_walks import Walked
+from recsys_spark.kernels.list_walks import Walked, is_admissible
 from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.kernels.score_fusion import Fusion, bounded, fused_totals, scaled, shared_scores
@@ -103,8 +103,13 @@ def _by_scores(scopes: list[Scope], fusion: Fusion, worker: Worker) -> tuple[Poo
     wanted = [worker.settings.weights[scope.source] > 0 for scope in scopes]
     pool = pool_lists([scope.walked for scope in scopes], wanted)
     said, shared = [], []
+    is_new = None
+    if fusion.of_new is not None and worker.had is not None:
+        is_new = ~is_admissible(pool.items, worker.had)
     for scope, is_wanted in zip(scopes, wanted, strict=True):
-        weight = float(fusion.weights[scope.source])
+        weight: float | np.ndarray = float(fusion.weights[scope.source])
+        if fusion.of_new is not None and is_new is not None:
+            weight = np.where(is_new, fusion.of_new[scope.source], weight)
         if scope.known is not None:
             said.append((weight, scaled(pool, scope.known, fusion.scaling)))
         elif is_wanted and scope.list_of is not None:

@@ -78,6 +78,7 @@ class Shared:
 
     rules: those in force at the run's cutoff; None: no rules.  traits: what `diversity` needs to know of all items.
     categories: names of the codes in `traits`, string.  exploration: the day's, None if nothing is explored.
+    had: bool (n_items,), what anybody has had; None where new items weigh as others do.
     """
 
     settings: Settings
@@ -89,6 +90,7 @@ class Shared:
     traits: ItemTraits = NO_TRAITS
     categories: pa.Array | None = None
     exploration: Exploration | None = None
+    had: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Worker:
     traits: ItemTraits
     categories: pa.Array | None
     exploring: Exploring | None
+    had: np.ndarray | None
 
 
 def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
@@ -204,6 +207,7 @@ def worker_of(shared: Shared) -> Worker:
         shared.traits,
         shared.categories,
         exploring,
+        shared.had,
     )
     return Worker(shared.settings, names, shown_id, places, *sent)
 

@@ -12,7 +12,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import fit_shared, fit_shown
+from recsys_spark.adapters.blend import fit_had, fit_shared, fit_shown
 from recsys_spark.adapters.blend_scopes import Settings
 from recsys_spark.adapters.evaluation import Exam
 from recsys_spark.adapters.holdout import HEAVY_ITEMS, POPULAR, fit_item_users, head_items, popular_lists
@@ -36,6 +36,7 @@ def fit_exam(
         popular_lists(inputs, config, cutoff, _POPULAR_ITEMS), allowMissingColumns=True
     )
     shared = fit_shared(proposed, _beside_popular(settings), fit_shown(inputs, config, cutoff))
+    shared = replace(shared, had=fit_had(inputs["interactions"], inputs["item_index"].count()))
     item_users, n_users = fit_item_users(inputs, config, cutoff)
     segments = judged.where(F.col("segment").isNotNull()).groupBy("segment").count()
     largest = segments.orderBy(F.desc("count"), "segment").limit(_MAX_SEGMENTS).collect()
@@ -67,7 +68,8 @@ def _beside_popular(settings: Settings) -> Settings:
     """Popularity stands beside the sources, and has no weight in a blend."""
     n_popular, fusion = len(POPULAR), settings.fusion
     if fusion is not None:
-        fusion = replace(fusion, weights=np.append(fusion.weights, np.zeros(n_popular)))
+        of_new = None if fusion.of_new is None else np.append(fusion.of_new, np.zeros(n_popular))
+        fusion = replace(fusion, weights=np.append(fusion.weights, np.zeros(n_popular)), of_new=of_new)
     weights = (*settings.weights, *[0.0] * n_popular)
     return replace(settings, sources=(*settings.sources, *POPULAR), weights=weights, fusion=fusion)
 

@@ -55,10 +55,14 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Fusion:
-    """How scores are fused.  weights: of every list, float64 (n_lists,), at least 0."""
+    """How scores are fused.  weights: of every list, float64 (n_lists,), at least 0.
+
+    of_new: the same for items that nobody has had; None: as of all others.
+    """
 
     weights: np.ndarray
     scaling: Scaling
+    of_new: np.ndarray | None = None
 
 
 def known_scores(
@@ -115,11 +119,11 @@ def scaled(pool: Pool, known: Known, scaling: Scaling) -> np.ndarray:
     return bounded(found, scaling)
 
 
-def fused_totals(pool: Pool, said: list[tuple[float, np.ndarray]], shared: list[np.ndarray]) -> np.ndarray:
+def fused_totals(pool: Pool, said: list[tuple[float | np.ndarray, np.ndarray]], shared: list[np.ndarray]) -> np.ndarray:
     """Totals for `blend.fuse`, int64 (n_items,), in units of 2**-40; the least of each user is 0, the greatest 1.
 
-    said: of every list its weight, and what it says of every item.  shared: what lists say that many users share, by
-    which those are ordered of whom no list of their own says anything.
+    said: of every list its weight, one or one an item, and what it says of every item.  shared: what lists say that
+    many users share, by which those are ordered of whom no list of their own says anything.
     """
     total = np.zeros(len(pool.items))
     for weight, values in said:

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import (
     active_users,
+    fit_had,
     fit_settings,
     fit_shared,
     fit_shown,
@@ -77,6 +78,8 @@ def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, Settings], cont
     settings = blends[MAIN]
     shown = fit_shown(inputs, context.config, context.cutoff)
     shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
+    if any(one.fusion is not None and one.fusion.of_new is not None for one in blends.values()):
+        shared = replace(shared, had=fit_had(inputs["interactions"], inputs["item_index"].count()))
     wanted = widest([of_variant.diversity for of_variant in blends.values()])
     if wanted != NOTHING:
         traits, categories = fit_traits(inputs, wanted)

@@ -39,7 +39,8 @@ _NORMAL = 1.96  # standard errors on both sides of a mean between which it lies 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """`choices`: one row a trial, and one with all settings that were chosen, {} where nothing could be.
 
-    Figures: n_trials (0 where choices are reused), n_judged, n_folds, and recall of what was chosen as the blend.
+    Figures: n_trials (0 where choices are reused), n_judged, n_folds; where judged users went on to items that nobody
+    had had, n_new such users, and recall_of_new, what the chosen blend finds of these items.
     """
     config, figures = context.config, steps_of(context.config.root, context.run_id)["interactions"]["figures"]
     n_pairs, hashed = int(figures["n_interactions"]), _hash(config)
@@ -60,6 +61,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
             _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
             judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
             made = choose(judged, config, auto, _others(found, config), context.tell)
+    context.figures.update(made.figures)
     context.figures["n_trials"] = float(len(made.tried))
     if why:
         _log.info("step=validate phase=none why=%r", why)

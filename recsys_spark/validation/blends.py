@@ -17,14 +17,22 @@ from recsys_spark.choices import Settings
 from recsys_spark.config import Config
 from recsys_spark.kernels.score_fusion import Scaling, bounded
 from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
-from recsys_spark.validation.choice_sets import BLEND, WEIGHTS, Judged, choice_sets, joined, recall_by, rrf_totals
-from recsys_spark.validation.fits import Trial
+from recsys_spark.validation.choice_sets import (
+    BLEND,
+    NEW,
+    WEIGHTS,
+    Judged,
+    choice_sets,
+    columns_of,
+    joined,
+    recall_by,
+    rrf_totals,
+)
+from recsys_spark.validation.fits import Trial, rows_of
 from recsys_spark.validation.tried import Chosen, Tried, gains, surely_less
 
 # Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.
 _WAYS: tuple[tuple[Scaling, float], ...] = (("background", 0.1), ("background", 0.01), ("capped", 0.01))
-_WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
-_BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
 _WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
 _BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
 _USEFUL = 0.25  # of the best list's recall
@@ -72,8 +80,26 @@ class _Table:
 
     def _totals(self, held: Taken, way: _Way) -> np.ndarray:
         if way.scaling is None:
-            return rrf_totals(held.values[:, way.weights > 0], held.users, self.rrf_k)
+            return rrf_totals(self._merged(held.values)[:, way.weights > 0], held.users, self.rrf_k)
         return np.asarray(bounded(held.values, way.scaling) @ way.weights, np.float64)
+
+    def _merged(self, values: np.ndarray) -> np.ndarray:
+        """The values with what a list says of new items among what it says of others, and 0 in a column of its own."""
+        values = values.copy()
+        for at, name in enumerate(self.names):
+            if name.endswith(NEW):
+                values[:, self.names.index(name.removesuffix(NEW))] += values[:, at]
+                values[:, at] = 0.0
+        return values
+
+    def recall_of_new(self, way: _Way) -> np.ndarray:
+        """What they find of items that nobody had had, of those who went on to any."""
+        found = []
+        for fold, held in zip(self.folds, self.sets, strict=True):
+            of_new = fold.of_new_items()
+            recall = recall_by(of_new, BLEND, held, self._totals(held, way))
+            found.append(recall[rows_of(of_new.targets, fold.part(BLEND)).lengths > 0])
+        return np.concatenate(found)
 
     def settings(self, way: _Way) -> Settings:
         """The settings that make it."""
@@ -100,7 +126,7 @@ def choose_blend(
     What all users share decides alone only where it surely finds more than all lists together: at the same recall a
     list of one's own is worth more.
     """
-    names, for_all = (*trials, *folds[0].shared), set(folds[0].shared)
+    names, for_all = columns_of(trials, folds[0].shared), set(folds[0].shared)
     by_fold = [{name: one[at] for name, one in trials.items()} for at in range(len(folds))]
     held = joined([choice_sets(fold, one, WEIGHTS, _WEIGHT_DEPTH) for fold, one in zip(folds, by_fold, strict=True)])
     sets = [choice_sets(fold, one, BLEND, _BLEND_DEPTH) for fold, one in zip(folds, by_fold, strict=True)]
@@ -110,12 +136,18 @@ def choose_blend(
     for scaling, ridge in _WAYS:
         weights = fit_weights(replace(held, values=bounded(held.values, scaling)), prior, ridge)
         ways[f"scores, {scaling}, ridge {ridge:g}"] = _Way(scaling, weights)
-    ways |= {name: _Way("background", np.eye(len(names))[at]) for at, name in enumerate(names)}
+    singles = [np.array([one.removesuffix(NEW) == name for one in names], float) for name in names]
+    ways |= {
+        name: _Way("background", of_one) for name, of_one in zip(names, singles, strict=True) if not name.endswith(NEW)
+    }
     recalls = {name: table.recall(way) for name, way in ways.items()}
     own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
     best = max(ways, key=lambda name: recalls[name].mean())
     best = best if surely_less(recalls[own], recalls[best]) else own
     gone, way = _without(useless, ways[best], recalls[best], table)
+    of_new = table.recall_of_new(way)
+    if len(of_new):
+        found.figures.update(n_new=float(len(of_new)), recall_of_new=float(of_new.mean()))
     found.settings |= _with_untried(table.settings(way), config, names, for_all)
     found.tried += [
         Tried("blend", name, table.settings(ways[name]), one, name == best) for name, one in recalls.items()
@@ -128,7 +160,7 @@ def _with_untried(settings: Settings, config: Config, names: Sequence[str], for_
     if "candidates.score_weights" not in settings:
         return settings
     weights = dict(settings["candidates.score_weights"])
-    own = [weights[name] for name in names if name not in for_all]
+    own = [weights[name] for name in names if name not in for_all and not name.endswith(NEW)]
     untried = [name for name in config.sources.enabled if name not in names and name != "popular"]
     weights |= dict.fromkeys(untried, round(float(np.mean(own)) if own else 1.0, 4))
     return settings | {"candidates.score_weights": weights}
@@ -138,7 +170,8 @@ def _without(useless: Mapping[str, str], way: _Way, recall: np.ndarray, table: _
     """Of the useless sources those without which the way finds as much but for chance, and the way without them."""
     gone = {}
     for name, why in useless.items():
-        fewer = replace(way, weights=np.where(np.array(table.names) == name, 0.0, way.weights))
+        is_its = np.array([one.removesuffix(NEW) == name for one in table.names])
+        fewer = replace(way, weights=np.where(is_its, 0.0, way.weights))
         if not fewer.weights.any():
             continue
         without = table.recall(fewer)

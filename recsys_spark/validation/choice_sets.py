@@ -3,8 +3,8 @@
 Owns: the choice sets that weights are fitted on, and lists by given totals.  Called by `validation.choose`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from recsys_spark.validation.fits import Trial, TrialLog, rows_of
 
 SETTINGS, WEIGHTS, BLEND = range(3)
 _N_PARTS = 3
+
+# Sources that propose what nobody has had yet: what they say of such items has a weight of its own.
+OF_NEW = frozenset({"content"})
+NEW = "/new"
 
 _ITEM_MASK = (1 << ITEM_BITS) - 1
 
@@ -42,6 +46,13 @@ class Judged:
         order = np.random.default_rng(self.log.seed).permutation(len(self.log.judged))
         return np.sort(np.array_split(order, _N_PARTS)[number])
 
+    def of_new_items(self) -> "Judged":
+        """The same, with those targets alone that nobody had had."""
+        is_new = ~self.log.had[self.targets.indices]
+        indptr = np.concatenate([[0], np.cumsum(is_new)])[self.targets.indptr]
+        targets = Csr(indptr, self.targets.indices[is_new], self.targets.values[is_new], self.targets.n_cols)
+        return replace(self, targets=targets)
+
 
 def recall_of(judged: Judged, places: np.ndarray, rows: np.ndarray, lists: Ranked) -> np.ndarray:
     """recall@k of the judged users at `places`, float64; list i is that of the user at places[rows[i]]."""
@@ -49,7 +60,7 @@ def recall_of(judged: Judged, places: np.ndarray, rows: np.ndarray, lists: Ranke
     near = np.arange(len(lists.indices)) - np.repeat(lists.indptr[:-1], lengths) < judged.k
     found = cells_of(np.repeat(rows, lengths)[near], lists.indices[near])
     hits = found[np.isin(found, cells_of(targets.rows, targets.indices))] >> ITEM_BITS
-    share: np.ndarray = np.bincount(hits, minlength=len(places)) / targets.lengths
+    share: np.ndarray = np.bincount(hits, minlength=len(places)) / np.maximum(targets.lengths, 1)
     return share
 
 
@@ -72,10 +83,16 @@ def recall_shared(judged: Judged, name: str, places: np.ndarray) -> np.ndarray:
     return recall_of(judged, places, rows, lists)
 
 
+def columns_of(trials: Iterable[str], shared: Iterable[str]) -> tuple[str, ...]:
+    """Names of the columns of a choice set: the trials, the shared lists, and what some trials say of new items."""
+    trials = tuple(trials)
+    return (*trials, *shared, *(f"{name}{NEW}" for name in trials if name in OF_NEW))
+
+
 def choice_sets(judged: Judged, trials: Mapping[str, Trial], part: int, depth: int) -> Taken:
     """Of each user of a part the first `depth` items of every list, with what every list says of them.
 
-    Columns of the values: `trials`, then the shared lists, in their order.
+    Columns of the values: `columns_of`.
     """
     places = judged.part(part)
     log, scorers = judged.log, {name: one.scorer(judged.log, places) for name, one in trials.items()}
@@ -86,6 +103,11 @@ def choice_sets(judged: Judged, trials: Mapping[str, Trial], part: int, depth: i
     users, items = cells >> ITEM_BITS, (cells & _ITEM_MASK).astype(np.int32)
     columns = [_said(scorer, users, items, len(places)) for scorer in scorers.values()]
     columns += [_standard(one, log)[items] for one in judged.shared.values()]
+    is_new = ~log.had[items]
+    for at, name in enumerate(trials):
+        if name in OF_NEW:
+            columns.append(np.where(is_new, columns[at], 0.0))
+            columns[at] = np.where(is_new, 0.0, columns[at])
     targets = rows_of(judged.targets, places)
     return Taken(
         indptr=np.searchsorted(users, np.arange(len(places) + 1)),

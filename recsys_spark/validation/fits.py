@@ -25,7 +25,7 @@ from recsys_spark.adapters.models import (
 from recsys_spark.config import Config
 from recsys_spark.kernels.als import Ridge
 from recsys_spark.kernels.csr import Csr, entries_of
-from recsys_spark.kernels.item_cf import MAX_WEIGHT
+from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.successors import Following, Histories, successors, transitions
 from recsys_spark.kernels.top_k import damped, search_items
@@ -43,12 +43,14 @@ class TrialLog:
     """A log without what is held out of it, on the driver.
 
     rows: of all users: weight float32 (0: only disliked, or returned), time int64 (us since 1970), hidden bool.
-    histories: of all users, None where nothing is known of the order of events.  listed: bool (n_items,), what lists
-    may hold.  judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.
+    histories: of all users, None where nothing is known of the order of events.  texts: TF-IDF weights of what the
+    catalogue says of items, (n_tokens, n_items), None where it says nothing.  listed: bool (n_items,), what lists may
+    hold.  judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.
     """
 
     rows: RowBlock
     histories: Histories | None
+    texts: Csr | None
     listed: np.ndarray
     judged: np.ndarray
     cutoff: datetime
@@ -58,6 +60,12 @@ class TrialLog:
     def n_items(self) -> int:
         """Number of items."""
         return len(self.listed)
+
+    @property
+    def had(self) -> np.ndarray:
+        """Whether anybody has had an item, or disliked it, bool (n_items,)."""
+        found: np.ndarray = np.bincount(self.rows.cols, minlength=self.n_items) > 0
+        return found
 
     def weights(self, half_life_days: float = 0.0) -> Csr:
         """The weights above 0 of all users, decayed by the age of a pair's last event, float32 (n_users, n_items)."""
@@ -149,6 +157,15 @@ def _successors(log: TrialLog, config: Config, params: Any) -> Trial | None:
     return Trial(neighbor_model(near, history), None, params.max_items)
 
 
+def _content(log: TrialLog, config: Config, params: Any) -> Trial | None:
+    if log.texts is None or params.by != "text":
+        return None
+    cosine = Similarity("cosine", 1.0, 0.0, 0.0, 0.0, 1, params.num_neighbors)
+    near = fit_neighbors(log.texts, cosine, log.listed)
+    history = NewestWeighted(log.n_items, params.history_items, params.half_life_days, log.cutoff)
+    return Trial(neighbor_model(near, history), None, params.max_items)
+
+
 # What a history costs grows faster than its length: a basket goes with every one after it.
 _BASKETS, _MAX_WORK = 1.5, 5e6
 
@@ -170,6 +187,7 @@ _FITS: Mapping[str, Callable[[TrialLog, Config, Any], Trial | None]] = {
     "als": _als,
     "low_pass": _low_pass,
     "successors": _successors,
+    "content": _content,
 }
 
 

@@ -47,6 +47,7 @@ FIRST: Mapping[str, Sequence[Settings]] = {
         _als(200.0, 0.05, 0.0),
     ),
     "low_pass": (_low_pass(0.25), _low_pass(0.5), _low_pass(0.0)),
+    "content": (),
     "successors": tuple(
         {"sources.successors.window": window, "sources.successors.beta": beta}
         for window, beta in ((3, 0.25), (10, 0.5))

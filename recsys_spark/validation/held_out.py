@@ -8,10 +8,10 @@ availability or what users have seen.  Where only their order is known, the last
 nothing is, a tenth of what they had.  Judged users are drawn; what is fitted is all that fits into `max_pairs`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, Window
@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import is_hidden, shown_items
 from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.holdout import engagements, later_events
+from recsys_spark.adapters.tfidf import Vocabulary, fit_token_pairs
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.ranked import Ranked
@@ -67,8 +68,9 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
     """
     n_judged = 0
     drawn = dict(inputs) | {"events": _drawn(inputs["events"], n_pairs, context)}
+    fixed = _OfItems(_texts(inputs, context), _catalogue(inputs))
     for held in _held(drawn, context, first):
-        fold = _fold(drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}))
+        fold = _fold(drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}), fixed)
         yield fold
         n_judged += len(fold.judged.log.judged)
         if n_judged >= _ENOUGH:
@@ -131,7 +133,7 @@ def _drawn(events: DataFrame, n_pairs: int, context: Context) -> DataFrame:
     )
 
 
-def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context) -> Fold:
+def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixed: "_OfItems") -> Fold:
     config, cutoff = context.config, context.cutoff
     interactions = fit_interactions(inputs, context)
     hidden = is_hidden(config.candidates, cutoff).alias("hidden")
@@ -146,11 +148,11 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context) -> F
     n_items = inputs["item_index"].count()
     listed = np.zeros(n_items, bool)
     listed[shown_items(inputs, config, cutoff).select("item_idx").toArrow()["item_idx"].to_numpy()] = True
-    targets = _targets(_indexed(later, inputs), users, rows, n_items)
+    targets = _targets(_indexed(later, inputs), users, rows, listed & fixed.known_at(cutoff))
     judged = np.flatnonzero(targets.lengths > 0)
     if len(judged) > config.validation.users:
         judged = np.sort(np.random.default_rng(context.seed).choice(judged, config.validation.users, replace=False))
-    log = TrialLog(rows, _histories(inputs, users, context), listed, judged, cutoff, context.seed % 2**32)
+    log = TrialLog(rows, _histories(inputs, users, context), fixed.texts, listed, judged, cutoff, context.seed % 2**32)
     shared = _shared(inputs, listed, context)
     k = min(LENGTH, config.candidates.k)
     return Fold(
@@ -169,11 +171,15 @@ def _indexed(pairs: DataFrame, inputs: Mapping[str, DataFrame]) -> DataFrame:
     )
 
 
-def _targets(later: DataFrame, users: np.ndarray, rows: RowBlock, n_items: int) -> Csr:
-    """What every user of the log went on to that somebody had before, without what they may not be shown."""
+def _targets(later: DataFrame, users: np.ndarray, rows: RowBlock, could_be_new: np.ndarray) -> Csr:
+    """What every user of the log went on to that somebody had before, or that is new and could have been shown.
+
+    Without what they may not be shown.  could_be_new: bool (n_items,).
+    """
+    n_items = len(could_be_new)
     table = later.select("user_idx", "item_idx").toArrow()
     user_idx, items = table["user_idx"].to_numpy(), table["item_idx"].to_numpy()
-    had = np.bincount(rows.cols, minlength=n_items) > 0
+    had = (np.bincount(rows.cols, minlength=n_items) > 0) | could_be_new
     place = np.searchsorted(users, user_idx)
     known = (np.append(users, -1)[place] == user_idx) & had[items]
     cells = np.unique(place[known].astype(np.int64) * n_items + items[known])
@@ -199,6 +205,50 @@ def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Cont
     user_idx, items, times = (table[name].to_numpy() for name in ("user_idx", "item_idx", "time"))
     at = np.searchsorted(users, user_idx)
     return newest_histories(at, items, times, len(users), params.max_events_per_user)
+
+
+class _OfItems(NamedTuple):
+    """What the catalogue says.  texts: as in `TrialLog`.  known_at: which items it has at a time, bool (n_items,)."""
+
+    texts: Csr | None
+    known_at: Callable[[datetime], np.ndarray]
+
+
+def _catalogue(inputs: Mapping[str, DataFrame]) -> Callable[[datetime], np.ndarray]:
+    """Which items the catalogue knows at a time, bool (n_items,): those created before it, or nobody knows when.
+
+    When a snapshot arrived does not count: the first one brings all items at once, however old they are.
+    """
+    known = inputs["items"].select("item_id", F.unix_micros("created_at").alias("created"))
+    table = known.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").toArrow()
+    idx, created = table["item_idx"].to_numpy(), table["created"].fill_null(np.iinfo(np.int64).min).to_numpy()
+    n_items = inputs["item_index"].count()
+
+    def known_at(time: datetime) -> np.ndarray:
+        found = np.zeros(n_items, bool)
+        found[idx[created < time.timestamp() * 1_000_000]] = True
+        return found
+
+    return known_at
+
+
+_MAX_TEXTS = 200_000  # items whose texts the driver holds
+
+
+def _texts(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
+    """TF-IDF weights, (n_tokens, n_items), as the source `content` has them."""
+    config, n_items = context.config, inputs["item_index"].count()
+    if "content" not in config.sources.enabled or n_items > _MAX_TEXTS:
+        return None
+    params: Any = check_params(config)["content"]
+    items = inputs["items"].join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
+    pairs = fit_token_pairs(items, Vocabulary(params.fields, params.min_df, params.max_df_ratio))
+    table = pairs.select("row_idx", "col_idx", "weight").toArrow()
+    if not table.num_rows:
+        return None
+    rows, cols, weights = (table[name].to_numpy() for name in ("row_idx", "col_idx", "weight"))
+    order = np.lexsort((cols, rows))
+    return Csr(_indptr(rows, int(rows.max()) + 1), cols[order].astype(np.int32), weights[order], n_items)
 
 
 def _shared(inputs: Mapping[str, DataFrame], listed: np.ndarray, context: Context) -> dict[str, Ranked]:

@@ -30,6 +30,7 @@ class Chosen:
     """All trials, and the settings that were chosen."""
 
     tried: list[Tried] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
 

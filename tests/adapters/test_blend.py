@@ -108,8 +108,12 @@ def test_fit_shown_takes_what_was_engaged_with_or_created_lately(spark: SparkSes
         "events": make_events(spark, events),
         "items": make_items(spark, {name: {"created_at": time} for name, time in created.items()}),
     }
-    shown = fit_shown(inputs, make_config(TYPES_SET), CUTOFF)
+    usual = 'sources.enabled=["popular","als"]'
+    shown = fit_shown(inputs, make_config(TYPES_SET, usual), CUTOFF)
     assert (shown.item_idx.tolist(), shown.item_id.to_pylist()) == ([0, 3], ["i0", "i3"])
+    # i4 is in the catalogue alone, and nobody knows since when; i1 was had, long ago.
+    content = fit_shown(inputs, make_config(TYPES_SET, 'sources.enabled=["content"]'), CUTOFF)
+    assert content.item_idx.tolist() == [0, 3, 4]
     everything = fit_shown(inputs, make_config(TYPES_SET, "candidates.available_within_days=0"), CUTOFF)
     assert everything.item_idx.tolist() == [0, 1, 2, 3, 4]
 

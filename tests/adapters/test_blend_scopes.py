@@ -70,3 +70,15 @@ def test_blend_block_of_scores_matches_a_plain_loop(seed: int) -> None:
         least, greatest = min(totals.values()), max(totals.values())
         expected = [(totals[item] - least) / (greatest - least) for item in best]
         assert [one["score"] for one in row["items"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_nobody_has_had_weighs_by_a_weight_of_its_own() -> None:
+    block = make_users(("u1", None, [], [("als", ranked(1, 2, 3))]))
+    sent = make_shared([], ("als",), k=3)
+    had = np.array([True] * 3)  # item 3 is beyond them: nobody has had it
+    for of_new, first in ((np.array([5.0]), 3), (np.array([0.0]), 1), (None, 1)):
+        fusion = Fusion(np.array([1.0]), "background", of_new)
+        settings = replace(sent.settings, fusion=fusion)
+        worker = worker_of(replace(sent, settings=settings, had=had))
+        (row,) = blend_block(block, worker).to_pylist()
+        assert row["items"][0]["item_id"] == f"item {first}"

@@ -95,6 +95,13 @@ def test_totals_order_by_weighted_sums_and_then_by_what_many_share() -> None:
     assert totals[0] == totals[2] == 0
 
 
+def test_totals_weigh_items_one_by_one_where_new_ones_weigh_otherwise() -> None:
+    pool = pool_of([[0, 1, 2]] * N_USERS)
+    values, weights = np.array([1.0, 2.0, 3.0] * 3), np.array([1.0, 1.0, 0.1] * 3)
+    totals = fused_totals(pool, [(weights, values)], [])
+    assert fuse(pool, totals, 3).items.reshape(3, 3).tolist() == [[1, 0, 2]] * 3
+
+
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e12])
 def test_totals_are_the_same_whatever_the_size_of_weights(scale: float) -> None:
     pool = pool_of([[0, 1, 2]] * N_USERS, [[3, 4, 5]] * N_USERS)

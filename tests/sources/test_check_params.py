@@ -24,7 +24,7 @@ def test_discover_finds_every_file() -> None:
 
 def test_check_params_accepts_the_defaults() -> None:
     checked = check_params(load_config())
-    assert list(checked) == ["popular", "item_cf", "als", "low_pass", "successors"]
+    assert list(checked) == ["popular", "item_cf", "als", "low_pass", "successors", "content"]
     assert checked["popular"].window_days == 14
 
 

@@ -10,7 +10,7 @@ from recsys_spark.config import Config
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.top_k import search_items
 from recsys_spark.validation.blends import choose_blend, useless_sources
-from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, recall_shared
+from recsys_spark.validation.choice_sets import BLEND, SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import Trial, fit_trial
 from recsys_spark.validation.tried import Chosen
 from tests.trial_world import N_GROUPS, N_ITEMS, N_USERS, grouped_log
@@ -63,3 +63,25 @@ def test_what_everybody_goes_on_to_decides_alone(make_config: Callable[..., Conf
     assert ways["popular/global"].recall.mean() == 1
     assert ways["item_cf"].recall.mean() < 0.9
     assert [one.recall.mean() for one in found.tried if one.chosen] == [1.0]
+
+
+def test_new_items_earn_their_places_by_what_the_catalogue_says_of_them(make_config: Callable[..., Config]) -> None:
+    """Content tells the group of every item and no more; of new items nothing else tells anything."""
+    judged = grouped_log(n_items=80, n_new=16)
+    config = make_config('sources.enabled=["item_cf","content"]')
+    content = fit_trial("content", judged.log, config)
+    assert content is not None
+    trials = {"item_cf": near_items(judged, config), "content": content}
+    found, _ = blend_of(judged, config, trials)
+    weights = found.settings["candidates.score_weights"]
+    assert weights["content/new"] > 0
+    assert found.figures["n_new"] == 40  # each of the users who judge
+    new = judged.of_new_items()
+    alone = recall_alone(new, content, judged.part(BLEND))
+    # A list of content alone has new items among the old ones of the group, as chance will have it.
+    assert found.figures["recall_of_new"] >= 0.5 * alone.mean()
+    (with_all,) = [one.recall.mean() for one in found.tried if one.chosen]
+    without, _ = blend_of(judged, config, {"item_cf": trials["item_cf"]})
+    assert with_all >= max(one.recall.mean() for one in without.tried)
+    assert "recall_of_new" in without.figures
+    assert without.figures["recall_of_new"] == 0

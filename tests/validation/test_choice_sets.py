@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from recsys_spark.config_file import load_config
 from recsys_spark.validation.choice_sets import (
     BLEND,
     SETTINGS,
     WEIGHTS,
     Judged,
     choice_sets,
+    columns_of,
     joined,
     recall_alone,
     recall_by,
@@ -26,8 +28,6 @@ def judged() -> Judged:
 
 @pytest.fixture(scope="module")
 def trials(judged: Judged) -> dict[str, Trial]:
-    from recsys_spark.config_file import load_config
-
     sets = ("als.factors=8", "als.alpha=20.0", "als.regularization=0.05", "als.unobserved=0.0")
     config = load_config(sets=sets)
     fitted = {name: fit_trial(name, judged.log, config) for name in ("item_cf", "als")}
@@ -123,3 +123,20 @@ def test_joined_lays_sets_end_to_end(judged: Judged, trials: dict[str, Trial]) -
     assert len(both.indptr) == 81
     assert both.indptr[40] == len(parts[0].taken)
     np.testing.assert_array_equal(both.values[both.indptr[40] :], parts[1].values)
+
+
+def test_what_content_says_of_new_items_stands_in_a_column_of_its_own() -> None:
+    judged = grouped_log(n_items=80, n_new=16)
+    content = fit_trial("content", judged.log, load_config(sets=('sources.enabled=["content"]',)))
+    assert content is not None
+    names = columns_of(["content"], judged.shared)
+    assert names == ("content", "popular/global", "content/new")
+    sets = choice_sets(judged, {"content": content}, BLEND, 60)
+    is_new = ~judged.log.had[sets.items]
+    assert is_new.any()
+    assert not sets.values[is_new, 0].any()
+    assert not sets.values[~is_new, 2].any()
+    assert sets.values[is_new, 2].all()
+    of_new = judged.of_new_items()
+    assert sorted(set(of_new.targets.indices.tolist())) == list(range(63, 79))
+    assert (of_new.targets.lengths == 1).all()
