@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_spark import cli_backtest, cli_index, cli_operate, cli_rules, cli_size
+from recsys_spark import cli_backtest, cli_index, cli_operate, cli_rules, cli_size, cli_tune
 from recsys_spark.arguments import parse_day
 from recsys_spark.cli_session import writing
 from recsys_spark.cli_settings import (
@@ -220,6 +220,7 @@ def reference() -> None:
 
 app.command()(cli_size.size)
 app.command()(cli_backtest.backtest)
+app.command()(cli_tune.tune)
 for command in (
     cli_operate.backfill,
     cli_operate.ready,

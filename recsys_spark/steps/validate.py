@@ -24,8 +24,9 @@ from recsys_spark.tables.catalog import CHOICES
 from recsys_spark.tables.delta_log import days_with_rows
 from recsys_spark.tables.ledger import steps_of
 from recsys_spark.tables.spark import spark_schema
-from recsys_spark.validation.choose import FITTED, choose
-from recsys_spark.validation.fits import Trial
+from recsys_spark.validation.choose import choose
+from recsys_spark.validation.fits import FITTED, Trial
+from recsys_spark.validation.grid import USUAL
 from recsys_spark.validation.held_out import Fold, folds, window_of
 from recsys_spark.validation.tried import Chosen, Tried
 
@@ -56,11 +57,11 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         found = list(folds(inputs, context, first, n_pairs))
         n_judged = sum(len(one.judged.log.judged) for one in found)
         context.figures.update(n_folds=float(len(found)), n_judged=float(n_judged))
-        why, held_out = _too_few(n_judged, config), _held_out(found, context, first)
+        why, held_out = _too_few(n_judged, config), held_out_words(found, context, first)
         if not why:
             _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
             judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
-            made = choose(judged, config, auto, _others(found, config), context.tell)
+            made = choose(judged, config, auto, others(found, config), context.tell, USUAL)
     context.figures.update(made.figures)
     context.figures["n_trials"] = float(len(made.tried))
     if why:
@@ -85,7 +86,7 @@ def _too_few(n_users: int, config: Config) -> str:
     return f"{n_users} users to judge by, [validation] min_users is {least}" if n_users < least else ""
 
 
-def _held_out(found: list[Fold], context: Context, first: Any) -> str:
+def held_out_words(found: list[Fold], context: Context, first: Any) -> str:
     """What was held out, in words."""
     match context.config.events.clock:
         case "order":
@@ -139,7 +140,7 @@ def _frame(rows: list[dict[str, Any]], context: Context) -> DataFrame:
     return context.spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
 
 
-def _others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
+def others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
     """Sources that only Spark fits, as configured, on every fold; without those that need a table of a later step."""
     trials: dict[str, list[Trial]] = {}
     for name, params in check_params(config).items():

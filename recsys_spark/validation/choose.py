@@ -6,7 +6,6 @@ Judged users are cut into three parts, for settings, for weights, and for the ch
 so that no part judges what it chose.  Each source is tried by itself.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,13 +17,9 @@ from recsys_spark.config import Config
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.validation.blends import choose_blend, useless_sources
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, recall_shared
-from recsys_spark.validation.fits import Trial, fit_trial
-from recsys_spark.validation.grid import FIRST, THEN
+from recsys_spark.validation.fits import FITTED, Trial, fit_trial
+from recsys_spark.validation.grid import Grid
 from recsys_spark.validation.tried import Chosen, Tried, gains
-
-_log = logging.getLogger(__name__)
-
-FITTED = frozenset(FIRST)  # sources that are fitted here
 
 
 def choose(
@@ -33,6 +28,7 @@ def choose(
     auto: frozenset[str],
     others: Mapping[str, Sequence[Trial]],
     tell: Callable[[dict[str, float]], None],
+    grid: Grid,
 ) -> Chosen:
     """The settings of `auto` (dotted names) that find most of what was held out, over all folds.
 
@@ -41,9 +37,9 @@ def choose(
     """
     folds = _with_same_lists(folds)
     found, trials, alone = Chosen(), dict[str, Sequence[Trial]](), dict[str, np.ndarray]()
-    sources = [name for name in config.sources.enabled if name in FIRST]
+    sources = [name for name in config.sources.enabled if name in FITTED]
     for at, source in enumerate(sources):
-        best = _choose_settings(source, folds, config, auto, found)
+        best = _choose_settings(source, folds, config, auto, grid, found)
         if best is not None:
             _, trials[source], alone[source] = best
         tell({"done": float(at + 1), "of": float(len(sources) + 1)})
@@ -74,13 +70,13 @@ _Best = tuple[Settings, Sequence[Trial], np.ndarray]  # with what each user foun
 
 
 def _choose_settings(
-    source: str, folds: Sequence[Judged], config: Config, auto: frozenset[str], found: Chosen
+    source: str, folds: Sequence[Judged], config: Config, auto: frozenset[str], grid: Grid, found: Chosen
 ) -> _Best | None:
     """The best settings of the source; None where the log does not say what the source needs."""
-    best, tried = _best_of(source, folds, config, _open(FIRST[source], auto))
+    best, tried = _best_of(source, folds, config, _open(grid.first.get(source, ()), auto))
     if best is None:
         return None
-    for stage in THEN.get(source, ()):
+    for stage in grid.then.get(source, ()):
         more = [best[0] | settings for settings in _open(stage, auto)[1:] if not settings.items() <= best[0].items()]
         again, further = _best_of(source, folds, config, more)
         tried += further

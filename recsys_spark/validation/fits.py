@@ -191,6 +191,9 @@ _FITS: Mapping[str, Callable[[TrialLog, Config, Any], Trial | None]] = {
 }
 
 
+FITTED = frozenset(_FITS)  # sources that are fitted here
+
+
 def fit_trial(source: str, log: TrialLog, config: Config) -> Trial | None:
     """The source as `config` has it, fitted to the log; None where the log does not say what it needs."""
     return _FITS[source](log, config, check_params(config)[source])

@@ -1,11 +1,20 @@
 """The settings that validation tries, source by source; the first trial of each is what is configured.
 
-Owns: the grids.  FIRST is tried whole; each stage of THEN is laid over the best so far.
+Owns: the grids: of the run, and of the wide search of `recsys-spark tune`.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
 
 from recsys_spark.choices import Settings
+
+
+class Grid(NamedTuple):
+    """first: by source what is tried whole.  then: by source stages, each of which is laid over the best so far."""
+
+    first: Mapping[str, Sequence[Settings]]
+    then: Mapping[str, Sequence[Sequence[Settings]]]
 
 
 def _near(similarity: str, alpha: float, beta: float, gamma: float, shrinkage: float, least: int, n: int) -> Settings:
@@ -29,7 +38,7 @@ def _low_pass(exponent: float) -> Settings:
     return {"sources.low_pass.rank": 128, "sources.low_pass.popularity_exponent": exponent}
 
 
-FIRST: Mapping[str, Sequence[Settings]] = {
+_FIRST: Mapping[str, Sequence[Settings]] = {
     "item_cf": (
         _near("jaccard", 0.8, 0.2, 0.8, 10.0, 1, 200),
         _near("cosine", 0.8, 0.2, 0.8, 10.0, 1, 200),
@@ -56,7 +65,7 @@ FIRST: Mapping[str, Sequence[Settings]] = {
 
 _AGES = (0.0, 180.0)  # days, beside that of the fallback
 
-THEN: Mapping[str, Sequence[Sequence[Settings]]] = {
+_THEN: Mapping[str, Sequence[Sequence[Settings]]] = {
     "item_cf": ([{"sources.item_cf.half_life_days": days} for days in _AGES], [{"item_cf.num_neighbors": 500}]),
     "als": ([{"als.half_life_days": days} for days in _AGES], [{"als.factors": n} for n in (128, 256)]),
     "low_pass": (
@@ -64,3 +73,45 @@ THEN: Mapping[str, Sequence[Sequence[Settings]]] = {
         [{"sources.low_pass.rank": rank} for rank in (64, 256, 512)],
     ),
 }
+
+USUAL = Grid(_FIRST, _THEN)
+
+_WIDE_RP3BETA = product((0.4, 0.6, 0.8), (0.1, 0.25, 0.5, 0.7), (0.25, 0.5, 1.0))
+_WIDE_NEAR = (
+    *(
+        _near(name, 0.8, 0.2, 0.8, shrinkage, least, 200)
+        for name, shrinkage, least in product(("jaccard", "cosine"), (1.0, 10.0, 100.0), (1, 2))
+    ),
+    *(_near("conditional", 0.8, beta, 0.8, 10.0, 1, 200) for beta in (0.25, 0.5)),
+    *(_near("rp3beta", alpha, beta, gamma, 0.0, 1, 200) for alpha, beta, gamma in _WIDE_RP3BETA),
+)
+
+WIDE = Grid(
+    first={
+        "item_cf": _WIDE_NEAR,
+        "als": (
+            *(_als(alpha, ridge, 1.0) for alpha, ridge in product((1.0, 5.0, 20.0, 50.0, 200.0), (0.001, 0.006, 0.03))),
+            *(_als(alpha, ridge, 0.0) for alpha, ridge in product((1.0, 5.0, 20.0, 50.0, 200.0), (0.02, 0.1, 0.5))),
+        ),
+        "low_pass": tuple(_low_pass(exponent) for exponent in (0.0, 0.1, 0.25, 0.4, 0.5)),
+        "content": (),
+        "successors": tuple(
+            {"sources.successors.window": window, "sources.successors.beta": beta}
+            for window, beta in product((1, 3, 10, 20), (0.0, 0.25, 0.5, 0.75))
+        ),
+    },
+    then={
+        "item_cf": (
+            [{"sources.item_cf.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)],
+            [{"item_cf.num_neighbors": n} for n in (50, 100, 500, 1000)],
+        ),
+        "als": (
+            [{"als.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)],
+            [{"als.factors": n} for n in (32, 128, 256, 512)],
+        ),
+        "low_pass": (
+            [{"sources.low_pass.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)],
+            [{"sources.low_pass.rank": rank} for rank in (32, 64, 256, 512, 1024)],
+        ),
+    },
+)

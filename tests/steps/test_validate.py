@@ -15,7 +15,7 @@ from recsys_spark.steps import validate
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import CHOICES
 from recsys_spark.tables.check import check_schema
-from recsys_spark.validation import choose
+from recsys_spark.validation.grid import Grid
 from tests.engagement import CUTOFF, DAY, Event, make_context
 from tests.indexed_log import indexed_log
 from tests.local_frame import computed
@@ -36,8 +36,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     monkeypatch.setattr(validate, "steps_of", lambda *_: {"interactions": {"figures": figures}})
     monkeypatch.setattr(validate, "days_with_rows", lambda *_: [DAY - timedelta(days=100)])
     ridges = [{"als.factors": 8, "als.alpha": 20.0, "als.regularization": 0.05}, {"als.alpha": 0.001}]
-    monkeypatch.setattr(choose, "FIRST", {"item_cf": [{"item_cf.similarity": "cosine"}], "als": ridges})
-    monkeypatch.setattr(choose, "THEN", {})
+    grid = Grid({"item_cf": [{"item_cf.similarity": "cosine"}], "als": ridges}, {})
+    monkeypatch.setattr(validate, "USUAL", grid)
     return figures
 
 

@@ -3,32 +3,29 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
-
 from recsys_spark.config import Config
-from recsys_spark.validation import choose as module
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.choose import Chosen, choose
 from recsys_spark.validation.fits import fit_trial
+from recsys_spark.validation.grid import Grid
 from tests.trial_world import grouped_log
 
 SETS = ('sources.enabled=["popular","item_cf","als"]', "als.factors=8")
 
 
-@pytest.fixture(autouse=True)
-def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    ridges = [{"als.alpha": alpha, "als.regularization": ridge, "als.unobserved": 0.0} for alpha, ridge in RIDGES]
-    near = [{"item_cf.similarity": "cosine", "item_cf.min_co_occurrence": least} for least in (1, 3)]
-    monkeypatch.setattr(module, "FIRST", {"item_cf": near, "als": ridges})
-    monkeypatch.setattr(module, "THEN", {"als": ([{"als.half_life_days": days} for days in (0.0, 180.0)],)})
-
-
 RIDGES = ((20.0, 0.05), (0.001, 100.0))  # the second leaves nothing of any factor
+GRID = Grid(
+    {
+        "item_cf": [{"item_cf.similarity": "cosine", "item_cf.min_co_occurrence": least} for least in (1, 3)],
+        "als": [{"als.alpha": alpha, "als.regularization": ridge, "als.unobserved": 0.0} for alpha, ridge in RIDGES],
+    },
+    {"als": ([{"als.half_life_days": days} for days in (0.0, 180.0)],)},
+)
 
 
 def chosen_by(judged: list[Judged], config: Config) -> Chosen:
     auto = frozenset(config.validation.auto)
-    return choose(judged, config, auto, {}, lambda _: None)
+    return choose(judged, config, auto, {}, lambda _: None, GRID)
 
 
 def test_what_finds_most_is_chosen_and_every_trial_is_told(make_config: Callable[..., Config]) -> None:

@@ -1,16 +1,20 @@
 """Every setting that is tried is one of the product's, is left to the run by default, and has a value that can be."""
 
+import pytest
+
 from recsys_spark.choices import with_settings
 from recsys_spark.config_file import load_config
 from recsys_spark.sources import check_params, discover
-from recsys_spark.validation.grid import FIRST, THEN
+from recsys_spark.validation.fits import FITTED
+from recsys_spark.validation.grid import USUAL, WIDE, Grid
 
 
-def test_every_trial_is_of_settings_that_the_run_may_choose() -> None:
+@pytest.mark.parametrize("grid", [USUAL, WIDE], ids=["usual", "wide"])
+def test_every_trial_is_of_settings_that_the_run_may_choose(grid: Grid) -> None:
     config = load_config()
-    assert set(THEN) <= set(FIRST) <= set(discover())
-    for source, first in FIRST.items():
-        for settings in (*first, *(one for stage in THEN.get(source, ()) for one in stage)):
+    assert set(grid.then) <= set(grid.first) == FITTED <= set(discover())
+    for source, first in grid.first.items():
+        for settings in (*first, *(one for stage in grid.then.get(source, ()) for one in stage)):
             assert set(settings) <= set(config.validation.auto), settings
             changed = with_settings(config, settings)
             assert source in check_params(changed)

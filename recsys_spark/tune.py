@@ -1,0 +1,94 @@
+"""`recsys-spark tune`: a wide search of settings on what is held out of the log, written as a settings file.
+
+Owns: that search, and its file.  Called by `cli_tune`.  It is the validation of a run with a wider grid: nothing from
+the date on is read, and who chooses settings judges nothing else.  What it writes is no longer for a run to choose.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from recsys_spark.clock import known_clock
+from recsys_spark.config import Config, derive_seed
+from recsys_spark.errors import ArgumentError
+from recsys_spark.features import declared_tables
+from recsys_spark.inputs import as_of
+from recsys_spark.kernels.proposal import Setting
+from recsys_spark.plan import PINNED
+from recsys_spark.settings_text import settings_text
+from recsys_spark.steps import index
+from recsys_spark.steps.context import Context
+from recsys_spark.steps.interactions import fit_interactions
+from recsys_spark.steps.validate import held_out_words, others
+from recsys_spark.tables.delta import read_table
+from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.validation.choose import choose
+from recsys_spark.validation.grid import WIDE, Grid
+from recsys_spark.validation.held_out import folds
+from recsys_spark.validation.tried import Chosen
+
+_HEAD = (
+    "Written by `recsys-spark tune`: settings that found most of {held_out}. Lay them over your own file, or copy what "
+    "you want of them; a run does not choose anew what a file says. Recall of the blend there: {recall:.4f}."
+)
+
+
+def tune(
+    spark: SparkSession, config: Config, day: date, tell: Callable[[dict[str, float]], None], grid: Grid = WIDE
+) -> tuple[Chosen, str]:
+    """What the search chose of the settings that are auto, and what was held out, in words.
+
+    Raises ArgumentError if no setting is auto, or too few users judge.
+    """
+    config = known_clock(config)
+    if not config.validation.auto:
+        raise ArgumentError("tune: expected settings that are auto, got none; set those to auto that are to be tuned")
+    context = Context(config, day, "tune", derive_seed(config.run.seed, "tune", day), spark, tell=tell)
+    tables = declared_tables()
+    inputs = {name: as_of(read_table(spark, config.root, tables[name]), tables[name], context) for name in PINNED}
+    inputs |= {name: frame.persist() for name, frame in index.run(inputs, context).items()}
+    first = days_with_rows(config.root, "events")[0]
+    found = list(folds(inputs, context, first, fit_interactions(inputs, context).count()))
+    n_judged = sum(len(one.judged.log.judged) for one in found)
+    if n_judged < config.validation.min_users:
+        raise ArgumentError(
+            f"tune: expected at least {config.validation.min_users} users to judge by, got {n_judged}; lower "
+            "[validation] min_users, or wait for more events"
+        )
+    judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
+    made = choose(judged, config, auto, others(found, config), tell, grid)
+    return made, held_out_words(found, context, first)
+
+
+def tuned_text(made: Chosen, held_out: str) -> str:
+    """The settings file."""
+    recall = next((float(one.recall.mean()) for one in made.tried if one.kind == "blend" and one.chosen), float("nan"))
+    sections: dict[str, list[Setting]] = {}
+    for name, value in sorted(made.settings.items()):
+        section, _, key = name.rpartition(".")
+        if isinstance(value, Mapping):
+            sections[name] = [Setting(json.dumps(one), number) for one, number in value.items()]
+        else:
+            sections.setdefault(section, []).append(Setting(key, value, _why(made, name)))
+    return settings_text(_HEAD.format(held_out=held_out, recall=recall), sections, [])
+
+
+def _why(made: Chosen, name: str) -> str:
+    """What the trial found that the setting came from, beside the first of its source."""
+    for one in made.tried:
+        if one.chosen and name in one.settings and one.kind != "blend":
+            first = next(other for other in made.tried if other.kind == one.kind)
+            return f"{one.kind} finds {one.recall.mean():.4f}, as configured {first.recall.mean():.4f}"
+    return ""
+
+
+def write_tuned(text: str, out: Path) -> None:
+    """Writes the file; ArgumentError if it exists or cannot be written."""
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as err:
+        raise ArgumentError(f"--out: expected a file that is not there yet, got {out} ({err.strerror})") from err
