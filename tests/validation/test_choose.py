@@ -65,6 +65,7 @@ def test_sources_that_spark_fitted_are_weighed_too(make_config: Callable[..., Co
         frozenset(["candidates.method"]),
         {"content": [trial]},
         lambda _: None,
+        GRID,
     )
     assert found.settings["candidates.score_weights"]["content"] == 1
     (alone,) = [one for one in found.tried if one.kind == "blend" and one.name == "content"]
