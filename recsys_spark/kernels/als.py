@@ -78,10 +78,22 @@ def gramian(Y: np.ndarray) -> np.ndarray:
     return total
 
 
+# Factors of fewer directions give every user one order.  Of 24 fits of four logs nine were below, at 1.0 to 1.04, with
+# next to nothing explained or with popularity alone; the next was at 1.46.
+LEAST_RANK = 1.05
+
+LEAST_EXPLAINED = 1e-3  # of the objective of factors of zero: below it nothing is left of any
+
+
 def effective_rank(gram: np.ndarray) -> float:
     """How many directions the rows of a Gramian have, about: (sum of eigenvalues)^2 / sum of squares; 0 if none."""
     total = float(np.sum(gram * gram))  # the sum of the squares of its eigenvalues
     return float(np.trace(gram)) ** 2 / total if total > 0 else 0.0
+
+
+def has_collapsed(explained: float, rank: float, factors: int) -> bool:
+    """Whether a fit gives every user one order, or none: by what it explains, and by the rank of its items' factors."""
+    return explained < LEAST_EXPLAINED or rank < min(LEAST_RANK, factors)
 
 
 def diagonal(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

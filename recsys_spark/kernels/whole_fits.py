@@ -18,10 +18,14 @@ from recsys_spark.kernels.ranked import Ranked
 
 
 class Vectors(NamedTuple):
-    """users: float32 (rows that were asked for, f).  items: float32 (m, f)."""
+    """users: float32 (rows that were asked for, f).  items: float32 (m, f).
+
+    explained: the part by which an objective is below that of vectors of zero; 1 where there is no objective.
+    """
 
     users: np.ndarray
     items: np.ndarray
+    explained: float = 1.0
 
 
 def fit_neighbors(weights: Csr, similarity: Similarity, listed: np.ndarray) -> Ranked:
@@ -36,13 +40,15 @@ def fit_factors(weights: Csr, wanted: Csr, ridge: Ridge, factors: int, passes: i
     weights: (n, m), above 0.  wanted: rows of it, (n_wanted, m).
     """
     by_item, items = transposed(weights), initial_factors(0, weights.n_cols, factors, seed)
+    objective = nothing = float(np.sum(1 + ridge.alpha * weights.values.astype(np.float64)))
     for _ in range(passes):
         fixed = fixed_side(items, *diagonal(gramian(items)), weights.n_cols)
-        users = solve_rows(weights, fixed, ridge).X
-        fixed = fixed_side(users, *diagonal(gramian(users)), weights.n_rows)
-        items = solve_rows(by_item, fixed, ridge).X
+        of_users = solve_rows(weights, fixed, ridge)
+        fixed = fixed_side(of_users.X, *diagonal(gramian(of_users.X)), weights.n_rows)
+        of_items = solve_rows(by_item, fixed, ridge)
+        items, objective = of_items.X, float(of_items.losses.sum() + of_users.penalties.sum())
     fixed = fixed_side(items, *diagonal(gramian(items)), weights.n_cols)
-    return Vectors(solve_rows(wanted, fixed, ridge).X, items)
+    return Vectors(solve_rows(wanted, fixed, ridge).X, items, 1 - objective / nothing if nothing > 0 else 1.0)
 
 
 def fit_filter(weights: Csr, wanted: np.ndarray, exponent: float, rank: int, passes: int, seed: int) -> Vectors:

@@ -16,7 +16,7 @@ from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.blend import shown_items
 from recsys_spark.adapters.weights import age_days
 from recsys_spark.fit_settings import Als
-from recsys_spark.kernels.als import effective_rank
+from recsys_spark.kernels.als import effective_rank, has_collapsed
 from recsys_spark.sources.als import Params
 from recsys_spark.steps.context import Context
 
@@ -50,9 +50,6 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 
 
 _ATTEMPTS = 4  # with a ridge that leaves nothing, each a tenth of the one before
-# Below either every user gets one order.  Of 24 fits of four logs nine were below, at 0 to 3e-4, or at 1.0 to 1.04; the
-# next were at 0.025 and 1.46.
-_EXPLAINED, _RANK = 1e-3, 1.05
 
 
 def _fit_that_holds(pairs: DataFrame, sizes: Sizes, context: Context, start: DataFrame | None) -> tuple[Fit, Als]:
@@ -68,7 +65,7 @@ def _fit_that_holds(pairs: DataFrame, sizes: Sizes, context: Context, start: Dat
         explained = 1 - fit.objectives[-1] / fit.nothing if fit.nothing > 0 else 1.0
         rank = effective_rank(sum_gramians(scratch, fit.items, False, settings.factors))
         context.figures.update(explained=explained, effective_rank=rank)
-        if explained >= _EXPLAINED and rank >= min(_RANK, settings.factors):
+        if not has_collapsed(explained, rank, settings.factors):
             break
         lost = f"als: regularization {settings.regularization:g} leaves next to nothing of the factors"
         if not is_open or attempt == _ATTEMPTS - 1:

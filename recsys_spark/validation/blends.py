@@ -39,12 +39,12 @@ _USEFUL = 0.25  # of the best list's recall
 
 
 def useless_sources(alone: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """The sources that are surely useless by themselves, and why."""
+    """The sources that are surely useless by themselves, the worst first, and why."""
     lists = {**alone, **shared}
     best = max(lists, key=lambda name: lists[name].mean(), default="")
     popular = max(shared, key=lambda name: shared[name].mean(), default="")
     found = {}
-    for name, recall in alone.items():
+    for name, recall in sorted(alone.items(), key=lambda one: float(one[1].mean())):
         worse = [f"a quarter of {best}"] if surely_less(recall, _USEFUL * lists[best]) else []
         worse += [popular] if popular and surely_less(recall, lists[popular]) else []
         if worse and name != best:
@@ -62,12 +62,16 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Table:
-    """What judges of blends are proposed, by fold.  names: of the lists, the columns of the values."""
+    """What judges of blends are proposed, by fold.
+
+    names: of the lists, the columns of the values.  of_users: those of them that are made for single users.
+    """
 
     names: tuple[str, ...]
     folds: Sequence[Judged]
     sets: Sequence[Taken]
     rrf_k: int
+    of_users: frozenset[str]
 
     def recall(self, way: _Way) -> np.ndarray:
         """What each of them finds by one way."""
@@ -130,7 +134,7 @@ def choose_blend(
     by_fold = [{name: one[at] for name, one in trials.items()} for at in range(len(folds))]
     held = joined([choice_sets(fold, one, WEIGHTS, _WEIGHT_DEPTH) for fold, one in zip(folds, by_fold, strict=True)])
     sets = [choice_sets(fold, one, BLEND, _BLEND_DEPTH) for fold, one in zip(folds, by_fold, strict=True)]
-    table = _Table(names, folds, sets, config.candidates.rrf_k)
+    table = _Table(names, folds, sets, config.candidates.rrf_k, frozenset(trials))
     prior = np.array([float(name not in for_all) for name in names])
     ways = {"rrf": _Way(None, np.ones(len(names))), "scores, equal weights": _Way("background", prior)}
     for scaling, ridge in _WAYS:
@@ -167,12 +171,15 @@ def _with_untried(settings: Settings, config: Config, names: Sequence[str], for_
 
 
 def _without(useless: Mapping[str, str], way: _Way, recall: np.ndarray, table: _Table) -> tuple[dict[str, str], _Way]:
-    """Of the useless sources those without which the way finds as much but for chance, and the way without them."""
-    gone = {}
+    """Of the useless sources those without which the way finds as much but for chance, and the way without them.
+
+    The last source that says anything of single users stays: a list is not that of everybody where it need not be.
+    """
+    gone: dict[str, str] = {}
     for name, why in useless.items():
         is_its = np.array([one.removesuffix(NEW) == name for one in table.names])
         fewer = replace(way, weights=np.where(is_its, 0.0, way.weights))
-        if not fewer.weights.any():
+        if not any(fewer.weights[at] for at, one in enumerate(table.names) if one in table.of_users):
             continue
         without = table.recall(fewer)
         if not gains(recall - without):

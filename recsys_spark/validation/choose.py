@@ -80,7 +80,7 @@ def _choose_settings(
         more = [best[0] | settings for settings in _open(stage, auto)[1:] if not settings.items() <= best[0].items()]
         again, further = _best_of(source, folds, config, more)
         tried += further
-        if again is not None and gains(again[2] - best[2]):
+        if again is not None and _order(*again[1:])[0] and gains(again[2] - best[2]):
             best = again
     found.settings |= best[0]
     found.tried += [Tried(source, _name_of(one), one, values, one == best[0]) for one, values in tried]
@@ -90,7 +90,7 @@ def _choose_settings(
 def _best_of(
     source: str, folds: Sequence[Judged], config: Config, grid: Sequence[Settings]
 ) -> tuple[_Best | None, list[tuple[Settings, np.ndarray]]]:
-    """The best of the grid, the first of equals, and what each found."""
+    """The best of the grid, the first of equals, and what each found; what has collapsed only where all have."""
 
     def attempt(settings: Settings) -> tuple[Sequence[Trial], np.ndarray] | None:
         changed = with_settings(config, settings)
@@ -105,9 +105,13 @@ def _best_of(
             if one is None:
                 continue
             tried.append((settings, one[1]))
-            if best is None or one[1].mean() > best[2].mean():
+            if best is None or _order(*one) > _order(*best[1:]):
                 best = (settings, *one)
     return best, tried
+
+
+def _order(trials: Sequence[Trial], recall: np.ndarray) -> tuple[bool, float]:
+    return not any(one.has_collapsed for one in trials), float(recall.mean())
 
 
 _THREADS = 2

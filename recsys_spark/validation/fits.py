@@ -23,7 +23,7 @@ from recsys_spark.adapters.models import (
     vector_model,
 )
 from recsys_spark.config import Config
-from recsys_spark.kernels.als import Ridge
+from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collapsed
 from recsys_spark.kernels.csr import Csr, entries_of
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.newest import newest_entries
@@ -95,11 +95,15 @@ def users_of(log: TrialLog, users: np.ndarray, with_vector: np.ndarray, vectors:
 
 @dataclass(frozen=True)
 class Trial:
-    """A source fitted to a log.  vectors: of the judged users, float32 (n_judged, f), zeros: none; None: by history."""
+    """A source fitted to a log.  vectors: of the judged users, float32 (n_judged, f), zeros: none; None: by history.
+
+    has_collapsed: whether its vectors give all users one order, as a popular list does.
+    """
 
     model: Model
     vectors: np.ndarray | None
     max_items: int
+    has_collapsed: bool = False
 
     def scorer(self, log: TrialLog, places: np.ndarray) -> Scorer:
         """It, for the judged users at `places`, int64, ascending."""
@@ -135,7 +139,8 @@ def _als(log: TrialLog, config: Config, params: Any) -> Trial:
     ridge = Ridge(settings.alpha, settings.regularization, settings.nu, settings.unobserved)
     fit = fit_factors(weights, rows_of(weights, log.judged), ridge, settings.factors, _PASSES, log.seed)
     items = search_items(damped(fit.items, params.norm_exponent), np.flatnonzero(log.listed & fit.items.any(axis=1)))
-    return Trial(vector_model(items), fit.users, params.max_items)
+    is_flat = has_collapsed(fit.explained, effective_rank(gramian(fit.items)), settings.factors)
+    return Trial(vector_model(items), fit.users, params.max_items, is_flat)
 
 
 def _low_pass(log: TrialLog, config: Config, params: Any) -> Trial:

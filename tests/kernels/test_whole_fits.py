@@ -33,6 +33,9 @@ def test_fit_factors_ends_where_each_row_is_the_best_for_the_other_side() -> Non
     found = fit_factors(weights, wanted, RIDGE, 4, 5, seed=1)
     for row, vector in zip(rows, found.users, strict=True):
         np.testing.assert_allclose(vector, oracle_row(matrix[row], found.items, RIDGE), rtol=1e-3, atol=1e-4)
+    assert 0.3 < found.explained < 1
+    flat = fit_factors(weights, wanted, RIDGE._replace(regularization=1000.0), 4, 5, seed=1)
+    assert abs(flat.explained) < 1e-3
     # Further passes change next to nothing: items are the best for the users too.
     again = fit_factors(weights, wanted, RIDGE, 4, 40, seed=1)
     settled = fit_factors(weights, wanted, RIDGE, 4, 41, seed=1)

@@ -58,11 +58,12 @@ def test_what_everybody_goes_on_to_decides_alone(make_config: Callable[..., Conf
     )
     judged = replace(judged, log=replace(judged.log, judged=users), targets=targets, shared=lists)
     config = make_config()
-    found, _ = blend_of(judged, config, {"item_cf": near_items(judged, config)})
+    found, gone = blend_of(judged, config, {"item_cf": near_items(judged, config)})
     ways = {one.name: one for one in found.tried}
     assert ways["popular/global"].recall.mean() == 1
     assert ways["item_cf"].recall.mean() < 0.9
     assert [one.recall.mean() for one in found.tried if one.chosen] == [1.0]
+    assert gone == {}  # it finds less than what is popular, and is the last that is of single users
 
 
 def test_new_items_earn_their_places_by_what_the_catalogue_says_of_them(make_config: Callable[..., Config]) -> None:

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from recsys_spark.config import Config
+from recsys_spark.validation import choose as module
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.choose import Chosen, choose
-from recsys_spark.validation.fits import fit_trial
+from recsys_spark.validation.fits import Trial, TrialLog, fit_trial
 from recsys_spark.validation.grid import Grid
 from tests.trial_world import grouped_log
 
@@ -70,3 +73,21 @@ def test_sources_that_spark_fitted_are_weighed_too(make_config: Callable[..., Co
     assert found.settings["candidates.score_weights"]["content"] == 1
     (alone,) = [one for one in found.tried if one.kind == "blend" and one.name == "content"]
     assert alone.recall.mean() > recall_alone(judged, trial, judged.part(SETTINGS)).mean() - 0.3
+
+
+def test_factors_of_one_order_for_all_are_not_chosen_though_they_find_more(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is fitted with the weak ridge is said to have collapsed."""
+
+    def spoiled(source: str, log: TrialLog, config: Config) -> Trial | None:
+        trial = fit_trial(source, log, config)
+        assert trial is not None
+        return replace(trial, has_collapsed=config.als.regularization == 0.05)
+
+    monkeypatch.setattr(module, "fit_trial", spoiled)
+    config = make_config('sources.enabled=["als"]', "als.factors=8", "candidates.method=rrf")
+    found = chosen_by([grouped_log()], config)
+    of_als = [one for one in found.tried if one.kind == "als"]
+    (chosen,) = [one for one in of_als if one.chosen]
+    assert chosen.settings.get("als.regularization") != 0.05

@@ -42,3 +42,12 @@ def test_weights_decay_by_age_and_leave_out_what_has_decayed_to_nothing() -> Non
     assert len(log.weights(0.1).values) == np.count_nonzero((0.5 ** (ages / 0.1)).astype(np.float32))
     log.rows.columns["weight"][:7] = 0
     assert len(log.weights().values) == len(ages) - 7
+
+
+@pytest.mark.parametrize(("ridge", "has_collapsed"), [(0.05, False), (40.0, True)])
+def test_factors_that_give_all_users_one_order_are_told(
+    ridge: float, has_collapsed: bool, make_config: Callable[..., Config]
+) -> None:
+    trial = fit_trial("als", grouped_log().log, make_config(ALL, *SMALL, f"als.regularization={ridge}"))
+    assert trial is not None
+    assert trial.has_collapsed == has_collapsed
