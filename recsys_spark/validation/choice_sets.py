@@ -11,8 +11,9 @@ import numpy as np
 from recsys_spark.adapters.models import Scorer
 from recsys_spark.kernels.blend import best_of_users
 from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.list_walks import ITEM_BITS, RankedLists, cells_of
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.list_walks import ITEM_BITS, RankedLists, cells_of, index_shared, walk_shared
+from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.kernels.ranked import Ranked, ranked_of_rows
 from recsys_spark.kernels.score_fusion import moments_of
 from recsys_spark.kernels.shrunk_weights import Taken
 from recsys_spark.kernels.union_lists import first_items, for_all_cells, union_cells
@@ -72,15 +73,12 @@ def recall_alone(judged: Judged, trial: Trial, places: np.ndarray) -> np.ndarray
 
 def recall_shared(judged: Judged, name: str, places: np.ndarray) -> np.ndarray:
     """recall@k of a list for everybody, without what each user may not see."""
-    hidden = _hidden(judged.log, places)
-    shared, rows = judged.shared[name].indices, np.arange(len(places))
-    longest = judged.k + int(hidden.lengths.max(initial=0))
-    cells = cells_of(np.repeat(rows, len(shared[:longest])), np.tile(shared[:longest], len(rows)))
-    kept = ~np.isin(cells, cells_of(hidden.rows, hidden.indices))
-    lengths = kept.reshape(len(rows), -1).sum(axis=1) if len(rows) else np.zeros(0, np.int64)
-    items = (cells[kept] & _ITEM_MASK).astype(np.int32)
-    lists = Ranked(np.concatenate([[0], np.cumsum(lengths)]), items, np.zeros(len(items), np.float32))
-    return recall_of(judged, places, rows, lists)
+    hidden, shared, rows = _hidden(judged.log, places), judged.shared[name], np.arange(len(places))
+    lists = index_shared(RankedLists(shared.indptr, shared.indices, shared.scores))
+    excluded = Ragged(hidden.indptr, hidden.indices.astype(np.int64))
+    walked = walk_shared(lists, np.zeros(len(places), np.int64), excluded, judged.k)
+    lengths = (walked.items >= 0).sum(axis=1)
+    return recall_of(judged, places, rows, ranked_of_rows(lengths, walked.items, walked.scores))
 
 
 def columns_of(trials: Iterable[str], shared: Iterable[str]) -> tuple[str, ...]:
