@@ -45,7 +45,7 @@ Folds = dict[date, dict[Figure, Tally]]
 
 @dataclass(frozen=True)
 class Plan:
-    """The dates to judge, after those that are only run, so that what learns from earlier runs has some.
+    """The dates to judge, after those that are only run, so that later ones start from them.
 
     window_days: length of the window from a date on in which users are watched.
     """

@@ -15,7 +15,7 @@ from recsys_spark.gate import forced_gates
 
 DatesOption = Annotated[list[str], typer.Option("--date", help="As-of day to run and judge; repeatable.")]
 BeforeOption = Annotated[
-    list[str] | None, typer.Option("--before", help="As-of day to run and not to judge, so that others learn from it.")
+    list[str] | None, typer.Option("--before", help="As-of day to run and not to judge, so that others start from it.")
 ]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the backtest keeps its runs and figures.")]
 AgainstOption = Annotated[Path | None, typer.Option("--against", help="Folder of another backtest of the same dates.")]

@@ -10,8 +10,9 @@ citeulike: a fifth of what each user has is held out, by chance (seed 0), events
 each user, events.clock = order.  recall@20, of toys HR@10; lists hold nothing that a user has.
 Ours: what the reader returns after `recsys-spark run`, and every source's list alone, as its settings were chosen.
 Sources that are off, or were left out, are run once more by themselves.
-Peers: `implicit`, fed the same events (counts), ALS with 64, 128, 256, 512 factors x alpha 1, 10, 50 x ridge 1, 10,
-100, cosine and BM25 with 50 and 200 neighbours; the best on what is held out of the training events in the same way.
+Peers: `implicit`, fed the same events (counts): ALS with 64 and 128 factors x alpha 1, 10, 50 x ridge 1, 10, 100, then
+256 and 512 factors at the two best of 128, cosine and BM25 with 50 and 200 neighbours; the best on what is held out of
+the training events in the same way.
 New items (logs called ..._new): the catalogue with its tags is known, and what anybody had of a twentieth of the items
 (seed 0) is taken out of the training events; "new:" rows are recall of these items alone, published, of content alone,
 and "old:" rows of all others; published is also run with content off.
@@ -75,10 +76,10 @@ class Log:
     dates: tuple[date, ...] = ()
     catalogue: str = ""
 
-    def parts(self, folder: Path) -> Iterator[Part]:
-        """The runs to judge."""
+    def parts(self, folder: Path, n_users: int | None = None) -> Iterator[Part]:
+        """The runs to judge; n_users: of a made log."""
         name = self.name.removesuffix("_new")
-        events = planted_log(name) if name in SPECS else READ[name](folder)
+        events = planted_log(name, n_users) if name in SPECS else READ[name](folder)
         if not self.dates:
             train, later = held_out(events, self.clock, np.random.default_rng(SEED), HELD_OUT)
             new: set[str] = set()
@@ -324,7 +325,7 @@ def judge_new(spark: SparkSession, log: Log, part: Part, store: Store, work: Pat
 
 def judge_peers(log: Log, parts: Sequence[Part], store: Store) -> None:
     """Rows of `implicit`, at the setting that finds most of what is held out of the first part's training events."""
-    from tests.benchmarks.peers_implicit import Task, best_of, lists_of
+    from tests.benchmarks.peers_implicit import Setting, Task, lists_of, tried
 
     if all(store.has(part.name, "implicit") for part in parts):
         return
@@ -337,13 +338,18 @@ def judge_peers(log: Log, parts: Sequence[Part], store: Store) -> None:
         known, later = held_out(first.train, log.clock, np.random.default_rng(SEED + 1), HELD_OUT)
         cut = None
     tuning = Task.of(known, targets_of(known, later), available_on(cut), log.k)
-    grid = [("als", *one) for one in product(FACTORS, ALPHAS, RIDGES)]
-    grid += [(kind, n, 0.0, 0.0) for kind in ("cosine", "bm25") for n in NEIGHBORS]
-    setting, found = best_of(tuning, grid, store.folder / f"{log.name}--tuning.jsonl")
+    rows = store.folder / f"{log.name}--tuning.jsonl"
+    grid: list[Setting] = [(kind, n, 0.0, 0.0) for kind in ("cosine", "bm25") for n in NEIGHBORS]
+    grid += [("als", *one) for one in product(FACTORS[:2], ALPHAS, RIDGES)]
+    done = tried(tuning, grid, rows)
+    at_128 = sorted((one for one in grid if one[:2] == ("als", 128)), key=lambda one: done[one])
+    grid += [("als", n, *one[2:]) for n in FACTORS[2:] for one in at_128[-2:]]
+    done = tried(tuning, grid, rows)
+    setting = max(grid, key=lambda one: done[one])
     for part in parts:
         task = Task.of(part.train, part.targets, available_on(part.day), log.k)
         values = recalls(lists_of(task, setting), part.targets, log.k)
-        store.put(part, "implicit", values, setting=setting, tuned=found)
+        store.put(part, "implicit", values, setting=setting, tuned=done[setting])
 
 
 def available_on(day: date | None) -> Any:
@@ -390,11 +396,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--log", choices=[log.name for log in LOGS])
     parser.add_argument("--part", choices=("ours", "peers", "none"))
+    parser.add_argument("--users", type=int, help="of made logs; by default as specified")
     parser.add_argument("--no-bars", action="store_true")
     asked = parser.parse_args(argv)
     store, found = Store(asked.work / "rows"), {}
     for log in (log for log in LOGS if asked.log in (None, log.name)):
-        parts = list(log.parts(asked.folder))
+        parts = list(log.parts(asked.folder, asked.users))
         if asked.part in (None, "ours"):
             spark = open_session("judge defaults", asked.work)
             for part in parts:

@@ -71,8 +71,8 @@ def lists_of(task: Task, setting: Setting, judged: Sequence[str] | None = None) 
     }
 
 
-def best_of(task: Task, grid: Sequence[Setting], rows: Path) -> tuple[Setting, float]:
-    """The setting that finds most, and what it finds; every one is a line of `rows`, and is not tried again."""
+def tried(task: Task, grid: Sequence[Setting], rows: Path) -> dict[Setting, float]:
+    """What every setting finds; each is a line of `rows`, and is not tried again."""
     done = (
         {tuple(one["setting"]): one["recall"] for one in map(json.loads, rows.read_text().splitlines())}
         if rows.exists()
@@ -91,5 +91,4 @@ def best_of(task: Task, grid: Sequence[Setting], rows: Path) -> tuple[Setting, f
         print(f"  tuning {setting} {done[setting]:.4f}", flush=True)
         with rows.open("a") as file:
             file.write(json.dumps({"setting": setting, "recall": done[setting]}) + "\n")
-    best = max(grid, key=lambda one: done[one])
-    return best, done[best]
+    return {setting: done[setting] for setting in grid}

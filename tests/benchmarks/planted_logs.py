@@ -7,7 +7,7 @@ says: (rank + 10)^-steepness.  Where there is an order, three of ten events are 
 permutation within the group); where there are repeats, three of ten events are of an item that the user had.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -46,9 +46,10 @@ SPECS = {
 _N_GROUPS, _TASTES, _FAITH, _FOLLOWS, _REPEATS, _SEED = 40, 2, 0.9, 0.3, 0.3, 11
 
 
-def planted_log(name: str) -> pd.DataFrame:
+def planted_log(name: str, n_users: int | None = None) -> pd.DataFrame:
     """user_id, item_id, and event_time or position, in the order in which they happened."""
-    spec, rng = SPECS[name], np.random.default_rng([_SEED, int(name[-2:])])
+    spec = replace(SPECS[name], n_users=n_users or SPECS[name].n_users)
+    rng = np.random.default_rng([_SEED, int(name[-2:])])
     n_events = rng.poisson(spec.density * spec.n_items, spec.n_users) + 3
     users = np.repeat(np.arange(spec.n_users), n_events)
     groups = rng.permutation(spec.n_items) % _N_GROUPS

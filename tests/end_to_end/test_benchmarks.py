@@ -58,6 +58,7 @@ TINY: dict[str, tuple[str, ...]] = {
     "compare_als": OF_LOGS,
     "compare_item_cf": OF_LOGS,
     "compare_two_tower": (*OF_LOGS, "--epochs=1"),
+    "judge_defaults": ("--folder=.", "--work={judged}", "--log=planted_03", "--users=60"),
     "judge_published": OF_FILMS,
     "diversity_curve": OF_FILMS,
     "ten_days": ("--days=1", "--log-from=2010-06-01", "--first=2010-06-03"),
