@@ -228,7 +228,7 @@ def test_blend_makes_the_fallback_for_everybody_without_any_list(spark: SparkSes
 
 
 def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> None:
-    context = make_context(spark, make_config(TYPES_SET))
+    context = make_context(spark, make_config(TYPES_SET, 'sources.enabled=["popular","item_cf","als"]'))
     events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
     tables = {"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}
     tables |= computed_tables(index.run(tables, context))
@@ -305,7 +305,7 @@ def test_blend_diversifies_and_calibrates_lists_and_is_the_same_without(spark: S
     )
     inputs |= {name: frame(spark, name, []) for name in ("item_factors", "item_embeddings")}
     without = "candidates.variants={without={share=0.4,diversity={calibration_weight=0.0}}}"
-    sets = (TYPES_SET, "candidates.k=7")
+    sets = (TYPES_SET, "candidates.k=7", 'sources.enabled=["popular"]')  # nothing proposes what nobody had
     calibrated = make_config(*sets, "candidates.diversity.calibration_weight=0.9", without)
     capped = make_config(*sets, "candidates.diversity.category_cap=2")
 
