@@ -208,6 +208,13 @@ class NearUsers:
         n_users = len(self.near.indptr) - 1
         return Csr(indptr - indptr[0], self.near.indices[entries], self.near.scores[entries], n_users)
 
+    def only(self, users: np.ndarray) -> "NearUsers":
+        """Those of some users alone, int64, ascending, as users 0, 1, 2 and so on; near are all users still."""
+        indptr, at = entries_of(self.near.indptr, users)
+        # Beyond them nobody has near users, so that there are as many lists as users.
+        rest = np.full(len(self.near.indptr) - len(indptr), indptr[-1])
+        return NearUsers(Ranked(np.concatenate([indptr, rest]), self.near.indices[at], self.near.scores[at]))
+
 
 def _newest(rows: RowBlock, n_newest: int) -> RowBlock:
     weighted = rows.kept(rows.columns["weight"] > 0)

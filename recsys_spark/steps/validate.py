@@ -157,7 +157,7 @@ def others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
                 break
             if not isinstance(one, Personal):
                 break
-            fitted.append(Trial(one.model, _vectors(one, fold), one.max_items))
+            fitted.append(Trial(one.model, _vectors(one, fold), one.max_items, user_idx=fold.user_idx))
         if len(fitted) == len(found):
             trials[name] = fitted
     return trials

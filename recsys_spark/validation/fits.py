@@ -5,7 +5,7 @@ the fits are the kernels of the cluster on one block, so that dozens of settings
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,8 @@ from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.item_cf import similarity_of
 from recsys_spark.adapters.models import (
     Model,
+    NearUsers,
+    NeighborModel,
     NewestPlaced,
     NewestWeighted,
     Scorer,
@@ -97,21 +99,26 @@ def users_of(log: TrialLog, users: np.ndarray, with_vector: np.ndarray, vectors:
 class Trial:
     """A source fitted to a log.  vectors: of the judged users, float32 (n_judged, f), zeros: none; None: by history.
 
-    has_collapsed: whether its vectors give all users one order, as a popular list does.
+    has_collapsed: whether its vectors give all users one order, as a popular list does.  user_idx: of every row of the
+    log, where the model knows users by it.
     """
 
     model: Model
     vectors: np.ndarray | None
     max_items: int
     has_collapsed: bool = False
+    user_idx: np.ndarray | None = None
 
     def scorer(self, log: TrialLog, places: np.ndarray) -> Scorer:
         """It, for the judged users at `places`, int64, ascending."""
+        model = self.model
+        if isinstance(model, NeighborModel) and isinstance(model.history, NearUsers) and self.user_idx is not None:
+            model = replace(model, history=model.history.only(self.user_idx[log.judged[places]]))
         if self.vectors is None:
-            return self.model.scorer(users_of(log, log.judged[places], np.empty(0, np.int64), _NO_VECTORS))
+            return model.scorer(users_of(log, log.judged[places], np.empty(0, np.int64), _NO_VECTORS))
         vectors = self.vectors[places]
         known = np.flatnonzero(vectors.any(axis=1))
-        return self.model.scorer(users_of(log, log.judged[places], known, vectors[known]))
+        return model.scorer(users_of(log, log.judged[places], known, vectors[known]))
 
 
 def _above_zero(matrix: Csr) -> Csr:
