@@ -77,7 +77,10 @@ def _choose_settings(
     if best is None:
         return None
     for stage in grid.then.get(source, ()):
-        more = [best[0] | settings for settings in _open(stage, auto)[1:] if not settings.items() <= best[0].items()]
+        others = [one for one, recall in sorted(tried, key=lambda one: -one[1].mean()) if one != best[0]]
+        bases = [best[0], *others[: stage.n_best - 1]]
+        over = _open(stage.settings, auto)[1:]
+        more = [base | one for base in bases for one in over if not one.items() <= base.items()]
         again, further = _best_of(source, folds, config, more)
         tried += further
         if again is not None and _order(*again[1:])[0] and gains(again[2] - best[2]):

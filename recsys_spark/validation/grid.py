@@ -10,11 +10,18 @@ from typing import NamedTuple
 from recsys_spark.choices import Settings
 
 
+class Stage(NamedTuple):
+    """What is laid over the best settings so far; n_best: how many of them."""
+
+    settings: Sequence[Settings]
+    n_best: int = 1
+
+
 class Grid(NamedTuple):
-    """first: by source what is tried whole.  then: by source stages, each of which is laid over the best so far."""
+    """first: by source what is tried whole.  then: by source the stages that follow."""
 
     first: Mapping[str, Sequence[Settings]]
-    then: Mapping[str, Sequence[Sequence[Settings]]]
+    then: Mapping[str, Sequence[Stage]]
 
 
 def _near(similarity: str, alpha: float, beta: float, gamma: float, shrinkage: float, least: int, n: int) -> Settings:
@@ -29,8 +36,8 @@ def _near(similarity: str, alpha: float, beta: float, gamma: float, shrinkage: f
     }
 
 
-def _als(alpha: float, regularization: float, unobserved: float) -> Settings:
-    ridge = {"als.alpha": alpha, "als.regularization": regularization, "als.unobserved": unobserved}
+def _als(alpha: float, regularization: float, unobserved: float, nu: float = 1.0) -> Settings:
+    ridge = {"als.alpha": alpha, "als.regularization": regularization, "als.unobserved": unobserved, "als.nu": nu}
     return {"als.factors": 64, **ridge}
 
 
@@ -54,6 +61,7 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
         _als(50.0, 0.05, 0.0),
         _als(10.0, 0.2, 0.0),
         _als(200.0, 0.05, 0.0),
+        _als(50.0, 2.0, 0.0, 0.5),
     ),
     "low_pass": (_low_pass(0.25), _low_pass(0.5), _low_pass(0.0)),
     "content": (),
@@ -63,14 +71,22 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
     ),
 }
 
+_N_BEST = 3  # longer factors like another ridge: the best of 64 were the fourth of 256 on one log of five
+
 _AGES = (0.0, 180.0)  # days, beside that of the fallback
 
-_THEN: Mapping[str, Sequence[Sequence[Settings]]] = {
-    "item_cf": ([{"sources.item_cf.half_life_days": days} for days in _AGES], [{"item_cf.num_neighbors": 500}]),
-    "als": ([{"als.half_life_days": days} for days in _AGES], [{"als.factors": n} for n in (128, 256)]),
+_THEN: Mapping[str, Sequence[Stage]] = {
+    "item_cf": (
+        Stage([{"sources.item_cf.half_life_days": days} for days in _AGES]),
+        Stage([{"item_cf.num_neighbors": 500}]),
+    ),
+    "als": (
+        Stage([{"als.half_life_days": days} for days in _AGES]),
+        Stage([{"als.factors": 256}], n_best=_N_BEST),
+    ),
     "low_pass": (
-        [{"sources.low_pass.half_life_days": days} for days in _AGES],
-        [{"sources.low_pass.rank": rank} for rank in (64, 256, 512)],
+        Stage([{"sources.low_pass.half_life_days": days} for days in _AGES]),
+        Stage([{"sources.low_pass.rank": rank} for rank in (64, 256, 512)]),
     ),
 }
 
@@ -102,16 +118,16 @@ WIDE = Grid(
     },
     then={
         "item_cf": (
-            [{"sources.item_cf.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)],
-            [{"item_cf.num_neighbors": n} for n in (50, 100, 500, 1000)],
+            Stage([{"sources.item_cf.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
+            Stage([{"item_cf.num_neighbors": n} for n in (50, 100, 500, 1000)]),
         ),
         "als": (
-            [{"als.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)],
-            [{"als.factors": n} for n in (32, 128, 256, 512)],
+            Stage([{"als.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
+            Stage([{"als.factors": n} for n in (32, 128, 256, 512)], n_best=_N_BEST),
         ),
         "low_pass": (
-            [{"sources.low_pass.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)],
-            [{"sources.low_pass.rank": rank} for rank in (32, 64, 256, 512, 1024)],
+            Stage([{"sources.low_pass.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
+            Stage([{"sources.low_pass.rank": rank} for rank in (32, 64, 256, 512, 1024)]),
         ),
     },
 )

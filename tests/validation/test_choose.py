@@ -10,7 +10,7 @@ from recsys_spark.validation import choose as module
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.choose import Chosen, choose
 from recsys_spark.validation.fits import Trial, TrialLog, fit_trial
-from recsys_spark.validation.grid import Grid
+from recsys_spark.validation.grid import Grid, Stage
 from tests.trial_world import grouped_log
 
 SETS = ('sources.enabled=["popular","item_cf","als"]', "als.factors=8")
@@ -22,7 +22,7 @@ GRID = Grid(
         "item_cf": [{"item_cf.similarity": "cosine", "item_cf.min_co_occurrence": least} for least in (1, 3)],
         "als": [{"als.alpha": alpha, "als.regularization": ridge, "als.unobserved": 0.0} for alpha, ridge in RIDGES],
     },
-    {"als": ([{"als.half_life_days": days} for days in (0.0, 180.0)],)},
+    {"als": (Stage([{"als.half_life_days": days} for days in (0.0, 180.0)]), Stage([{"als.factors": 16}], n_best=2))},
 )
 
 
@@ -91,3 +91,16 @@ def test_factors_of_one_order_for_all_are_not_chosen_though_they_find_more(
     of_als = [one for one in found.tried if one.kind == "als"]
     (chosen,) = [one for one in of_als if one.chosen]
     assert chosen.settings.get("als.regularization") != 0.05
+
+
+def test_a_stage_is_laid_over_as_many_of_the_best_as_it_says(make_config: Callable[..., Config]) -> None:
+    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=8")
+    found = chosen_by([grouped_log()], config)
+    of_als = [one for one in found.tried if one.kind == "als"]
+    first = [one for one in of_als if "als.factors" not in one.settings]
+    longer = [one for one in of_als if one.settings.get("als.factors") == 16]
+    assert len(longer) == 2
+    best = sorted(first, key=lambda one: -one.recall.mean())
+    assert {tuple(sorted((one.settings | {"als.factors": 16}).items())) for one in best[:2]} == {
+        tuple(sorted(one.settings.items())) for one in longer
+    }

@@ -14,7 +14,7 @@ def test_every_trial_is_of_settings_that_the_run_may_choose(grid: Grid) -> None:
     config = load_config()
     assert set(grid.then) <= set(grid.first) == FITTED <= set(discover())
     for source, first in grid.first.items():
-        for settings in (*first, *(one for stage in grid.then.get(source, ()) for one in stage)):
+        for settings in (*first, *(one for stage in grid.then.get(source, ()) for one in stage.settings)):
             assert set(settings) <= set(config.validation.auto), settings
             changed = with_settings(config, settings)
             assert source in check_params(changed)
