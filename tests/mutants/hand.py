@@ -17,7 +17,7 @@ AREAS = {
     *("doctor", "embed", "evaluation", "exit", "explain", "features", "gates", "gc", "ingest", "init", "interactions"),
     *("item_cf", "ivf_pq", "late", "lease", "location", "lock", "lookup", "metrics", "package", "pins"),
     *("propensities", "publish", "quarantine", "reader", "rollback", "rules", "settings", "size", "status"),
-    *("top_k", "two_tower"),
+    *("top_k", "two_tower", "validate"),
 }
 
 
