@@ -64,6 +64,15 @@ def choices_note(rows: list[dict[str, Any]], day: date) -> list[str]:
     return [f"{made} by {whole['held_out']}: {'; '.join(found) or 'settings of sources'} (recall@20; see explain)"]
 
 
+def shape_note(figures: Mapping[str, float], config: Config) -> str:
+    """What a run says of its log, and which sources are on for it.  figures: of the step interactions."""
+    clock = {"time": "events have times", "order": "their order is known", "none": "no times"}[config.events.clock]
+    return (
+        f"{figures['n_users']:,.0f} users had {figures['n_items']:,.0f} items, {figures['n_interactions']:,.0f} pairs "
+        f"(density {figures['density']:.2g}), {clock}; sources that are tried: {', '.join(config.sources.enabled)}"
+    )
+
+
 def _recall(row: Mapping[str, Any]) -> float:
     return float(row["recall"] or 0.0)
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
-from recsys_spark.choices import as_chosen, choices_note, read_choices
+from recsys_spark.choices import as_chosen, choices_note, read_choices, shape_note
 from recsys_spark.clock import clock_note, known_clock, next_day
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.day_gates import check_days, warnings_of
@@ -166,6 +166,7 @@ def _run_step(
         outputs = module.run(_inputs(context, run, step), context)
         measured = stage_outputs(context, step, outputs)
         if CHOICES.name in step.writes:
+            report.notes.append(shape_note(steps_of(config.root, run.run_id)["interactions"]["figures"], config))
             report.notes += choices_note(read_choices(config.root, run.run_id), run.data_date)
         report.warnings += context.warnings
         # What a step kept for itself ends with it.

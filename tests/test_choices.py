@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys_spark import choices
-from recsys_spark.choices import as_chosen, choices_note, read_choices, with_settings
+from recsys_spark.choices import as_chosen, choices_note, read_choices, shape_note, with_settings
 from recsys_spark.config import Config
 from tests.small_shop import make_shop
 
@@ -58,3 +58,11 @@ def test_the_note_of_a_run_says_what_was_chosen_and_what_it_finds() -> None:
         "settings that are auto have their fallbacks: no setting is auto"
     ]
     assert choices_note([], day) == []
+
+
+def test_a_run_says_what_its_log_is_like(make_config: Callable[..., Config]) -> None:
+    figures = {"n_users": 5551.0, "n_items": 16921.0, "n_interactions": 163962.0, "density": 0.0017456}
+    config = make_config("events.clock=none", 'sources.enabled=["popular","als"]')
+    assert shape_note(figures, config) == (
+        "5,551 users had 16,921 items, 163,962 pairs (density 0.0017), no times; sources that are tried: popular, als"
+    )

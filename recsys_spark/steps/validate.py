@@ -7,6 +7,7 @@ settings (`choices.as_chosen`).
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.personal import Personal
 from recsys_spark.adapters.vectors import matrix_of
-from recsys_spark.choices import ALL
+from recsys_spark.choices import ALL, with_settings
 from recsys_spark.config import Config
 from recsys_spark.sources import check_params, load
 from recsys_spark.steps.context import Context
@@ -24,6 +25,7 @@ from recsys_spark.tables.catalog import CHOICES
 from recsys_spark.tables.delta_log import days_with_rows
 from recsys_spark.tables.ledger import steps_of
 from recsys_spark.tables.spark import spark_schema
+from recsys_spark.validation.bounds import bounded_settings
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.fits import FITTED, Trial
 from recsys_spark.validation.grid import USUAL
@@ -51,6 +53,12 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         context.figures.update(n_trials=0.0, age_days=float((context.day - again[0]["made_on"]).days))
         return {"choices": _frame(again, context)}
     why, made = _reason_not_to(config, figures), Chosen()
+    # What is for the run to choose must not end it, whatever the size of the catalogue, and whether anything is tried.
+    smaller = bounded_settings(config, inputs["item_index"].count())
+    if smaller:
+        _log.info("step=validate phase=bounds settings=%s", smaller)
+        config = with_settings(config, smaller)
+        context = replace(context, config=config)
     held_out = ""
     if not why:
         first = days_with_rows(config.root, "events")[0]
@@ -68,7 +76,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         _log.info("step=validate phase=none why=%r", why)
     same = {"held_out": held_out, "made_on": context.day, "n_pairs": n_pairs, "config_hash": hashed}
     rows = [_row(one) | same for one in made.tried]
-    rows.append(_row(Tried(ALL, "all", made.settings, np.zeros(0), True, why)) | same)
+    rows.append(_row(Tried(ALL, "all", smaller | made.settings, np.zeros(0), True, why)) | same)
     return {"choices": _frame(rows, context)}
 
 

@@ -16,6 +16,7 @@ from recsys_spark.choices import Settings, with_settings
 from recsys_spark.config import Config
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.validation.blends import choose_blend, useless_sources
+from recsys_spark.validation.bounds import is_bounded
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import FITTED, Trial, fit_trial
 from recsys_spark.validation.grid import Grid
@@ -76,15 +77,18 @@ def _choose_settings(
     best, tried = _best_of(source, folds, config, _open(grid.first.get(source, ()), auto))
     if best is None:
         return None
+    is_better = True
     for stage in grid.then.get(source, ()):
+        if stage.follows and not is_better:
+            continue
         others = [one for one, recall in sorted(tried, key=lambda one: -one[1].mean()) if one != best[0]]
         bases = [best[0], *others[: stage.n_best - 1]]
         over = _open(stage.settings, auto)[1:]
         more = [base | one for base in bases for one in over if not one.items() <= base.items()]
         again, further = _best_of(source, folds, config, more)
         tried += further
-        if again is not None and _order(*again[1:])[0] and gains(again[2] - best[2]):
-            best = again
+        is_better = again is not None and _order(*again[1:])[0] and gains(again[2] - best[2])
+        best = again if again is not None and is_better else best
     found.settings |= best[0]
     found.tried += [Tried(source, _name_of(one), one, values, one == best[0]) for one, values in tried]
     return best
@@ -97,6 +101,8 @@ def _best_of(
 
     def attempt(settings: Settings) -> tuple[Sequence[Trial], np.ndarray] | None:
         changed = with_settings(config, settings)
+        if not all(is_bounded(source, changed, one.log.n_items) for one in folds):
+            return None
         fitted = [fit_trial(source, one.log, changed) for one in folds]
         trials = [one for one in fitted if one is not None]
         return (trials, _alone(folds, trials)) if len(trials) == len(folds) else None

@@ -11,10 +11,14 @@ from recsys_spark.choices import Settings
 
 
 class Stage(NamedTuple):
-    """What is laid over the best settings so far; n_best: how many of them."""
+    """What is laid over the best settings so far; n_best: how many of them.
+
+    follows: it is tried only where the stage before found more.
+    """
 
     settings: Sequence[Settings]
     n_best: int = 1
+    follows: bool = False
 
 
 class Grid(NamedTuple):
@@ -83,6 +87,7 @@ _THEN: Mapping[str, Sequence[Stage]] = {
     "als": (
         Stage([{"als.half_life_days": days} for days in _AGES]),
         Stage([{"als.factors": 256}], n_best=_N_BEST),
+        Stage([{"als.factors": 512}], follows=True),
     ),
     "low_pass": (
         Stage([{"sources.low_pass.half_life_days": days} for days in _AGES]),

@@ -127,7 +127,11 @@ def test_where_nothing_can_be_chosen_the_fallbacks_hold_and_it_says_why(
 def test_a_source_that_only_spark_fits_is_weighed_as_it_is_configured(
     spark: SparkSession, make_config: Callable[..., Config], log: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Near users are found by Spark; a source that needs a table of a later step is not tried."""
+    """Near users are found by Spark; a source that needs a table of a later step is not tried.
+
+    The first user of all has done nothing before the last days, so that no small run has them.
+    """
+    log = [Event("a", "i00", "buy", CUTOFF - timedelta(days=2)), *log]
     enabled = 'sources.enabled=["item_cf","user_cf","two_tower"]'
     context = make_context(spark, make_config(*SETS, enabled))
     rows, _ = choices_of(context, log)

@@ -104,3 +104,14 @@ def test_a_stage_is_laid_over_as_many_of_the_best_as_it_says(make_config: Callab
     assert {tuple(sorted((one.settings | {"als.factors": 16}).items())) for one in best[:2]} == {
         tuple(sorted(one.settings.items())) for one in longer
     }
+
+
+def test_a_stage_that_follows_is_tried_only_where_the_one_before_found_more(make_config: Callable[..., Config]) -> None:
+    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=1")
+    longer = Stage([{"als.factors": 8}]), Stage([{"als.factors": 16}], follows=True)
+    worse = Stage([{"als.regularization": 100.0}]), Stage([{"als.factors": 16}], follows=True)
+    ridge = [{"als.alpha": 20.0, "als.regularization": 0.05, "als.unobserved": 0.0}]
+    for stages, is_tried in ((longer, True), (worse, False)):
+        auto = frozenset(config.validation.auto)
+        found = choose([grouped_log()], config, auto, {}, lambda _: None, Grid({"als": ridge}, {"als": stages}))
+        assert any(one.settings.get("als.factors") == 16 for one in found.tried) == is_tried

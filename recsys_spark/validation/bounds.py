@@ -1,0 +1,51 @@
+"""What of a source is sent to every worker, and the settings that keep it within the bounds of that.
+
+Owns: which settings have such a bound.  Called by the step `validate`: what is for the run to choose must never end
+the run.
+"""
+
+from recsys_spark.adapters.sent import LISTED_BYTES, MAX_LISTS_BYTES
+from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+from recsys_spark.choices import Settings, with_settings
+from recsys_spark.config import Config
+from recsys_spark.sources import check_params
+
+_NUMBER_BYTES = 4
+_LEAST_RANK = 16  # of a graph filter that is worth its products
+
+
+def is_bounded(source: str, config: Config, n_items: int) -> bool:
+    """Whether what the source sends to every worker is within its bound, with so many items."""
+    params = check_params(config)[source]
+    vectors = {"als": config.als.factors, "low_pass": getattr(params, "rank", 0)}.get(source, 0)
+    lists = {
+        "item_cf": config.item_cf.num_neighbors,
+        "successors": getattr(params, "num_successors", 0),
+        "content": getattr(params, "num_neighbors", 0),
+    }.get(source, 0)
+    return n_items * vectors * _NUMBER_BYTES <= MAX_VECTOR_BYTES and n_items * lists * LISTED_BYTES <= MAX_LISTS_BYTES
+
+
+def bounded_settings(config: Config, n_items: int) -> Settings:
+    """What of the settings that are auto has to be another for so many items: shorter vectors, or fewer sources."""
+    auto = set(config.validation.auto)
+    found: Settings = {}
+    most = MAX_VECTOR_BYTES // _NUMBER_BYTES // max(1, n_items)
+    if "als.factors" in auto and config.als.factors > most >= 1:
+        found["als.factors"] = most
+    params = config.sources.params("low_pass")
+    if "sources.low_pass.rank" in auto and params["rank"] > most >= _LEAST_RANK:
+        found["sources.low_pass.rank"] = most
+    most_listed = MAX_LISTS_BYTES // LISTED_BYTES // max(1, n_items)
+    if "item_cf.num_neighbors" in auto and config.item_cf.num_neighbors > most_listed >= 1:
+        found["item_cf.num_neighbors"] = most_listed
+    if "sources.enabled" in auto:
+        changed = with_settings(config, found)
+        kept = [name for name in config.sources.enabled if name in _NEEDED or is_bounded(name, changed, n_items)]
+        if kept != config.sources.enabled:
+            found["sources.enabled"] = kept
+    return found
+
+
+# A day without these is not worth having: their bounds are for a person to see.
+_NEEDED = {"popular", "item_cf", "als"}
