@@ -25,7 +25,7 @@ from recsys_spark.kernels.intervals import difference, mean_interval
 from recsys_spark.publish import history
 from recsys_spark.session import open_session
 from tests.benchmarks.compare_item_cf import K
-from tests.benchmarks.judge_published import SETTINGS, judge_options, plans_of
+from tests.benchmarks.judge_published import judge_options, plans_of
 from tests.benchmarks.report import finish
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = {}
     for log, plan in plans_of(asked).items():
         place = folder / log.replace(" ", "-")
-        sets = (*SETTINGS, *asked.sets, f"storage.root={place / 'backtest'}")
+        sets = (*asked.sets, f"storage.root={place / 'backtest'}")
         config = load_config(file=place / "recsys.toml", sets=sets)
         runs = {row.data_date: row.run_id for row in history(config.root)}
         folds: Folds = {day: evaluate_run(spark, config, runs[day], plan.window_days, wanted) for day in plan.dates}
