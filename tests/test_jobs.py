@@ -38,5 +38,5 @@ def test_a_job_out_of_order_ends_with_the_exit_code_of_bad_input(tmp_path: Path)
     out_of_order = _submit("blend", settings)
     assert out_of_order.returncode == 2
     # spark-submit passes on what the driver writes, to either stream, on its own standard output.
-    said = "step blend: expected index, interactions, features, als, embed, retrieve to be done"
+    said = "step blend: expected index, interactions, features, validate, als, embed, retrieve to be done"
     assert said in out_of_order.stdout + out_of_order.stderr
