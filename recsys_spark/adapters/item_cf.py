@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, even_starts, read_array
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.fit_settings import SimilaritySettings
-from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.csr import Csr, rows_of
 from recsys_spark.kernels.item_blocks import item_blocks
 from recsys_spark.kernels.item_cf import (
     MAX_WEIGHT,
@@ -180,17 +180,9 @@ def _route(
             rows, target = values.rows, np.searchsorted(starts, values.indices, side="right") - 1
             for number in np.unique(target).tolist():
                 chosen = np.unique(rows[target == number])
-                yield _routed_batch(number, block.first, _rows_of(values, chosen))
+                yield _routed_batch(number, block.first, rows_of(values, chosen))
 
     return route
-
-
-def _rows_of(matrix: Csr, rows: np.ndarray) -> Csr:
-    """The chosen rows of `matrix`, in their order."""
-    lengths = matrix.lengths[rows]
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    entries = np.repeat(matrix.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
-    return Csr(indptr, matrix.indices[entries], matrix.values[entries], matrix.n_cols)
 
 
 def _routed_batch(number: int, first: int, rows: Csr) -> pa.RecordBatch:

@@ -48,6 +48,12 @@ def entries_of(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.nda
     return ends, np.repeat(indptr[rows] - ends[:-1], lengths) + np.arange(ends[-1])
 
 
+def rows_of(matrix: Csr, rows: np.ndarray) -> Csr:
+    """The chosen rows of `matrix`, in that order."""
+    indptr, at = entries_of(matrix.indptr, rows)
+    return Csr(indptr, matrix.indices[at], matrix.values[at], matrix.n_cols)
+
+
 def transposed(matrix: Csr, first: int = 0, end: int | None = None) -> Csr:
     """Columns `first` to `end` (exclusive; None: all) of `matrix` as rows, (end - first, n_rows)."""
     indptr, indices, values = _transpose(matrix, first, matrix.n_cols if end is None else end)

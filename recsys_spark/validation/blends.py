@@ -15,6 +15,7 @@ import numpy as np
 
 from recsys_spark.choices import Settings
 from recsys_spark.config import Config
+from recsys_spark.kernels.csr import rows_of
 from recsys_spark.kernels.score_fusion import Scaling, bounded
 from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
 from recsys_spark.validation.choice_sets import (
@@ -28,7 +29,7 @@ from recsys_spark.validation.choice_sets import (
     recall_by,
     rrf_totals,
 )
-from recsys_spark.validation.fits import Trial, rows_of
+from recsys_spark.validation.fits import Trial
 from recsys_spark.validation.tried import Chosen, Tried, gains, surely_less
 
 # Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.

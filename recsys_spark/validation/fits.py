@@ -26,7 +26,7 @@ from recsys_spark.adapters.models import (
 )
 from recsys_spark.config import Config
 from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collapsed
-from recsys_spark.kernels.csr import Csr, entries_of
+from recsys_spark.kernels.csr import Csr, entries_of, rows_of
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.successors import Following, Histories, successors, transitions
@@ -77,13 +77,7 @@ class TrialLog:
             age_days = (int(self.cutoff.timestamp()) * 1_000_000 - weighted.columns["time"]) / _DAY_US
             values = (values * 0.5 ** (age_days / half_life_days)).astype(np.float32)
         matrix = Csr(weighted.indptr, weighted.cols, values, self.n_items)
-        return rows_of(matrix, np.arange(matrix.n_rows)) if (values > 0).all() else _above_zero(matrix)
-
-
-def rows_of(matrix: Csr, rows: np.ndarray) -> Csr:
-    """The chosen rows of `matrix`, in that order."""
-    indptr, at = entries_of(matrix.indptr, rows)
-    return Csr(indptr, matrix.indices[at], matrix.values[at], matrix.n_cols)
+        return matrix if (values > 0).all() else _above_zero(matrix)
 
 
 def users_of(log: TrialLog, users: np.ndarray, with_vector: np.ndarray, vectors: np.ndarray) -> Users:

@@ -22,14 +22,14 @@ from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.holdout import engagements, later_events
 from recsys_spark.adapters.tfidf import Vocabulary, fit_token_pairs
 from recsys_spark.adapters.weights import is_positive, known_events
-from recsys_spark.kernels.csr import Csr
+from recsys_spark.kernels.csr import Csr, rows_of
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.successors import Histories, newest_histories
 from recsys_spark.sources import check_params, popular
 from recsys_spark.steps.context import Context
 from recsys_spark.steps.interactions import fit_interactions
 from recsys_spark.validation.choice_sets import Judged
-from recsys_spark.validation.fits import TrialLog, rows_of
+from recsys_spark.validation.fits import TrialLog
 
 LENGTH = 20  # places of a list that count
 _ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
