@@ -45,10 +45,14 @@ def _without_sources(config: Config, clock: str) -> Config:
     """The settings without sources that the log has nothing for, where sources are for the run to choose."""
     if "sources.enabled" not in config.validation.auto:
         return config
-    gone = {"content"} if not _has_items(config.root) else set()
-    gone |= {"successors"} if clock == "none" else set()
-    enabled = [name for name in config.sources.enabled if name not in gone]
+    enabled = usable_sources(config, clock, _has_items(config.root))
     return config.model_copy(update={"sources": config.sources.model_copy(update={"enabled": enabled})})
+
+
+def usable_sources(config: Config, clock: str, has_items: bool) -> list[str]:
+    """The enabled sources that a log has something for.  has_items: whether there is a catalogue of items."""
+    gone = (set() if has_items else {"content"}) | ({"successors"} if clock == "none" else set())
+    return [name for name in config.sources.enabled if name not in gone]
 
 
 def _has_items(root: Location) -> bool:

@@ -21,10 +21,11 @@ from recsys_spark.setting_types import (
 class SimilaritySettings(Section):
     """What near means, and what finding it may take; the formulas stand in `recsys_spark.kernels.item_cf`."""
 
-    similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta"]
+    similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta", "ridge"]
     alpha: NonNegativeFloat
     beta: NonNegativeFloat
     gamma: NonNegativeFloat
+    ridge: PositiveFloat
     shrinkage: NonNegativeFloat
     min_co_occurrence: PositiveInt
     num_neighbors: PositiveInt

@@ -12,6 +12,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from recsys_spark.clock import usable_sources
 from recsys_spark.config import Config
 from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_columns, catalogue_parser
 from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
@@ -33,7 +34,7 @@ class Preview:
     """What became of the sample of one feed.
 
     rows: some of the parsed rows.  n_parsed: all of them.  refused: lines by the reason of their refusal, each with an
-    example.
+    example.  pairs: user and item of the parsed rows, of events alone.
     """
 
     columns: tuple[str, ...]
@@ -41,6 +42,7 @@ class Preview:
     n_parsed: int
     refused: Counter[str]
     examples: dict[str, str]
+    pairs: frozenset[tuple[str, str]]
 
 
 def preview_feed(config: Config, feed: Feed, kinds: Iterable[Kind]) -> Preview:
@@ -50,6 +52,8 @@ def preview_feed(config: Config, feed: Feed, kinds: Iterable[Kind]) -> Preview:
     n_parsed = 0
     refused: Counter[str] = Counter()
     examples: dict[str, str] = {}
+    pairs: set[tuple[str, str]] = set()
+    user_at, item_at = (columns.index(name) if feed == "events" else 0 for name in ("user_id", "item_id"))
     kinds = list(kinds)
     for kind in kinds:
         parse = _parser(config, feed, kind.as_text)
@@ -61,9 +65,26 @@ def preview_feed(config: Config, feed: Feed, kinds: Iterable[Kind]) -> Preview:
                 refused[fault.reason] += 1
                 examples.setdefault(fault.reason, fault.detail)
         n_parsed += len(parsed)
+        if feed == "events":
+            pairs |= {(row[user_at], row[item_at]) for row in parsed if row[user_at] is not None}
         # Spread over the sample, because the first lines of a log are often alike.
         rows += parsed[:: max(1, len(parsed) * len(kinds) // _SHOWN_ROWS)]
-    return Preview(columns, tuple(rows[:_SHOWN_ROWS]), n_parsed, refused, examples)
+    return Preview(columns, tuple(rows[:_SHOWN_ROWS]), n_parsed, refused, examples, frozenset(pairs))
+
+
+def shape_line(config: Config, preview: Preview, has_items: bool) -> str:
+    """What the sample of an event log is like, and what a run makes of such a log."""
+    users, items = ({pair[at] for pair in preview.pairs} for at in (0, 1))
+    clock = config.events.clock
+    said = {"order": "their order is known", "none": "no times"}.get(clock, "events have times")
+    way = f"a run uses {', '.join(config.sources.enabled)}"
+    if "sources.enabled" in config.validation.auto:
+        sources = ", ".join(usable_sources(config, clock, has_items))
+        way = f"a run tries {sources}, and chooses their settings and blend by what it holds out"
+    return (
+        f"the sample: {preview.n_parsed:,} events, {len(users):,} users, {len(items):,} items, "
+        f"{len(preview.pairs):,} pairs; {said}; {way}"
+    )
 
 
 _KEYS: dict[str, str] = {"items": "item_id", "users": "user_id"}

@@ -20,7 +20,7 @@ from recsys_spark.feeds import FEEDS, FeedFiles, name_files, sort_by_feed
 from recsys_spark.kernels.column_profile import profile_columns
 from recsys_spark.kernels.proposal import Evidence, Proposal, Setting, propose_catalogue, propose_events
 from recsys_spark.kernels.spellings import REQUIRED, Feed
-from recsys_spark.preview import preview_feed, preview_notes, preview_table
+from recsys_spark.preview import preview_feed, preview_notes, preview_table, shape_line
 from recsys_spark.sample import read_samples
 from recsys_spark.settings_text import one_line, settings_text
 
@@ -54,6 +54,8 @@ def write_settings(logs: Path, out: Path, console: Console) -> None:
         notes += preview_notes(feed, preview)
         console.rich.print(preview_table(feed, preview))
         console.rich.print(_guess_table(feed, files, proposals[feed], sections))
+        if feed == "events":
+            console.say(shape_line(config, preview, "items" in feeds))
     for note in notes:
         console.warn(one_line(note))
     _write(out, settings_text(_HEAD, sections, ["Look at these:", *notes] if notes else []))

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.spellings import Feed
-from recsys_spark.preview import preview_feed, preview_notes, preview_table
+from recsys_spark.preview import preview_feed, preview_notes, preview_table, shape_line
 from recsys_spark.sample import Kind
 
 CONFIG = load_config(sets=("events.columns.user_id=who", "items.columns.title=name"))
@@ -36,6 +36,17 @@ def test_preview_feed_spreads_its_rows_over_the_sample_and_over_kinds() -> None:
     users = [row[1] for row in preview.rows]
     assert (users.count("u1"), users.count("u2")) == (3, 3)
     assert preview.n_parsed == 24
+
+
+def test_shape_line_says_what_the_sample_is_like_and_which_sources_a_run_tries() -> None:
+    events = ({**EVENTS[0], "item_id": 8}, {**EVENTS[1], "who": "u2"}, {**EVENTS[2], "who": None}, *EVENTS)
+    preview = preview_feed(CONFIG, "events", [Kind(("a",), False, events, ())])
+    assert shape_line(CONFIG, preview, True) == (
+        "the sample: 15 events, 2 users, 2 items, 3 pairs; events have times; a run tries popular, item_cf, als, "
+        "low_pass, successors, content, and chooses their settings and blend by what it holds out"
+    )
+    named = load_config(sets=("events.clock=none", 'sources.enabled=["popular","content","als"]'))
+    assert shape_line(named, preview, False).endswith("; no times; a run uses popular, content, als")
 
 
 def test_preview_notes_count_what_would_be_refused() -> None:

@@ -111,7 +111,8 @@ def test_write_settings_reads_camel_case_jsonl_in_milliseconds(probed: Callable[
     )
     for part in range(3):
         write_jsonl(Path(f"logs/events-2025-03-0{part + 1}.jsonl.gz"), rows[part * 200 : part * 200 + 200])
-    config, _ = probed()
+    config, said = probed()
+    assert "a run tries popular, item_cf, als, low_pass, successors, and chooses their settings" in said
     assert columns_of(config) == {
         "user_id": "userId",
         "item_id": "itemId",

@@ -9,7 +9,7 @@ the source `user_cf` with users and items exchanged.
 4. A task reads the rows for its items in the order of the users, in chunks of at most `block_bytes`, and writes lists.
 
 So every c_ij is a sum over users in their order, with the same bits for every number of blocks, tasks and retries, and
-no partial sums travel.
+no partial sums travel.  For `ridge` step 4 writes the sums with all items too, and `adapters.item_ridge` goes on.
 """
 
 import logging
@@ -24,6 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, even_starts, read_array
+from recsys_spark.adapters.item_ridge import NEAR_SCHEMA, near_batches, regressed
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.fit_settings import SimilaritySettings
 from recsys_spark.kernels.csr import Csr, rows_of
@@ -39,6 +40,8 @@ from recsys_spark.kernels.item_cf import (
     sums_of_parts,
 )
 from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.ridge_neighbors import near_of_block
+from recsys_spark.kernels.row_products import CoOccurrences
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ def similarity_of(settings: SimilaritySettings) -> Similarity:
         settings.shrinkage,
         settings.min_co_occurrence,
         settings.num_neighbors,
+        settings.ridge,
     )
 
 
@@ -79,7 +83,8 @@ def fit_neighbors(
 
     pairs: row_idx, col_idx (int), weight (float, above 0), last_time (timestamp).  listed: idx of the columns that may
     stand in a list, None for all.  Blocks of rows stay in the cache until the caller clears it.
-    Raises KernelError if there are too many columns for MAX_SUMS_BYTES.
+    Raises KernelError if there are too many columns for MAX_SUMS_BYTES or, with `ridge`, too many pairs of columns for
+    MAX_GRAM_BYTES.
     """
     spark = pairs.sparkSession
     size: Any = pairs.agg(
@@ -92,16 +97,22 @@ def fit_neighbors(
     n_blocks = blocks_for(spark, size["n_pairs"], limits.block_bytes)
     blocks = _row_blocks(pairs, n_rows, n_blocks, limits.max_row)
     fitted = _fit_sums(blocks, n_cols)
-    ranges = item_blocks(fitted.products, fitted.n_entries, similarity.num_neighbors, n_blocks, limits.block_bytes)
+    keeps_sums = similarity.name == "ridge"
+    ranges = item_blocks(
+        fitted.products, fitted.n_entries, similarity.num_neighbors, n_blocks, limits.block_bytes, keeps_sums
+    )
     _log.info("phase=plan n_pairs=%d n_kept=%d n_blocks=%d", size["n_pairs"], fitted.n_entries, len(ranges))
     sent = spark.sparkContext.broadcast((fitted.sums, _mask(listed, n_cols)))
     starts = np.array([items.start for items in ranges] + [n_cols])
-    return (
+    routed = (
         blocks.frame.mapInArrow(_route(blocks, starts, similarity, n_cols), _ROUTED_SCHEMA)
         .repartitionById(len(ranges), F.col("block"))
         .sortWithinPartitions("block", "first")
-        .mapInArrow(_nearest(sent, starts, similarity, limits.block_bytes), NEIGHBORS_SCHEMA)
     )
+    if keeps_sums:
+        near = routed.mapInArrow(_near(sent, starts, similarity, limits.block_bytes), NEAR_SCHEMA)
+        return regressed(near.persist(StorageLevel.DISK_ONLY), sent, similarity, n_blocks)
+    return routed.mapInArrow(_nearest(sent, starts, similarity, limits.block_bytes), NEIGHBORS_SCHEMA)
 
 
 def _row_blocks(pairs: DataFrame, n_rows: int, n_blocks: int, max_row: int) -> Blocks:
@@ -204,19 +215,40 @@ def _nearest(
 
     def nearest(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums, listed = sent.value
-        known, items, n_bytes = None, None, 0
-        held: list[Csr] = []
-        for number, rows in _routed(batches, len(sums.n)):
-            items = range(int(starts[number]), int(starts[number + 1]))
-            if held and n_bytes + rows.indices.nbytes * 2 > block_bytes:
-                known = co_occurrences(_stacked(held), items, known, similarity)
-                held, n_bytes = [], 0
-            held.append(rows)
-            n_bytes += rows.indices.nbytes * 2
-        if items is not None:
-            yield _lists_batch(items, nearest_items(_stacked(held), items, known, sums, similarity, listed))
+        for items, rows, known in _blocks(batches, starts, similarity, len(sums.n), block_bytes):
+            yield _lists_batch(items, nearest_items(rows, items, known, sums, similarity, listed))
 
     return nearest
+
+
+def _near(
+    sent: Any, starts: np.ndarray, similarity: Similarity, block_bytes: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The rows for a block of columns to its sums and its nearest columns, whatever may be listed."""
+
+    def near(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums, _ = sent.value
+        for items, rows, known in _blocks(batches, starts, similarity, len(sums.n), block_bytes):
+            yield from near_batches(items.start, near_of_block(rows, items, known, sums, similarity))
+
+    return near
+
+
+def _blocks(
+    batches: Iterator[pa.RecordBatch], starts: np.ndarray, similarity: Similarity, n_cols: int, block_bytes: int
+) -> Iterator[tuple[range, Csr, CoOccurrences | None]]:
+    """The block of columns of a task, if it has one: its last chunk of rows, and the sums of those before."""
+    known, items, n_bytes = None, None, 0
+    held: list[Csr] = []
+    for number, rows in _routed(batches, n_cols):
+        items = range(int(starts[number]), int(starts[number + 1]))
+        if held and n_bytes + rows.indices.nbytes * 2 > block_bytes:
+            known = co_occurrences(_stacked(held), items, known, similarity)
+            held, n_bytes = [], 0
+        held.append(rows)
+        n_bytes += rows.indices.nbytes * 2
+    if items is not None:
+        yield items, _stacked(held), known
 
 
 def _routed(batches: Iterator[pa.RecordBatch], n_cols: int) -> Iterator[tuple[int, Csr]]:

@@ -14,6 +14,7 @@ similarity is made of c_ij and a few numbers per item: n_i users, t_i = sum of w
     rp3beta       c / (t_i^alpha n_j^beta + shrinkage)          v = w^alpha / t_u^(gamma / 2): two steps of a random
                                                                 walk, damped by popularity; Paudel et al. 2017, where
                                                                 gamma is alpha
+    ridge         by cosine, and weighed in `ridge_neighbors`   v = w
 
 Products are added in float64 in the order of the users, one after the other, so that a sum has the same bits however
 the users are cut into chunks.  The transpose of the matrix gives user-user CF.
@@ -30,7 +31,7 @@ from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.kernels.ranked import Ranked, ranked_of_rows
 from recsys_spark.kernels.row_products import CoOccurrences, Scale, extend, nearest, no_co_occurrences
 
-SimilarityName = Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta"]
+SimilarityName = Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta", "ridge"]
 
 # Below this share of an item's squared weights a variance is what rounding left of a zero.
 _NO_VARIANCE = 1e-12
@@ -52,7 +53,8 @@ _FAINT = 2**12 / _FRACTION
 class Similarity:
     """What similar means; alpha, beta, gamma, shrinkage as in the formulas of the module.
 
-    min_co_occurrence: users that two items must share, from 1.  num_neighbors: longest list kept.
+    min_co_occurrence: users that two items must share, from 1.  num_neighbors: longest list kept.  ridge: of the
+    similarity of that name alone, above 0, in mean squared weights of a pair.
     """
 
     name: SimilarityName
@@ -62,6 +64,7 @@ class Similarity:
     shrinkage: float
     min_co_occurrence: int
     num_neighbors: int
+    ridge: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _parts(weights: Csr) -> np.ndarray:
 def entry_values(weights: Csr, similarity: Similarity) -> Csr:
     """v_ui of the module's formulas in place of w_ui, float32; weights: (n_users, n_items), all > 0."""
     match similarity.name:
-        case "cosine" | "pearson":
+        case "cosine" | "pearson" | "ridge":
             values = weights.values
         case "jaccard" | "conditional":
             values = np.ones_like(weights.values)
@@ -161,7 +164,7 @@ def nearest_items(
 def _scale(sums: ItemSums, similarity: Similarity) -> Scale:
     mean = np.zeros_like(sums.n)
     match similarity.name:
-        case "cosine":
+        case "cosine" | "ridge":
             left = right = np.sqrt(_unless_faint(sums.squares, sums.n))
         case "jaccard":
             left = right = sums.n

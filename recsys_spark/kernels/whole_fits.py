@@ -15,6 +15,13 @@ from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.kernels.low_pass import normalised, orthonormal, products, singular
 from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.kernels.ridge_neighbors import (
+    added_by_neighbors,
+    lists_of_added,
+    near_of_block,
+    ridge_of,
+    sums_matrix,
+)
 
 
 class Vectors(NamedTuple):
@@ -31,7 +38,13 @@ class Vectors(NamedTuple):
 def fit_neighbors(weights: Csr, similarity: Similarity, listed: np.ndarray) -> Ranked:
     """The nearest items of every item; weights: (n, m), above 0; listed: bool (m,), what may stand in a list."""
     sums = sums_of_parts(item_parts(weights), int(np.count_nonzero(weights.lengths)))
-    return nearest_items(entry_values(weights, similarity), range(weights.n_cols), None, sums, similarity, listed)
+    values, items = entry_values(weights, similarity), range(weights.n_cols)
+    if similarity.name != "ridge":
+        return nearest_items(values, items, None, sums, similarity, listed)
+    near = near_of_block(values, items, None, sums, similarity)
+    gram = sums_matrix(near.sums.indptr, near.sums.indices, near.sums.sums.astype(np.float32))
+    added = added_by_neighbors(gram, near.lists, items, ridge_of(similarity, sums), listed)
+    return lists_of_added(added, len(items), similarity.num_neighbors)
 
 
 def fit_factors(weights: Csr, wanted: Csr, ridge: Ridge, factors: int, passes: int, seed: int) -> Vectors:

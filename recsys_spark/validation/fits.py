@@ -5,7 +5,7 @@ the fits are the kernels of the cluster on one block, so that dozens of settings
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.item_cf import similarity_of
+from recsys_spark.adapters.item_ridge import MAX_GRAM_BYTES, PAIR_BYTES
 from recsys_spark.adapters.models import (
     Model,
     NearUsers,
@@ -29,6 +30,7 @@ from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collaps
 from recsys_spark.kernels.csr import Csr, entries_of, rows_of
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.newest import newest_entries
+from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.successors import Following, Histories, successors, transitions
 from recsys_spark.kernels.top_k import damped, search_items
 from recsys_spark.kernels.whole_fits import fit_factors, fit_filter, fit_neighbors
@@ -47,7 +49,8 @@ class TrialLog:
     rows: of all users: weight float32 (0: only disliked, or returned), time int64 (us since 1970), hidden bool.
     histories: of all users, None where nothing is known of the order of events.  texts: TF-IDF weights of what the
     catalogue says of items, (n_tokens, n_items), None where it says nothing.  listed: bool (n_items,), what lists may
-    hold.  judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.
+    hold.  judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.  share: of
+    the users that were drawn, above 0.  lists: of items, by what they were fitted with, where that took long.
     """
 
     rows: RowBlock
@@ -57,6 +60,8 @@ class TrialLog:
     judged: np.ndarray
     cutoff: datetime
     seed: int
+    share: float = 1.0
+    lists: dict[Similarity, Ranked] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -124,14 +129,33 @@ def _above_zero(matrix: Csr) -> Csr:
 _NO_VECTORS = np.empty((0, 1), np.float32)
 
 
-def _item_cf(log: TrialLog, config: Config, params: Any) -> Trial:
+def _item_cf(log: TrialLog, config: Config, params: Any) -> Trial | None:
     settings, rows = config.item_cf, log.rows.kept(log.rows.columns["weight"] > 0)
     newest = rows.kept(newest_entries(rows.indptr, rows.cols, rows.columns["time"], settings.max_items_per_user))
     weights = newest.csr("weight", log.n_items)
     weights = weights._replace(values=np.minimum(weights.values, np.float32(MAX_WEIGHT)))
-    near = fit_neighbors(weights, similarity_of(settings), log.listed)
+    similarity = similarity_of(settings)
+    if similarity.name == "ridge" and not _is_regressed(log, weights, similarity):
+        return None
+    near = log.lists.get(similarity) or fit_neighbors(weights, similarity, log.listed)
+    if similarity.name == "ridge":
+        log.lists[similarity] = near
     history = NewestWeighted(log.n_items, params.history_items, params.half_life_days, log.cutoff)
     return Trial(neighbor_model(near, history, params.normalize), None, params.max_items)
+
+
+# Of what the run may send of sums a small run may have half: a log grows by half before choices are made anew.
+_MAX_TRIAL_PAIRS = MAX_GRAM_BYTES // PAIR_BYTES // 2
+
+# A regression looks up the sums of all pairs of its neighbours: so many take some ten seconds.
+_MAX_LOOKED_UP = 1e9
+
+
+def _is_regressed(log: TrialLog, weights: Csr, similarity: Similarity) -> bool:
+    """Whether the run could send the sums of all pairs that regressions need, and a trial of them is soon done."""
+    products = float(np.sum(weights.lengths.astype(np.float64) ** 2)) / log.share
+    n_pairs = min(products, float(log.n_items) ** 2)
+    return n_pairs <= _MAX_TRIAL_PAIRS and log.n_items * similarity.num_neighbors**2 <= _MAX_LOOKED_UP
 
 
 def _als(log: TrialLog, config: Config, params: Any) -> Trial:

@@ -40,6 +40,10 @@ def _near(similarity: str, alpha: float, beta: float, gamma: float, shrinkage: f
     }
 
 
+def _ridge(ridge: float, n: int) -> Settings:
+    return _near("ridge", 0.8, 0.2, 0.8, 0.0, 1, n) | {"item_cf.ridge": ridge}
+
+
 def _als(alpha: float, regularization: float, unobserved: float, nu: float = 1.0) -> Settings:
     ridge = {"als.alpha": alpha, "als.regularization": regularization, "als.unobserved": unobserved, "als.nu": nu}
     return {"als.factors": 64, **ridge}
@@ -56,6 +60,7 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
         _near("rp3beta", 0.5, 0.25, 0.5, 0.0, 1, 200),
         _near("rp3beta", 0.5, 0.25, 1.0, 0.0, 1, 200),
         _near("rp3beta", 0.5, 0.5, 0.5, 0.0, 1, 200),
+        _ridge(30.0, 200),
     ),
     "als": (
         _als(2.0, 0.006, 1.0),
@@ -105,6 +110,7 @@ _WIDE_NEAR = (
     ),
     *(_near("conditional", 0.8, beta, 0.8, 10.0, 1, 200) for beta in (0.25, 0.5)),
     *(_near("rp3beta", alpha, beta, gamma, 0.0, 1, 200) for alpha, beta, gamma in _WIDE_RP3BETA),
+    *(_ridge(ridge, 200) for ridge in (10.0, 30.0, 100.0)),
 )
 
 WIDE = Grid(

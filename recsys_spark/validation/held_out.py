@@ -67,8 +67,9 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
     inputs: events, items, item_index, user_index.  first: date of the first event.  n_pairs: of the whole run.
     """
     n_judged = 0
-    drawn = dict(inputs) | {"events": _drawn(inputs["events"], n_pairs, context)}
-    fixed = _OfItems(_texts(inputs, context), _catalogue(inputs))
+    share = min(1.0, context.config.validation.max_pairs / max(1, n_pairs))
+    drawn = dict(inputs) | {"events": _drawn(inputs["events"], share, context)}
+    fixed = _Fixed(_texts(inputs, context), _catalogue(inputs), share)
     for held in _held(drawn, context, first):
         fold = _fold(drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}), fixed)
         yield fold
@@ -123,9 +124,8 @@ def _chance(seed: int, *names: str) -> Column:
     return F.pmod(F.xxhash64(*names, F.lit(seed)), F.lit(_CHANCES))
 
 
-def _drawn(events: DataFrame, n_pairs: int, context: Context) -> DataFrame:
-    """The events of so many users, and of nobody, as make about max_pairs pairs of users and items."""
-    share = context.config.validation.max_pairs / max(1, n_pairs)
+def _drawn(events: DataFrame, share: float, context: Context) -> DataFrame:
+    """The events of nobody, and of this share of the users: they make about max_pairs pairs of users and items."""
     if share >= 1:
         return events
     return events.where(
@@ -133,7 +133,7 @@ def _drawn(events: DataFrame, n_pairs: int, context: Context) -> DataFrame:
     )
 
 
-def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixed: "_OfItems") -> Fold:
+def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixed: "_Fixed") -> Fold:
     config, cutoff = context.config, context.cutoff
     interactions = fit_interactions(inputs, context)
     hidden = is_hidden(config.candidates, cutoff).alias("hidden")
@@ -152,7 +152,8 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixe
     judged = np.flatnonzero(targets.lengths > 0)
     if len(judged) > config.validation.users:
         judged = np.sort(np.random.default_rng(context.seed).choice(judged, config.validation.users, replace=False))
-    log = TrialLog(rows, _histories(inputs, users, context), fixed.texts, listed, judged, cutoff, context.seed % 2**32)
+    histories = _histories(inputs, users, context)
+    log = TrialLog(rows, histories, fixed.texts, listed, judged, cutoff, context.seed % 2**32, fixed.share)
     shared = _shared(inputs, listed, context)
     k = min(LENGTH, config.candidates.k)
     return Fold(
@@ -207,11 +208,12 @@ def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Cont
     return newest_histories(at, items, times, len(users), params.max_events_per_user)
 
 
-class _OfItems(NamedTuple):
-    """What the catalogue says.  texts: as in `TrialLog`.  known_at: which items it has at a time, bool (n_items,)."""
+class _Fixed(NamedTuple):
+    """The same in all folds.  texts, share: as in `TrialLog`.  known_at: the catalogue at a time, bool (n_items,)."""
 
     texts: Csr | None
     known_at: Callable[[datetime], np.ndarray]
+    share: float
 
 
 def _catalogue(inputs: Mapping[str, DataFrame]) -> Callable[[datetime], np.ndarray]:

@@ -53,3 +53,9 @@ def test_item_blocks_are_cut_where_their_lists_would_not_fit() -> None:
     # 10 places of 8 bytes for each item: three items are 240 bytes.
     blocks = item_blocks(np.ones(7, np.int64), 7, 10, 1, 240)
     assert [len(block) for block in blocks] == [3, 3, 1]
+
+
+def test_item_blocks_whose_sums_are_kept_are_cut_where_these_would_not_fit() -> None:
+    # All rows together are 160 bytes; the sums of an item, with 5 items at most, are 80.
+    assert item_blocks(np.array([9, 9, 9, 9, 9]), 20, 1, 1, 200) == [range(5)]
+    assert [len(one) for one in item_blocks(np.array([9, 9, 9, 9, 9]), 20, 1, 1, 200, keeps_sums=True)] == [2, 2, 1]

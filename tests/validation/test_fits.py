@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.config import Config
+from recsys_spark.validation import fits
 from recsys_spark.validation.fits import fit_trial
 from tests.trial_world import CUTOFF, N_GROUPS, N_ITEMS, grouped_log
 
@@ -29,6 +30,19 @@ def test_every_source_lists_what_is_of_the_users_own_group(source: str, make_con
         assert (items % N_GROUPS == user % N_GROUPS).sum() >= len(items) - 1  # who has one of another group
         assert not set(items) & set(had)
         assert N_ITEMS - 1 not in items  # it may not be listed
+
+
+def test_ridge_is_fitted_once_and_only_where_the_run_could_send_its_sums(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, config = grouped_log().log, make_config(ALL, "item_cf.similarity=ridge")
+    first, again = (fit_trial("item_cf", log, config) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert len(log.lists) == 1
+    assert first.model.neighbors is again.model.neighbors  # type: ignore[attr-defined]
+    monkeypatch.setattr(fits, "_MAX_TRIAL_PAIRS", N_ITEMS**2 - 1)  # all pairs of items have a user in so small a log
+    assert fit_trial("item_cf", log, config) is None
 
 
 def test_successors_are_not_tried_where_nothing_is_known_of_the_order(make_config: Callable[..., Config]) -> None:
