@@ -52,7 +52,8 @@ def grouped_log(seed: int = 3, n_items: int = N_ITEMS, has_order: bool = False, 
     histories = newest_histories(users, items, times, N_USERS, 100) if has_order else None
     listed = np.ones(n_items, bool)
     listed[-1] = False
-    log = TrialLog(rows, histories, texts if n_new else None, listed, np.arange(N_USERS), CUTOFF, seed)
+    of_items = (texts, texts) if n_new else (None, None)
+    log = TrialLog(rows, histories, *of_items, listed, np.arange(N_USERS), CUTOFF, seed)
     counts = np.where(listed, had.sum(axis=0), 0)
     order = np.lexsort((np.arange(n_items), -counts))
     order = order[counts[order] > 0]

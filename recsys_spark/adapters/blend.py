@@ -29,7 +29,7 @@ from recsys_spark.list_settings import MAIN, Candidates
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.
 MAX_SHARED_BYTES = 256 << 20
 
-_PROPOSE_NEW = {"content", "two_tower"}  # sources that can propose what nobody has had yet
+_PROPOSE_NEW = {"content", "two_tower"}  # sources that can propose what nobody has had yet, as als can by attributes
 
 _PLACES = 1_000_000  # shares of variants are told apart to a millionth
 
@@ -164,13 +164,18 @@ def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetim
         created = (F.col("created_at") >= since) & (F.col("created_at") < F.lit(cutoff))
         engaged = known_events(inputs["events"], cutoff, days).where(is_positive(config.events.types)).select("item_id")
         available = engaged.unionByName(inputs["items"].where(created).select("item_id"))
-        if _PROPOSE_NEW & set(config.sources.enabled):
+        if _proposes_new(config):
             undated = inputs["items"].where(F.col("created_at").isNull()).select("item_id")
             had = known_events(inputs["events"], cutoff).select("item_id")
             available = available.unionByName(undated.join(had, on="item_id", how="left_anti"))
         available = available.distinct()
         shown = shown.join(available, on="item_id", how="left_semi").select("item_idx", "item_id")
     return shown
+
+
+def _proposes_new(config: Config) -> bool:
+    enabled = set(config.sources.enabled)
+    return bool(_PROPOSE_NEW & enabled) or ("als" in enabled and bool(config.als.item_attributes))
 
 
 def fit_shown_idx(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> np.ndarray:

@@ -27,7 +27,7 @@ from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, ev
 from recsys_spark.adapters.item_ridge import NEAR_SCHEMA, near_batches, regressed
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.fit_settings import SimilaritySettings
-from recsys_spark.kernels.csr import Csr, rows_of
+from recsys_spark.kernels.csr import Csr, rows_of, stacked
 from recsys_spark.kernels.item_blocks import item_blocks
 from recsys_spark.kernels.item_cf import (
     MAX_WEIGHT,
@@ -243,12 +243,12 @@ def _blocks(
     for number, rows in _routed(batches, n_cols):
         items = range(int(starts[number]), int(starts[number + 1]))
         if held and n_bytes + rows.indices.nbytes * 2 > block_bytes:
-            known = co_occurrences(_stacked(held), items, known, similarity)
+            known = co_occurrences(stacked(*held), items, known, similarity)
             held, n_bytes = [], 0
         held.append(rows)
         n_bytes += rows.indices.nbytes * 2
     if items is not None:
-        yield items, _stacked(held), known
+        yield items, stacked(*held), known
 
 
 def _routed(batches: Iterator[pa.RecordBatch], n_cols: int) -> Iterator[tuple[int, Csr]]:
@@ -263,17 +263,6 @@ def _routed(batches: Iterator[pa.RecordBatch], n_cols: int) -> Iterator[tuple[in
                     n_cols,
                 ),
             )
-
-
-def _stacked(held: list[Csr]) -> Csr:
-    """The rows of all, one below the other."""
-    lengths = np.concatenate([rows.lengths for rows in held])
-    return Csr(
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([rows.indices for rows in held]),
-        np.concatenate([rows.values for rows in held]),
-        held[0].n_cols,
-    )
 
 
 def _lists_batch(items: range, lists: Ranked) -> pa.RecordBatch:

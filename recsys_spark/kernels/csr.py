@@ -54,6 +54,17 @@ def rows_of(matrix: Csr, rows: np.ndarray) -> Csr:
     return Csr(indptr, matrix.indices[at], matrix.values[at], matrix.n_cols)
 
 
+def stacked(*parts: Csr) -> Csr:
+    """The rows of all parts, one below the other; all have the same columns."""
+    lengths = np.concatenate([one.lengths for one in parts])
+    return Csr(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([one.indices for one in parts]),
+        np.concatenate([one.values for one in parts]),
+        parts[0].n_cols,
+    )
+
+
 def transposed(matrix: Csr, first: int = 0, end: int | None = None) -> Csr:
     """Columns `first` to `end` (exclusive; None: all) of `matrix` as rows, (end - first, n_rows)."""
     indptr, indices, values = _transpose(matrix, first, matrix.n_cols if end is None else end)

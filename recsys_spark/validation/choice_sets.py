@@ -21,6 +21,7 @@ from recsys_spark.validation.fits import Trial, TrialLog
 
 SETTINGS, WEIGHTS, BLEND = range(3)
 _N_PARTS = 3
+_MOST = 2500  # users for weights, and for the choice of a blend; all others are for settings, which cost less a user
 
 # Sources that propose what nobody has had yet: what they say of such items has a weight of its own.
 OF_NEW = frozenset({"content"})
@@ -34,7 +35,8 @@ class Judged:
     """What a trial is judged on.  targets: what every judged user went on to, (n_judged, n_items).
 
     shared: lists for everybody by name, one row each, what lists may hold alone.  k: places of a list that count.
-    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges.
+    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges; a third each, or
+    of many more for settings.
     """
 
     log: TrialLog
@@ -45,7 +47,8 @@ class Judged:
     def part(self, number: int) -> np.ndarray:
         """Places of the judged users of one part, int64, ascending."""
         order = np.random.default_rng(self.log.seed).permutation(len(self.log.judged))
-        return np.sort(np.array_split(order, _N_PARTS)[number])
+        n = min(len(order) // _N_PARTS, _MOST)
+        return np.sort(np.split(order, [len(order) - 2 * n, len(order) - n])[number])
 
     def of_new_items(self) -> "Judged":
         """The same, with those targets alone that nobody had had."""

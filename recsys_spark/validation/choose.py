@@ -74,7 +74,8 @@ def _choose_settings(
     source: str, folds: Sequence[Judged], config: Config, auto: frozenset[str], grid: Grid, found: Chosen
 ) -> _Best | None:
     """The best settings of the source; None where the log does not say what the source needs."""
-    best, tried = _best_of(source, folds, config, _open(grid.first.get(source, ()), auto))
+    first = _unlike([], _open(grid.first.get(source, ()), auto), config)
+    best, tried = _best_of(source, folds, config, first)
     if best is None:
         return None
     is_better = True
@@ -84,7 +85,7 @@ def _choose_settings(
         others = [one for one, recall in sorted(tried, key=lambda one: -one[1].mean()) if one != best[0]]
         bases = [best[0], *others[: stage.n_best - 1]]
         over = _open(stage.settings, auto)[1:]
-        more = [base | one for base in bases for one in over if not one.items() <= base.items()]
+        more = _unlike([one for one, _ in tried], [base | one for base in bases for one in over], config)
         again, further = _best_of(source, folds, config, more)
         tried += further
         is_better = again is not None and _order(*again[1:])[0] and gains(again[2] - best[2])
@@ -92,6 +93,18 @@ def _choose_settings(
     found.settings |= best[0]
     found.tried += [Tried(source, _name_of(one), one, values, one == best[0]) for one, values in tried]
     return best
+
+
+def _unlike(tried: Sequence[Settings], more: Sequence[Settings], config: Config) -> list[Settings]:
+    """Those of `more` that come to other settings than any that was tried, or stands before them."""
+    known = [with_settings(config, one) for one in tried]
+    found = []
+    for one in more:
+        changed = with_settings(config, one)
+        if changed not in known:
+            known.append(changed)
+            found.append(one)
+    return found
 
 
 def _best_of(

@@ -27,7 +27,7 @@ from recsys_spark.adapters.models import (
 )
 from recsys_spark.config import Config
 from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collapsed
-from recsys_spark.kernels.csr import Csr, entries_of, rows_of
+from recsys_spark.kernels.csr import Csr, entries_of, rows_of, stacked
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.ranked import Ranked
@@ -48,14 +48,16 @@ class TrialLog:
 
     rows: of all users: weight float32 (0: only disliked, or returned), time int64 (us since 1970), hidden bool.
     histories: of all users, None where nothing is known of the order of events.  texts: TF-IDF weights of what the
-    catalogue says of items, (n_tokens, n_items), None where it says nothing.  listed: bool (n_items,), what lists may
-    hold.  judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.  share: of
+    catalogue says of items, (n_tokens, n_items), None where it says nothing.  attributes: which item has which
+    value of what may enter the factors, (n_values, n_items), or None.  listed: bool (n_items,), what lists may hold.
+     judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.  share: of
     the users that were drawn, above 0.  lists: of items, by what they were fitted with, where that took long.
     """
 
     rows: RowBlock
     histories: Histories | None
     texts: Csr | None
+    attributes: Csr | None
     listed: np.ndarray
     judged: np.ndarray
     cutoff: datetime
@@ -158,11 +160,17 @@ def _is_regressed(log: TrialLog, weights: Csr, similarity: Similarity) -> bool:
     return n_pairs <= _MAX_TRIAL_PAIRS and log.n_items * similarity.num_neighbors**2 <= _MAX_LOOKED_UP
 
 
-def _als(log: TrialLog, config: Config, params: Any) -> Trial:
+def _als(log: TrialLog, config: Config, params: Any) -> Trial | None:
     settings = config.als
     weights = log.weights(settings.half_life_days)
+    wanted = rows_of(weights, log.judged)
+    if settings.item_attributes and log.attributes is not None:
+        constant = np.full(len(log.attributes.indices), settings.attribute_weight, np.float32)
+        weights = stacked(weights, log.attributes._replace(values=constant))
+    elif settings.item_attributes and "als.item_attributes" in config.validation.auto:
+        return None
     ridge = Ridge(settings.alpha, settings.regularization, settings.nu, settings.unobserved)
-    fit = fit_factors(weights, rows_of(weights, log.judged), ridge, settings.factors, _PASSES, log.seed)
+    fit = fit_factors(weights, wanted, ridge, settings.factors, _PASSES, log.seed)
     items = search_items(damped(fit.items, params.norm_exponent), np.flatnonzero(log.listed & fit.items.any(axis=1)))
     is_flat = has_collapsed(fit.explained, effective_rank(gramian(fit.items)), settings.factors)
     return Trial(vector_model(items), fit.users, params.max_items, is_flat)

@@ -60,7 +60,7 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
         _near("rp3beta", 0.5, 0.25, 0.5, 0.0, 1, 200),
         _near("rp3beta", 0.5, 0.25, 1.0, 0.0, 1, 200),
         _near("rp3beta", 0.5, 0.5, 0.5, 0.0, 1, 200),
-        _ridge(30.0, 200),
+        _ridge(50.0, 200),
     ),
     "als": (
         _als(2.0, 0.006, 1.0),
@@ -82,6 +82,8 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
 
 _N_BEST = 3  # longer factors like another ridge: the best of 64 were the fourth of 256 on one log of five
 
+ATTRIBUTES = ["category", "brand", "tags"]  # of items, that may enter the factors
+
 _AGES = (0.0, 180.0)  # days, beside that of the fallback
 
 _THEN: Mapping[str, Sequence[Stage]] = {
@@ -91,6 +93,7 @@ _THEN: Mapping[str, Sequence[Stage]] = {
     ),
     "als": (
         Stage([{"als.half_life_days": days} for days in _AGES]),
+        Stage([{"als.item_attributes": ATTRIBUTES}]),
         Stage([{"als.factors": 256}], n_best=_N_BEST),
         Stage([{"als.factors": 512}], follows=True),
     ),
@@ -110,7 +113,7 @@ _WIDE_NEAR = (
     ),
     *(_near("conditional", 0.8, beta, 0.8, 10.0, 1, 200) for beta in (0.25, 0.5)),
     *(_near("rp3beta", alpha, beta, gamma, 0.0, 1, 200) for alpha, beta, gamma in _WIDE_RP3BETA),
-    *(_ridge(ridge, 200) for ridge in (10.0, 30.0, 100.0)),
+    *(_ridge(ridge, 200) for ridge in (20.0, 50.0, 100.0)),
 )
 
 WIDE = Grid(
@@ -134,6 +137,7 @@ WIDE = Grid(
         ),
         "als": (
             Stage([{"als.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
+            Stage([{"als.item_attributes": ATTRIBUTES}]),
             Stage([{"als.factors": n} for n in (32, 128, 256, 512)], n_best=_N_BEST),
         ),
         "low_pass": (

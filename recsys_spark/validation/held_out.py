@@ -17,6 +17,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.blend import is_hidden, shown_items
 from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.holdout import engagements, later_events
@@ -30,6 +31,7 @@ from recsys_spark.steps.context import Context
 from recsys_spark.steps.interactions import fit_interactions
 from recsys_spark.validation.choice_sets import Judged
 from recsys_spark.validation.fits import TrialLog
+from recsys_spark.validation.grid import ATTRIBUTES
 
 LENGTH = 20  # places of a list that count
 _ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
@@ -69,7 +71,7 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
     n_judged = 0
     share = min(1.0, context.config.validation.max_pairs / max(1, n_pairs))
     drawn = dict(inputs) | {"events": _drawn(inputs["events"], share, context)}
-    fixed = _Fixed(_texts(inputs, context), _catalogue(inputs), share)
+    fixed = _Fixed(_texts(inputs, context), _attributes(inputs, context), _catalogue(inputs), share)
     for held in _held(drawn, context, first):
         fold = _fold(drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}), fixed)
         yield fold
@@ -153,7 +155,8 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixe
     if len(judged) > config.validation.users:
         judged = np.sort(np.random.default_rng(context.seed).choice(judged, config.validation.users, replace=False))
     histories = _histories(inputs, users, context)
-    log = TrialLog(rows, histories, fixed.texts, listed, judged, cutoff, context.seed % 2**32, fixed.share)
+    of_items = fixed.texts, fixed.attributes
+    log = TrialLog(rows, histories, *of_items, listed, judged, cutoff, context.seed % 2**32, fixed.share)
     shared = _shared(inputs, listed, context)
     k = min(LENGTH, config.candidates.k)
     return Fold(
@@ -209,9 +212,12 @@ def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Cont
 
 
 class _Fixed(NamedTuple):
-    """The same in all folds.  texts, share: as in `TrialLog`.  known_at: the catalogue at a time, bool (n_items,)."""
+    """The same in all folds.  texts, attributes, share: as in `TrialLog`.  known_at: the catalogue at a time, bool
+    (n_items,).
+    """
 
     texts: Csr | None
+    attributes: Csr | None
     known_at: Callable[[datetime], np.ndarray]
     share: float
 
@@ -251,6 +257,26 @@ def _texts(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
     rows, cols, weights = (table[name].to_numpy() for name in ("row_idx", "col_idx", "weight"))
     order = np.lexsort((cols, rows))
     return Csr(_indptr(rows, int(rows.max()) + 1), cols[order].astype(np.int32), weights[order], n_items)
+
+
+def _attributes(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
+    """Which item has which value, as the step `als` has them; None where there are none, or too many for a trial."""
+    config = context.config
+    if "als" not in config.sources.enabled:
+        return None
+    names = config.als.item_attributes or (ATTRIBUTES if "als.item_attributes" in config.validation.auto else [])
+    if not names:
+        return None
+    index = inputs["item_index"].select("item_id", F.col("item_idx").alias("idx"))
+    pairs = attribute_pairs(inputs["items"], index, "item_id", names).limit(config.validation.max_pairs + 1)
+    table = pairs.toArrow()
+    if not 0 < table.num_rows <= config.validation.max_pairs:
+        return None
+    rows, cols = (table[name].to_numpy() for name in ("attribute_idx", "idx"))
+    order = np.lexsort((cols, rows))
+    n_items = inputs["item_index"].count()
+    ones = np.ones(len(rows), np.float32)
+    return Csr(_indptr(rows, int(rows.max()) + 1), cols[order].astype(np.int32), ones, n_items)
 
 
 def _shared(inputs: Mapping[str, DataFrame], listed: np.ndarray, context: Context) -> dict[str, Ranked]:

@@ -114,6 +114,8 @@ def test_fit_shown_takes_what_was_engaged_with_or_created_lately(spark: SparkSes
     # i4 is in the catalogue alone, and nobody knows since when; i1 was had, long ago.
     content = fit_shown(inputs, make_config(TYPES_SET, 'sources.enabled=["content"]'), CUTOFF)
     assert content.item_idx.tolist() == [0, 3, 4]
+    by_brand = fit_shown(inputs, make_config(TYPES_SET, usual, 'als.item_attributes=["brand"]'), CUTOFF)
+    assert by_brand.item_idx.tolist() == [0, 3, 4]
     everything = fit_shown(inputs, make_config(TYPES_SET, "candidates.available_within_days=0"), CUTOFF)
     assert everything.item_idx.tolist() == [0, 1, 2, 3, 4]
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys_spark.kernels.csr import Csr, entries_of, transposed
+from recsys_spark.kernels.csr import Csr, entries_of, stacked, transposed
 from tests.item_cf_oracle import sparse
 from tests.sparse import csr_of_pairs
 
@@ -68,3 +68,10 @@ def test_entries_of_takes_rows_in_the_order_that_is_asked_for() -> None:
     assert indptr.tolist() == [0, 1, 1, 3, 4]
     assert matrix.values[places].tolist() == [3, 1, 2, 3]
     assert [found.tolist() for found in entries_of(matrix.indptr, np.empty(0, np.int64))] == [[0], []]
+
+
+def test_stacked_has_the_rows_of_all_parts() -> None:
+    matrix = (np.arange(12).reshape(4, 3) % 3).astype(np.float32)
+    found = stacked(*(sparse(part) for part in (matrix[:1], matrix[1:1], matrix[1:])))
+    for column, expected in zip(found, sparse(matrix), strict=True):
+        np.testing.assert_array_equal(column, expected)

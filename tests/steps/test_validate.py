@@ -16,7 +16,7 @@ from recsys_spark.steps.context import Context
 from recsys_spark.tables.catalog import CHOICES
 from recsys_spark.tables.check import check_schema
 from recsys_spark.validation.grid import Grid
-from tests.engagement import CUTOFF, DAY, Event, make_context
+from tests.engagement import CUTOFF, DAY, Event, make_context, make_items
 from tests.indexed_log import indexed_log
 from tests.local_frame import computed
 
@@ -60,7 +60,7 @@ def choices_of(
     context: Context, log: list[Event], base: DataFrame | None = None
 ) -> tuple[list[dict[str, Any]], DataFrame]:
     tables = indexed_log(context, log)
-    tables["items"] = context.spark.createDataFrame([], "item_id string, created_at timestamp")
+    tables["items"] = make_items(context.spark, {})
     tables |= {"base_choices": base} if base is not None else {}
     frame = validate.run(tables, context)["choices"]
     check_schema(frame, CHOICES, without=("run_id",))

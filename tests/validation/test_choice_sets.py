@@ -43,10 +43,14 @@ def had_by(judged: Judged, user: int) -> set[int]:
     return set(rows.cols[rows.indptr[user] : rows.indptr[user + 1]].tolist())
 
 
-def test_parts_are_all_users_once(judged: Judged) -> None:
+@pytest.mark.parametrize(("most", "lengths"), [(2500, [40, 40, 40]), (30, [60, 30, 30])])
+def test_parts_are_all_users_once(
+    judged: Judged, most: int, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_spark.validation.choice_sets._MOST", most)
     parts = [judged.part(number) for number in (SETTINGS, WEIGHTS, BLEND)]
     assert sorted(np.concatenate(parts).tolist()) == list(range(N_USERS))
-    assert [len(part) for part in parts] == [40, 40, 40]
+    assert [len(part) for part in parts] == lengths
     assert all((np.diff(part) > 0).all() for part in parts)
 
 

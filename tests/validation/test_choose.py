@@ -115,3 +115,11 @@ def test_a_stage_that_follows_is_tried_only_where_the_one_before_found_more(make
         auto = frozenset(config.validation.auto)
         found = choose([grouped_log()], config, auto, {}, lambda _: None, Grid({"als": ridge}, {"als": stages}))
         assert any(one.settings.get("als.factors") == 16 for one in found.tried) == is_tried
+
+
+def test_what_comes_to_the_same_settings_is_tried_once(make_config: Callable[..., Config]) -> None:
+    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=4")
+    first, stages = ({"als.factors": 4}, {"als.factors": 8}), (Stage([{"als.factors": 8}, {"als.factors": 6}]),)
+    auto = frozenset(config.validation.auto)
+    found = choose([grouped_log()], config, auto, {}, lambda _: None, Grid({"als": first}, {"als": stages}))
+    assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}, {"als.factors": 6}]

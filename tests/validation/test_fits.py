@@ -65,3 +65,27 @@ def test_factors_that_give_all_users_one_order_are_told(
     trial = fit_trial("als", grouped_log().log, make_config(ALL, *SMALL, f"als.regularization={ridge}"))
     assert trial is not None
     assert trial.has_collapsed == has_collapsed
+
+
+def test_factors_by_attributes_list_what_nobody_has_had(make_config: Callable[..., Config]) -> None:
+    judged = grouped_log(n_new=8)
+    new = set(range(N_ITEMS - 9, N_ITEMS - 1))
+    found = []
+    for names in ("[]", '["category"]'):
+        trial = fit_trial("als", judged.log, make_config(ALL, *SMALL, "als.factors=4", f"als.item_attributes={names}"))
+        assert trial is not None
+        lists = trial.scorer(judged.log, np.arange(40)).lists(10)
+        listed = [set(lists.indices[lists.indptr[user] : lists.indptr[user + 1]]) & new for user in range(40)]
+        found.append(sum(len(items) for items in listed))
+        # Of their own group they are the two that there are.
+        assert all(item % N_GROUPS == user % N_GROUPS for user, items in enumerate(listed) for item in items)
+    assert found[0] == 0
+    assert found[1] > 20
+
+
+def test_attributes_are_not_tried_where_the_log_has_none(make_config: Callable[..., Config]) -> None:
+    config = make_config(ALL, *SMALL)
+    named = config.model_copy(update={"als": config.als.model_copy(update={"item_attributes": ["category"]})})
+    assert fit_trial("als", grouped_log().log, named) is None
+    written = make_config(ALL, *SMALL, 'als.item_attributes=["category"]')
+    assert fit_trial("als", grouped_log().log, written) is not None
