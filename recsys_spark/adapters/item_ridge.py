@@ -20,7 +20,7 @@ from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.kernels.ridge_neighbors import Near, added_by_neighbors, ridge_of, sums_matrix
+from recsys_spark.kernels.ridge_neighbors import Near, added_by_neighbors, ridge_of
 
 # Sums of 67 million pairs of items, for the regressions of `ridge`; the driver and every worker hold one copy.
 MAX_GRAM_BYTES = 512 << 20
@@ -84,7 +84,7 @@ def _gram(table: pa.Table, n_cols: int) -> Csr:
             [read_array(table[name], at, kind) for name, kind in (("sums_cols", "int32"), ("sums_values", "float32"))]
         )
     cols, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return sums_matrix(np.concatenate([[0], np.cumsum(lengths)]), cols, values)
+    return Csr(np.concatenate([[0], np.cumsum(lengths)]), cols, values, n_cols)
 
 
 def _added(

@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.kernels.cholesky import factorize, solve_factorized
-from recsys_spark.kernels.csr import Csr, transposed
+from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.item_cf import ItemSums, Similarity, co_occurrences, nearest_items
 from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
 from recsys_spark.kernels.row_products import CoOccurrences
@@ -56,11 +56,6 @@ def near_of_block(
     return Near(found, nearest_items(nobody, items, found, sums, similarity))
 
 
-def sums_matrix(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray) -> Csr:
-    """The sums of all items with all items; given row by row in any order within a row: equal to its own transpose."""
-    return transposed(Csr(indptr, indices, values, len(indptr) - 1))
-
-
 def ridge_of(similarity: Similarity, sums: ItemSums) -> float:
     """The ridge in the units of the sums: that of the settings is in mean squared weights of a pair."""
     return similarity.ridge * float(sums.squares.sum() / max(1.0, sums.n.sum()))
@@ -69,8 +64,9 @@ def ridge_of(similarity: Similarity, sums: ItemSums) -> float:
 def added_by_neighbors(gram: Csr, near: Ranked, items: range, ridge: float, listed: np.ndarray | None = None) -> Added:
     """The weights above 0 by which the nearest items of `items` tell of them.
 
-    gram: see `sums_matrix`.  near: the nearest items of `items`, which do not hold the item itself.  ridge: above 0,
-    in units of the sums.  listed: bool (n_items,), what may stand in a list; None: everything.
+    gram: the sums of all items with all items, in any order within a row.  near: the nearest items of `items`, which
+    do not hold the item itself.  ridge: above 0, in units of the sums.  listed: bool (n_items,), what may stand in a
+    list; None: everything.
     """
     weights = _solve(gram, near, items.start, ridge, np.ones(gram.n_cols, bool) if listed is None else listed)
     kept = weights > 0
@@ -100,50 +96,83 @@ def _best(
     return lengths, indices, scores
 
 
+# Numbers of the systems that are filled side by side: as many as stay in a cache beside a row of sums.
+_SYSTEM_NUMBERS = 4_000_000
+
+
 @njit(cache=True, nogil=True)
 def _solve(gram: Csr, near: Ranked, first: int, ridge: float, listed: np.ndarray) -> np.ndarray:
     """B_Nj of every item j of the block, 0 of those that no list may hold; float32, laid out as the indices of near."""
     weights = np.zeros(len(near.indices), np.float32)
-    longest = 0
-    for row in range(len(near.indptr) - 1):
+    n = len(near.indptr) - 1
+    longest = 1
+    for row in range(n):
         longest = max(longest, near.indptr[row + 1] - near.indptr[row])
-    system, right = np.empty((longest, longest), np.float32), np.empty(longest, np.float32)
-    for row in range(len(near.indptr) - 1):
-        start, k = near.indptr[row], near.indptr[row + 1] - near.indptr[row]
-        if k == 0 or not listed[first + row]:
-            continue
-        order = np.argsort(near.indices[start : start + k])
-        sorted_near = near.indices[start : start + k][order]
-        _take(gram, first + row, sorted_near, right)
-        for place in range(k):
-            _take(gram, sorted_near[place], sorted_near[: place + 1], system[place])  # the lower triangle is enough
-            system[place, place] += np.float32(ridge)
-        if factorize(system, k):
-            solve_factorized(system, k, right)
+    together = max(1, _SYSTEM_NUMBERS // (longest * longest))
+    systems, rights = np.empty((together, longest, longest), np.float32), np.empty((together, longest), np.float32)
+    of_item = np.zeros(gram.n_cols, np.float32)  # the sums of one item with all, 0 between items
+    for start in range(0, n, together):
+        end = min(start + together, n)
+        _fill(gram, near, first, start, end, of_item, systems, rights)
+        for row in range(start, end):
+            at, k = near.indptr[row], near.indptr[row + 1] - near.indptr[row]
+            if k == 0 or not listed[first + row]:
+                continue
+            system, right = systems[row - start], rights[row - start]
             for place in range(k):
-                weights[start + order[place]] = right[place]
+                system[place, place] += np.float32(ridge)
+            if factorize(system, k):
+                solve_factorized(system, k, right)
+                weights[at : at + k] = right[:k]
     return weights
 
 
 @njit(cache=True, nogil=True)
-def _take(gram: Csr, item: int, wanted: np.ndarray, into: np.ndarray) -> None:
-    """into[:len(wanted)] := the sums of `item` with the items `wanted`, which ascend.
+def _fill(
+    gram: Csr,
+    near: Ranked,
+    first: int,
+    start: int,
+    end: int,
+    of_item: np.ndarray,
+    systems: np.ndarray,
+    rights: np.ndarray,
+) -> None:
+    """The lower triangles G_NN and the right sides G_Nj of the rows from `start` to `end` (exclusive).
 
-    Strides that double until they pass what is wanted, then halves: rows are from a few entries to all items long.
+    An item is near to many: its sums are laid out once for all systems that hold it.
     """
-    low, end = gram.indptr[item], gram.indptr[item + 1]
-    for place in range(len(wanted)):
-        stride = 1
-        high = low
-        while high < end and gram.indices[high] < wanted[place]:
-            low = high + 1
-            high += stride
-            stride *= 2
-        high = min(high, end)
-        while low < high:
-            middle = (low + high) // 2
-            if gram.indices[middle] < wanted[place]:
-                low = middle + 1
-            else:
-                high = middle
-        into[place] = gram.values[low] if low < end and gram.indices[low] == wanted[place] else np.float32(0.0)
+    base, n_entries = near.indptr[start], near.indptr[end] - near.indptr[start]
+    # Every place of a system, and its right side, with the item whose sums it takes.
+    items = np.empty(n_entries + end - start, np.int32)
+    rows, places = np.empty(len(items), np.int32), np.empty(len(items), np.int32)
+    items[:n_entries] = near.indices[base : base + n_entries]
+    for row in range(start, end):
+        for entry in range(near.indptr[row], near.indptr[row + 1]):
+            rows[entry - base], places[entry - base] = row, entry - near.indptr[row]
+        at = n_entries + row - start
+        items[at], rows[at], places[at] = first + row, row, -1
+    held = -1
+    for at in np.argsort(items):
+        if items[at] != held:
+            _lay(gram, held, of_item, True)
+            held = items[at]
+            _lay(gram, held, of_item, False)
+        row, place = rows[at], places[at]
+        begin = near.indptr[row]
+        if place < 0:
+            for other in range(near.indptr[row + 1] - begin):
+                rights[row - start, other] = of_item[near.indices[begin + other]]
+        else:
+            for other in range(place + 1):
+                systems[row - start, place, other] = of_item[near.indices[begin + other]]
+    _lay(gram, held, of_item, True)
+
+
+@njit(cache=True, nogil=True)
+def _lay(gram: Csr, item: int, of_item: np.ndarray, is_cleared: bool) -> None:
+    """The sums of `item`, or zeros, at the places of the items that it has any with."""
+    if item < 0:
+        return
+    for entry in range(gram.indptr[item], gram.indptr[item + 1]):
+        of_item[gram.indices[entry]] = np.float32(0.0) if is_cleared else gram.values[entry]

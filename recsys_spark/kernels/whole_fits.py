@@ -20,7 +20,6 @@ from recsys_spark.kernels.ridge_neighbors import (
     lists_of_added,
     near_of_block,
     ridge_of,
-    sums_matrix,
 )
 
 
@@ -42,7 +41,7 @@ def fit_neighbors(weights: Csr, similarity: Similarity, listed: np.ndarray) -> R
     if similarity.name != "ridge":
         return nearest_items(values, items, None, sums, similarity, listed)
     near = near_of_block(values, items, None, sums, similarity)
-    gram = sums_matrix(near.sums.indptr, near.sums.indices, near.sums.sums.astype(np.float32))
+    gram = Csr(near.sums.indptr, near.sums.indices, near.sums.sums.astype(np.float32), len(items))
     added = added_by_neighbors(gram, near.lists, items, ridge_of(similarity, sums), listed)
     return lists_of_added(added, len(items), similarity.num_neighbors)
 

@@ -149,7 +149,7 @@ def _item_cf(log: TrialLog, config: Config, params: Any) -> Trial | None:
 # Of what the run may send of sums a small run may have half: a log grows by half before choices are made anew.
 _MAX_TRIAL_PAIRS = MAX_GRAM_BYTES // PAIR_BYTES // 2
 
-# A regression looks up the sums of all pairs of its neighbours: so many take some ten seconds.
+# A regression takes the sums of all pairs of its neighbours: so many take some ten seconds.
 _MAX_LOOKED_UP = 1e9
 
 

@@ -9,7 +9,8 @@ what users who were known went on to within 28 days that was new to them and kno
 citeulike: a fifth of what each user has is held out, by chance (seed 0), events.clock = none; toys: the last item of
 each user, events.clock = order.  recall@20, of toys HR@10; lists hold nothing that a user has.
 Ours: what the reader returns after `recsys-spark run`, and every source's list alone, as its settings were chosen.
-Sources that are off, or were left out, are run once more by themselves.
+Sources that are off, or were left out, are run once more by themselves.  Two fusions of the run's lists stand beside
+them: reciprocal ranks, and equal weights of standard scores.
 Peers: `implicit`, fed the same events (counts): ALS with 64 and 128 factors x alpha 1, 10, 50 x ridge 1, 10, 100, then
 256 and 512 factors at the two best of 128, cosine and BM25 with 50 and 200 neighbours; the best on what is held out of
 the training events in the same way.
@@ -53,6 +54,7 @@ from tests.benchmarks.planted_logs import DAYS, SPECS, START, planted_log
 from tests.benchmarks.report import finish
 
 WINDOW, SEED, HELD_OUT = 28, 0, 0.2
+LONGEST, RRF_K = 200, 60
 SOURCES = ("popular", "item_cf", "als", "low_pass", "successors", "user_cf")
 FACTORS, ALPHAS, RIDGES, NEIGHBORS = (64, 128, 256, 512), (1.0, 10.0, 50.0), (1.0, 10.0, 100.0), (50, 200)
 
@@ -251,24 +253,72 @@ def published(config: Config, part: Part) -> dict[str, list[str]]:
     return {user: [one.item_id for one in bundle.candidates(user).items] for user in part.targets}
 
 
-def alone(config: Config, run_id: str, part: Part) -> dict[str, dict[str, list[str]]]:
-    """By source the list of every judged user, as the source made it; of a list for everybody what they do not have."""
+class Said(NamedTuple):
+    """A list as a source made it.  items: its own ones, then what other sources propose; scores: of all of these.
+
+    user: None, for everybody.  mean, deviation: of the user's scores over all items.
+    """
+
+    source: str
+    user: str | None
+    items: list[str]
+    scores: np.ndarray
+    n_own: int
+    mean: float
+    deviation: float
+
+
+def said(config: Config, run_id: str) -> list[Said]:
+    """What the sources of a run proposed to single users, and to everybody."""
     tables = {}
     for name in ("source_candidates", "user_index", "item_index"):
         table = open_delta(table_path(config.root, name)).to_pyarrow_table(filters=[("run_id", "=", run_id)])
         tables[name] = table
     users = dict(zip(*(tables["user_index"][name].to_pylist() for name in ("user_idx", "user_id")), strict=True))
     items = dict(zip(*(tables["item_index"][name].to_pylist() for name in ("item_idx", "item_id")), strict=True))
+    found = []
+    for row in tables["source_candidates"].drop_columns(["run_id"]).to_pylist():
+        if row["segment"] is None:
+            listed = [items[one["item_idx"]] for one in row["items"]]
+            scores = np.array([one["score"] for one in row["items"]], np.float64)
+            user = None if row["user_idx"] is None else users[row["user_idx"]]
+            n_own = len(listed) if row["n_own"] is None else row["n_own"]
+            moments = row["mean"] or 0.0, row["deviation"] or 0.0
+            found.append(Said(row["source"], user, listed, scores, n_own, *moments))
+    return found
+
+
+def alone(lists: Sequence[Said], part: Part) -> dict[str, dict[str, list[str]]]:
+    """By source the list of every judged user, as the source made it; of a list for everybody what they do not have."""
     had = part.train.groupby("user_id")["item_id"].agg(set).to_dict()
     found: dict[str, dict[str, list[str]]] = {}
-    for row in tables["source_candidates"].select(["source", "user_idx", "segment", "items", "n_own"]).to_pylist():
-        listed = [items[one["item_idx"]] for one in row["items"][: row["n_own"]]]
-        lists = found.setdefault(row["source"], {})
-        if row["user_idx"] is not None:
-            lists[users[row["user_idx"]]] = listed[:200]
-        elif row["segment"] is None:
-            lists |= {user: [item for item in listed[:2000] if item not in had[user]] for user in part.targets}
+    for one in lists:
+        of_source = found.setdefault(one.source, {})
+        if one.user is not None:
+            of_source[one.user] = one.items[: one.n_own][:LONGEST]
+        else:
+            near = one.items[: 10 * LONGEST]
+            of_source |= {user: [item for item in near if item not in had[user]][:LONGEST] for user in part.targets}
     return found
+
+
+def fused(lists: Sequence[Said], part: Part) -> dict[str, dict[str, list[str]]]:
+    """The two ways to fuse that need no choice: reciprocal ranks of all lists, and equal weights of standard scores."""
+    by_rank: dict[str, dict[str, float]] = {user: {} for user in part.targets}
+    by_score: dict[str, dict[str, float]] = {user: {} for user in part.targets}
+    for of_source in alone(lists, part).values():
+        for user in part.targets:
+            for rank, item in enumerate(of_source.get(user, ()), start=1):
+                by_rank[user][item] = by_rank[user].get(item, 0.0) + 1 / (RRF_K + rank)
+    for one in lists:
+        if one.user in by_score and one.deviation > 0:
+            totals = by_score[one.user]
+            for item, score in zip(one.items, (one.scores - one.mean) / one.deviation, strict=True):
+                totals[item] = totals.get(item, 0.0) + float(score)
+    return {
+        name: {user: sorted(one, key=lambda item: -one[item]) for user, one in totals.items()}
+        for name, totals in (("fusion: reciprocal ranks", by_rank), ("fusion: equal weights", by_score))
+    }
 
 
 def judge_ours(spark: SparkSession, log: Log, part: Part, store: Store, work: Path) -> None:
@@ -281,15 +331,20 @@ def judge_ours(spark: SparkSession, log: Log, part: Part, store: Store, work: Pa
     config = load_config(file=file)
     run_id = publish(spark, config, part)
     store.put(part, "published", recalls(published(config, part), part.targets, log.k))
-    mine = alone(config, run_id, part)
+    lists = said(config, run_id)
+    for name, of_way in fused(lists, part).items():
+        store.put(part, name, recalls(of_way, part.targets, log.k))
+    mine = alone(lists, part)
     sources = SOURCES[:-1] if log.name in SPECS else SOURCES
-    left = [name for name in sources if not any(one.split("/")[0] == name for one in mine)]
+    made = [*mine, *store.rows(part.name)]
+    left = [name for name in sources if not any(one.split("/")[0] == name for one in made)]
     if log.clock == "none":
         left = [name for name in left if name != "successors"]
     others = f"sources.enabled={json.dumps(left)}"
-    mine |= alone(config, publish(spark, load_config(file=file, sets=(others,)), part), part) if left else {}
-    for name, lists in mine.items():
-        store.put(part, name, recalls(lists, part.targets, log.k))
+    if left:
+        mine |= alone(said(config, publish(spark, load_config(file=file, sets=(others,)), part)), part)
+    for name, of_source in mine.items():
+        store.put(part, name, recalls(of_source, part.targets, log.k))
     store.put(part, "done", np.zeros(0))
     shutil.rmtree(place / "warehouse")
 
@@ -372,7 +427,7 @@ def summary(log: Log, parts: Sequence[str], store: Store) -> dict[str, Any]:
         return {}
     names = set.intersection(*(set(one) for one in rows))
     means = {name: float(np.mean([np.mean(one[name]["values"]) for one in rows])) for name in sorted(names)}
-    singles = [name for name in means if name not in ("published", "implicit")]
+    singles = [name for name in means if name not in ("published", "implicit") and not name.startswith("fusion")]
     best = max(singles, key=lambda name: means[name])
     draws = [draw(user_keys(one["published"]["users"]), SEED) for one in rows]
 

@@ -51,6 +51,7 @@ TINY: dict[str, tuple[str, ...]] = {
     "bench_item_cf": (*FEW_PAIRS, "--rounds=1"),
     "bench_object_store": ("--days=2",),
     "bench_reader": ("--users=500", "--items=5", "--lookups=20"),
+    "bench_sources": (*FEW_PAIRS, "--rounds=1", "--readers=80"),
     "bench_startup": ("--rounds=1", "--sides", "now", "--no-warm-up"),
     "bench_top_k": (*FEW_PAIRS, "--rounds=1"),
     "bench_train": ("--users=60", "--items=40", "--rounds=1", "--processes", "1"),

@@ -13,7 +13,6 @@ from recsys_spark.kernels.ridge_neighbors import (
     lists_of_added,
     near_of_block,
     ridge_of,
-    sums_matrix,
 )
 from recsys_spark.kernels.whole_fits import fit_neighbors
 from tests.item_cf_oracle import lists_of, long_tailed, neighbors_of, ranked_of, similarity_of, sparse, sums_of
@@ -25,7 +24,7 @@ def gram_of(matrix: np.ndarray) -> Csr:
     indptr, indices, sums, _ = near_of_block(
         sparse(matrix), range(matrix.shape[1]), None, sums_of(sparse(matrix)), similarity_of("ridge")
     ).sums
-    return sums_matrix(indptr, indices, sums.astype(np.float32))
+    return Csr(indptr, indices, sums.astype(np.float32), matrix.shape[1])
 
 
 def everybody(n_items: int) -> Ranked:
