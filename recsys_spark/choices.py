@@ -61,7 +61,8 @@ def choices_note(rows: list[dict[str, Any]], day: date) -> list[str]:
     found += [f"next to it {alone['name']} {alone['recall']:.4f}"] if alone else []
     gone = [row["kind"] for row in rows if row["name"] == "left out"]
     found += [f"left out: {', '.join(gone)}"] if gone else []
-    return [f"{made} by {whole['held_out']}: {'; '.join(found) or 'settings of sources'} (recall@20; see explain)"]
+    said = "; ".join(found) or "settings of sources"
+    return [f"{made} by {whole['held_out']}: {said} (mean of recall@10 and @20; see explain)"]
 
 
 def shape_note(figures: Mapping[str, float], config: Config) -> str:

@@ -17,9 +17,16 @@ from recsys_spark.config import Config
 from recsys_spark.errors import ConfigError
 
 # Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.
-_REPLACED_WHOLE = {("events", "types"), ("candidates", "source_weights"), ("candidates", "variants")}
+_REPLACED_WHOLE = {
+    ("events", "types"),
+    ("candidates", "source_weights"),
+    ("candidates", "score_weights"),
+    ("candidates", "variants"),
+}
 
 AUTO = "auto"
+
+_OF_SCORES = (("score_weights",), ("score_scaling",))
 
 _LONGEST_SHOWN = 200  # letters of what a person wrote
 
@@ -48,19 +55,24 @@ def load_config(profile: str = "local", file: Path | None = None, sets: tuple[st
         _lay_over(merged, _read_toml(path), _shown(path), places)
     for text in sets:
         _lay_over(merged, _parse_set(text), "--set", places)
-    _fill_in(merged)
+    _fill_in(merged, places)
     try:
         return Config.model_validate(merged).remember_places(places)
     except ValidationError as err:
         raise ConfigError("\n".join(fault_text(error, places) for error in err.errors())) from err
 
 
-def _fill_in(merged: dict[str, Any]) -> None:
+def _fill_in(merged: dict[str, Any], places: Places) -> None:
     """Puts its fallback in place of every setting that is `auto`, and its name into [validation] auto.
 
-    Only what [validation.fallback] names is for the run to choose; `auto` elsewhere is the setting's own word.
+    Only what [validation.fallback] names is for the run to choose; `auto` elsewhere is the setting's own word.  Who
+    writes how scores are weighed means scores: a choice of the method would bring weights of its own.
     """
-    validation = merged.get("validation", {})
+    validation, candidates = merged.get("validation", {}), merged.get("candidates", {})
+    base = _shown(conf_folder() / "base.toml")
+    wrote = any(at[:1] == ("candidates",) and at[1:2] in _OF_SCORES and place != base for at, place in places.items())
+    if wrote and candidates.get("method") == AUTO:
+        candidates["method"] = "scores"
     found = []
     for name, value in _dotted(validation.get("fallback", {})):
         section, last = _section_of(merged, name)

@@ -53,6 +53,10 @@ class KernelError(RecsysError):
     exit_code = EXIT_CRASH
 
 
+class BoundExceeded(KernelError):  # noqa: N818 - it is a verdict on a size
+    """What is to be sent to every worker is larger than its bound."""
+
+
 class GateRefused(RecsysError):  # noqa: N818 - it is a verdict, not an error of the program
     """A gate refused the day's data or bundle; the last good bundle stays current."""
 

@@ -69,7 +69,7 @@ def _choices(rows: list[dict[str, Any]]) -> Table:
     """What was tried on what was held out: the best of each kind first."""
     whole = next(row for row in rows if row["kind"] == ALL)
     title = f"Chosen on {whole['made_on']} by {whole['held_out']}" if whole["held_out"] else "Nothing was chosen"
-    table = Table("what", "tried", "recall@20", "users", "", title=escape(f"{title}; {whole['why']}".rstrip("; ")))
+    table = Table("what", "tried", "recall@10, @20", "users", "", title=escape(f"{title}; {whole['why']}".rstrip("; ")))
     kinds = list(dict.fromkeys(row["kind"] for row in rows if row["kind"] != ALL))
     for row in sorted((row for row in rows if row["kind"] != ALL), key=lambda row: _place(row, kinds)):
         recall = "" if row["recall"] is None else f"{row['recall']:.4f} ({row['low']:.4f} to {row['high']:.4f})"

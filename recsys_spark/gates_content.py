@@ -81,9 +81,12 @@ def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) ->
     """Only available items; no item that has come into most lists overnight; not all of it unknown or of one brand."""
     audit = context.config.audit
     row = _measure_items(inputs, context, n_lists)
+    # Where fewer items than a list is long were ever had, the rest of it can be nothing else.
+    length = row["n_listed"] / max(1, n_lists)
+    most_never = max(audit.max_never_engaged, round(1 - row["n_engaged"] / max(1.0, length), 4))
     bounds = {
         "unavailable_items": ("0", not row["n_unavailable"]),
-        "never_engaged": (f"<= {audit.max_never_engaged}", (row["share_never"] or 0.0) <= audit.max_never_engaged),
+        "never_engaged": (f"<= {most_never}", (row["share_never"] or 0.0) <= most_never),
         "one_brand": (f"<= {audit.max_one_brand}", (row["brand_share"] or 0.0) <= audit.max_one_brand),
         "item_jump": (f"<= {audit.max_item_jump}", (row["jump"] or 0.0) <= audit.max_item_jump),
     }
@@ -123,6 +126,7 @@ def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int)
             F.sum("n").alias("n"),
             F.count(F.lit(1)).alias("n_items"),
             F.sum(F.when(F.col("engaged").isNull(), F.col("n"))).alias("n_never"),
+            F.count("engaged").alias("n_engaged"),
             F.count(F.when(F.col("shown").isNull(), 1)).alias("n_unavailable"),
             F.max(F.when(F.col("shown").isNull(), F.col("item_id"))).alias("unavailable"),
             F.max(F.struct("jump", "item_id")).alias("jump"),
@@ -135,6 +139,7 @@ def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int)
         F.coalesce(F.sum("n_unavailable"), F.lit(0)).alias("n_unavailable"),
         F.max("unavailable").alias("unavailable"),
         (F.coalesce(F.sum("n_never"), F.lit(0)) / F.sum("n")).alias("share_never"),
+        F.coalesce(F.sum("n_engaged"), F.lit(0)).alias("n_engaged"),
         F.count(F.when(branded, 1)).alias("n_brands"),
         (F.max(F.when(branded, F.col("n"))) / F.sum("n")).alias("brand_share"),
         F.max_by("brand", F.when(branded, F.col("n"))).alias("brand"),

@@ -150,6 +150,7 @@ PLAN: tuple[Step, ...] = (
             "interactions",
             "user_index",
             "item_index",
+            "choices",
             "two_tower_models",
             "user_embeddings",
             "item_embeddings",

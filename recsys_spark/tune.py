@@ -8,9 +8,11 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
+from recsys_spark.choices import with_settings
 from recsys_spark.clock import known_clock
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.errors import ArgumentError
@@ -32,7 +34,7 @@ from recsys_spark.validation.tried import Chosen
 
 _HEAD = (
     "Written by `recsys-spark tune`: settings that found most of {held_out}. Lay them over your own file, or copy what "
-    "you want of them; a run does not choose anew what a file says. Recall of the blend there: {recall:.4f}."
+    "you want of them; a run does not choose anew what a file says. Recall of the blend there: {recall}."
 )
 
 
@@ -60,12 +62,26 @@ def tune(
         )
     judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
     made = choose(judged, config, auto, others(found, config), tell, grid)
+    _write_out(made, config)
     return made, held_out_words(found, context, first)
+
+
+def _write_out(made: Chosen, config: Config) -> None:
+    """Adds what was best as it was configured: nothing of a source that was tried is for the next run to choose."""
+    values: Any = with_settings(config, made.settings).model_dump()
+    tried = {one.kind for one in made.tried if one.chosen}
+    for name in config.validation.auto:
+        if name.removeprefix("sources.").partition(".")[0] in tried:
+            value = values
+            for key in name.split("."):
+                value = value[key]
+            made.settings.setdefault(name, value)
 
 
 def tuned_text(made: Chosen, held_out: str) -> str:
     """The settings file."""
-    recall = next((float(one.recall.mean()) for one in made.tried if one.kind == "blend" and one.chosen), float("nan"))
+    recalls = [f"{one.recall.mean():.4f}" for one in made.tried if one.kind == "blend" and one.chosen]
+    recall = recalls[0] if recalls else "not judged, candidates.method is not auto"
     sections: dict[str, list[Setting]] = {}
     for name, value in sorted(made.settings.items()):
         section, _, key = name.rpartition(".")

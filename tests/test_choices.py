@@ -51,7 +51,7 @@ def test_the_note_of_a_run_says_what_was_chosen_and_what_it_finds() -> None:
     (note,) = choices_note(rows, day)
     assert note == (
         "chosen by 20 days from 2025-02-09 on: scores finds 0.1250; next to it als 0.1100; left out: low_pass "
-        "(recall@20; see explain)"
+        "(mean of recall@10 and @20; see explain)"
     )
     assert choices_note(rows, date(2025, 3, 4))[0].startswith("as chosen on 2025-03-01 by")
     assert choices_note([whole | {"why": "no setting is auto"}], day) == [

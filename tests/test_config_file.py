@@ -199,3 +199,12 @@ def test_auto_is_the_fallback_until_a_run_has_chosen_and_what_a_person_wrote_is_
     assert config.als.exchange == "auto"  # a word of its own
     with pytest.raises(ConfigError, match=r"\[als\] iterations: expected integer, got \"auto\""):
         load_config(sets=("als.iterations=auto",))
+
+
+@pytest.mark.parametrize("written", ["candidates.score_weights.als=2.0", "candidates.score_scaling=capped"])
+def test_who_writes_how_scores_are_weighed_means_scores(written: str) -> None:
+    config = load_config(sets=(written,))
+    assert config.candidates.method == "scores"
+    assert "candidates.method" not in config.validation.auto
+    assert load_config(sets=(written, "candidates.method=rrf")).candidates.method == "rrf"
+    assert "candidates.method" in load_config(sets=("candidates.k=7",)).validation.auto

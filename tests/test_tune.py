@@ -26,6 +26,10 @@ def test_tune_chooses_by_what_was_held_out_before_the_date(spark: SparkSession, 
     assert held_out == "4 days from 2025-01-17, 2025-01-13, 2025-01-09 on"
     assert {one.kind for one in made.tried} >= {"item_cf", "als", "blend"}
     assert "candidates.method" in made.settings
+    # What was best as configured is written too.
+    assert {"item_cf.similarity", "als.alpha", "als.regularization", "sources.item_cf.half_life_days"} <= set(
+        made.settings
+    )
     file = tmp_path / "tuned.toml"
     write_tuned(tuned_text(made, held_out), file)
     tuned = load_config(file=file)

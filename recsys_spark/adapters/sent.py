@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import KernelError
+from recsys_spark.errors import BoundExceeded
 from recsys_spark.kernels.ranked import Ranked
 
 # Ten million ids of 25 bytes; every Python worker holds one copy.
@@ -21,9 +21,9 @@ LISTED_BYTES = 8  # an index and a score
 
 
 def check_bytes(where: str, what: str, n_bytes: int, bound: int, setting: str) -> None:
-    """Raises KernelError if what the driver collects and every worker is sent is larger than its bound."""
+    """Raises BoundExceeded if what the driver collects and every worker is sent is larger than its bound."""
     if n_bytes > bound:
-        raise KernelError(
+        raise BoundExceeded(
             f"{where}: expected at most {bound} bytes of {what}, got {n_bytes}; lower {setting}, or raise the bound in "
             "recsys_spark/adapters together with the memory of the driver and the workers"
         )

@@ -93,12 +93,12 @@ def check_params(config: Config) -> dict[str, SourceParams]:
     given = config.sources.model_extra or {}
     faults = [_unknown(config, ("sources", "enabled"), name) for name in config.sources.enabled if not _known(name)]
     faults += [_unknown(config, ("sources", name), name) for name in given if not _known(name)]
-    weights = config.candidates.source_weights
-    faults += [
-        _unknown(config, ("candidates", "source_weights", name), name)
-        for name in weights
-        if not _known(name.partition("/")[0])
-    ]
+    for key in ("source_weights", "score_weights"):
+        faults += [
+            _unknown(config, ("candidates", key, name), name)
+            for name in getattr(config.candidates, key)
+            if not _known(name.partition("/")[0])
+        ]
     checked: dict[str, SourceParams] = {}
     for name in (name for name in discover() if name in {*given, *config.sources.enabled}):
         model = load(name).Params

@@ -1,6 +1,6 @@
 """What is smooth on the graph of users and items: histories filtered through its strongest directions.
 
-Owns: which weights are filtered.  Off by default.  Called by the step `retrieve`.
+Owns: which weights are filtered.  Called by the step `retrieve`.
 """
 
 from collections.abc import Mapping
@@ -57,5 +57,6 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     found = fit_low_pass(
         pairs, n_users, n_items, params.popularity_exponent, params.passes, exchange, context.seed, scratch
     )
-    items = search_items(found.items, fit_shown_idx(inputs, context.config, context.cutoff))
+    shown = fit_shown_idx(inputs, context.config, context.cutoff)
+    items = search_items(found.items, shown[found.items[shown].any(axis=1)])  # of what nobody has had it says nothing
     return Personal(vector_model(items), params.max_items, found.users)

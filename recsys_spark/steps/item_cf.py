@@ -4,8 +4,10 @@ Owns: which interactions count, and the ids and figures of the result.  Called b
 """
 
 import logging
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +15,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import fit_shown_idx
 from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
 from recsys_spark.adapters.item_ids import fit_item_ids, with_item_ids
+from recsys_spark.errors import BoundExceeded
 from recsys_spark.steps.context import Context
 
 _log = logging.getLogger(__name__)
@@ -25,13 +28,11 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     shown; an item that is no longer sold has one too, because histories are full of such.
     Figures: n_items_with_neighbors, n_neighbors (all lists together).
     """
-    settings = context.config.item_cf
     pairs = inputs["interactions"].where(F.col("weight") > 0)
-    nearest = fit_neighbors(
+    nearest = _nearest(
         pairs.select(F.col("user_idx").alias("row_idx"), F.col("item_idx").alias("col_idx"), "weight", "last_time"),
-        similarity_of(settings),
-        Limits(settings.max_items_per_user, settings.block_bytes),
         fit_shown_idx(inputs, context.config, context.cutoff),
+        context,
     ).where(F.size("neighbors") > 0)
     ids = fit_item_ids(inputs["item_index"])
     neighbors = with_item_ids(nearest, ids).persist(StorageLevel.DISK_ONLY)
@@ -39,3 +40,16 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     context.figures.update(n_items_with_neighbors=float(row["lists"]), n_neighbors=float(row["entries"] or 0))
     _log.info("step=item_cf phase=lists n_items=%d n_neighbors=%d", row["lists"], row["entries"] or 0)
     return {"item_neighbors": neighbors}
+
+
+def _nearest(pairs: DataFrame, listed: np.ndarray, context: Context) -> DataFrame:
+    """The lists; by cosine where the sums that `ridge` needs have outgrown what can be sent and it was chosen."""
+    settings = context.config.item_cf
+    similarity, limits = similarity_of(settings), Limits(settings.max_items_per_user, settings.block_bytes)
+    try:
+        return fit_neighbors(pairs, similarity, limits, listed)
+    except BoundExceeded as err:
+        if similarity.name != "ridge" or "item_cf.similarity" not in context.config.validation.auto:
+            raise
+        context.warnings.append(f"item_cf: by cosine and not by ridge, as was chosen: {err}")
+        return fit_neighbors(pairs, replace(similarity, name="cosine"), limits, listed)

@@ -48,7 +48,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     config, figures = context.config, steps_of(context.config.root, context.run_id)["interactions"]["figures"]
     n_pairs, hashed = int(figures["n_interactions"]), _hash(config)
     again = _reusable(inputs, context, n_pairs, hashed)
-    if again:
+    if again and _fits(again, inputs, config):
         _log.info("step=validate phase=reuse made_on=%s", again[0]["made_on"])
         context.figures.update(n_trials=0.0, age_days=float((context.day - again[0]["made_on"]).days))
         return {"choices": _frame(again, context)}
@@ -69,7 +69,8 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         if not why:
             _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
             judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
-            made = choose(judged, config, auto, others(found, config), context.tell, USUAL)
+            trials = others(found, config)
+            made = choose(judged, config, auto, trials, context.tell, USUAL)
     context.figures.update(made.figures)
     context.figures["n_trials"] = float(len(made.tried))
     if why:
@@ -122,6 +123,12 @@ def _reusable(inputs: Mapping[str, DataFrame], context: Context, n_pairs: int, h
     age = (context.day - made["made_on"]).days
     grown = n_pairs / max(1, made["n_pairs"])
     return rows if age < context.config.validation.every_days and 1 / _GROWN <= grown <= _GROWN else []
+
+
+def _fits(rows: list[dict[str, Any]], inputs: Mapping[str, DataFrame], config: Config) -> bool:
+    """Whether what was chosen is still within the bounds of what is sent: a catalogue may have grown past them."""
+    settings = next(json.loads(row["settings"]) for row in rows if row["kind"] == ALL)
+    return not bounded_settings(with_settings(config, settings), inputs["item_index"].count())
 
 
 def _row(one: Tried) -> dict[str, Any]:

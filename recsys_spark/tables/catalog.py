@@ -507,7 +507,9 @@ CHOICES = run_table(
         ),
         Column("name", "string", "what was tried"),
         Column("settings", "string", "JSON object: dotted name of a setting and its value, {} = as configured"),
-        Column("recall", "double", "mean of recall@20 over who judged it; null: not judged", nullable=True),
+        Column(
+            "recall", "double", "mean of recall@10 and recall@20 over who judged it; null: not judged", nullable=True
+        ),
         Column("low", "double", "its lower 95 % bound; null: not judged", nullable=True),
         Column("high", "double", "its upper 95 % bound; null: not judged", nullable=True),
         Column("n_users", "long", "users who judged it"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recsys_spark.adapters.blend import weight_of
 from recsys_spark.choices import Settings
 from recsys_spark.config import Config
 from recsys_spark.kernels.csr import rows_of
@@ -65,7 +66,8 @@ class _Way:
 class _Table:
     """What judges of blends are proposed, by fold.
 
-    names: of the lists, the columns of the values.  of_users: those of them that are made for single users.
+    names: of the lists, the columns of the values.  of_users: those of them that are made for single users.  given:
+    what a person weighs each list by, float64 (n_lists,).
     """
 
     names: tuple[str, ...]
@@ -73,6 +75,7 @@ class _Table:
     sets: Sequence[Taken]
     rrf_k: int
     of_users: frozenset[str]
+    given: np.ndarray
 
     def recall(self, way: _Way) -> np.ndarray:
         """What each of them finds by one way."""
@@ -85,8 +88,8 @@ class _Table:
 
     def _totals(self, held: Taken, way: _Way) -> np.ndarray:
         if way.scaling is None:
-            return rrf_totals(self._merged(held.values)[:, way.weights > 0], held.users, self.rrf_k)
-        return np.asarray(bounded(held.values, way.scaling) @ way.weights, np.float64)
+            return rrf_totals(self._merged(held.values), held.users, self.rrf_k, way.weights * self.given)
+        return np.asarray(bounded(held.values, way.scaling) @ (way.weights * self.given), np.float64)
 
     def _merged(self, values: np.ndarray) -> np.ndarray:
         """The values with what a list says of new items among what it says of others, and 0 in a column of its own."""
@@ -135,15 +138,19 @@ def choose_blend(
     by_fold = [{name: one[at] for name, one in trials.items()} for at in range(len(folds))]
     held = joined([choice_sets(fold, one, WEIGHTS, _WEIGHT_DEPTH) for fold, one in zip(folds, by_fold, strict=True)])
     sets = [choice_sets(fold, one, BLEND, _BLEND_DEPTH) for fold, one in zip(folds, by_fold, strict=True)]
-    table = _Table(names, folds, sets, config.candidates.rrf_k, frozenset(trials))
+    # What a person wrote multiplies all that is chosen here.
+    given = np.array([weight_of(name.removesuffix(NEW), config.candidates.source_weights) for name in names])
+    table = _Table(names, folds, sets, config.candidates.rrf_k, frozenset(trials), given)
     prior = np.array([float(name not in for_all) for name in names])
     ways = {"rrf": _Way(None, np.ones(len(names))), "scores, equal weights": _Way("background", prior)}
     for scaling, ridge in _WAYS:
-        weights = fit_weights(replace(held, values=bounded(held.values, scaling)), prior, ridge)
+        weights = fit_weights(replace(held, values=bounded(held.values, scaling) * given), prior, ridge)
         ways[f"scores, {scaling}, ridge {ridge:g}"] = _Way(scaling, weights)
     singles = [np.array([one.removesuffix(NEW) == name for one in names], float) for name in names]
     ways |= {
-        name: _Way("background", of_one) for name, of_one in zip(names, singles, strict=True) if not name.endswith(NEW)
+        name: _Way("background", of_one)
+        for name, of_one in zip(names, singles, strict=True)
+        if not name.endswith(NEW) and of_one @ given > 0
     }
     recalls = {name: table.recall(way) for name, way in ways.items()}
     own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())

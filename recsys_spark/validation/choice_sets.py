@@ -20,8 +20,9 @@ from recsys_spark.kernels.union_lists import first_items, for_all_cells, union_c
 from recsys_spark.validation.fits import Trial, TrialLog
 
 SETTINGS, WEIGHTS, BLEND = range(3)
-_N_PARTS = 3
-_MOST = 2500  # users for weights, and for the choice of a blend; all others are for settings, which cost less a user
+# For weights, and for the choice of a blend, a quarter of the users each, and at most so many: all others are for
+# settings, of which there are most to choose from, and which cost least a user.
+_LEAST_PARTS, _MOST = 4, 2500
 
 # Sources that propose what nobody has had yet: what they say of such items has a weight of its own.
 OF_NEW = frozenset({"content"})
@@ -35,8 +36,7 @@ class Judged:
     """What a trial is judged on.  targets: what every judged user went on to, (n_judged, n_items).
 
     shared: lists for everybody by name, one row each, what lists may hold alone.  k: places of a list that count.
-    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges; a third each, or
-    of many more for settings.
+    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges.
     """
 
     log: TrialLog
@@ -47,7 +47,7 @@ class Judged:
     def part(self, number: int) -> np.ndarray:
         """Places of the judged users of one part, int64, ascending."""
         order = np.random.default_rng(self.log.seed).permutation(len(self.log.judged))
-        n = min(len(order) // _N_PARTS, _MOST)
+        n = min(len(order) // _LEAST_PARTS, _MOST)
         return np.sort(np.split(order, [len(order) - 2 * n, len(order) - n])[number])
 
     def of_new_items(self) -> "Judged":
@@ -59,23 +59,30 @@ class Judged:
 
 
 def recall_of(judged: Judged, places: np.ndarray, rows: np.ndarray, lists: Ranked) -> np.ndarray:
-    """recall@k of the judged users at `places`, float64; list i is that of the user at places[rows[i]]."""
+    """Recall of the judged users at `places`, float64: the mean of recall@k and of recall@k/2.
+
+    Settings that find as much among 20 may differ by a tenth among 10, and two depths are less noisy than one.
+    List i is that of the user at places[rows[i]].
+    """
     targets, lengths = rows_of(judged.targets, places), np.diff(lists.indptr)
-    near = np.arange(len(lists.indices)) - np.repeat(lists.indptr[:-1], lengths) < judged.k
+    depth = np.arange(len(lists.indices)) - np.repeat(lists.indptr[:-1], lengths)
+    near = depth < judged.k
     found = cells_of(np.repeat(rows, lengths)[near], lists.indices[near])
-    hits = found[np.isin(found, cells_of(targets.rows, targets.indices))] >> ITEM_BITS
-    share: np.ndarray = np.bincount(hits, minlength=len(places)) / np.maximum(targets.lengths, 1)
+    is_hit = np.isin(found, cells_of(targets.rows, targets.indices))
+    counts = 0.5 + 0.5 * (depth[near] < max(1, judged.k // 2))
+    total = np.bincount(found[is_hit] >> ITEM_BITS, counts[is_hit], len(places))
+    share: np.ndarray = total / np.maximum(targets.lengths, 1)
     return share
 
 
 def recall_alone(judged: Judged, trial: Trial, places: np.ndarray) -> np.ndarray:
-    """recall@k of a source's own lists."""
+    """Recall of a source's own lists."""
     scorer = trial.scorer(judged.log, places)
     return recall_of(judged, places, scorer.places, scorer.lists(judged.k))
 
 
 def recall_shared(judged: Judged, name: str, places: np.ndarray) -> np.ndarray:
-    """recall@k of a list for everybody, without what each user may not see."""
+    """Recall of a list for everybody, without what each user may not see."""
     hidden, shared, rows = _hidden(judged.log, places), judged.shared[name], np.arange(len(places))
     lists = index_shared(RankedLists(shared.indptr, shared.indices, shared.scores))
     excluded = Ragged(hidden.indptr, hidden.indices.astype(np.int64))
@@ -157,22 +164,22 @@ def joined(parts: Sequence[Taken]) -> Taken:
     )
 
 
-def rrf_totals(values: np.ndarray, users: np.ndarray, rrf_k: int) -> np.ndarray:
-    """Sums over the lists of 1 / (rrf_k + rank), float64 (n,), of all that a list says more of than nothing.
+def rrf_totals(values: np.ndarray, users: np.ndarray, rrf_k: int, weights: np.ndarray) -> np.ndarray:
+    """Sums over the lists of weight / (rrf_k + rank), float64 (n,), of all that a list says more of than nothing.
 
-    values: (n, n_lists).  users: int64 (n,), ascending.
+    values: (n, n_lists).  users: int64 (n,), ascending.  weights: of every list, float64 (n_lists,).
     """
     total, starts = np.zeros(len(values)), np.searchsorted(users, users)
-    for column in values.T:
+    for column, weight in zip(values.T, weights, strict=True):
         order = np.lexsort((-column, users))
         ranks = np.empty(len(order), np.int64)
         ranks[order] = np.arange(len(order)) - starts + 1
-        total += np.where(column > 0, 1.0 / (rrf_k + ranks), 0.0)
+        total += np.where(column > 0, weight / (rrf_k + ranks), 0.0)
     return total
 
 
 def recall_by(judged: Judged, part: int, sets: Taken, totals: np.ndarray) -> np.ndarray:
-    """recall@k of a part's users by the k items of each choice set with the highest totals, float64 (n,)."""
+    """Recall of a part's users by the k items of each choice set with the highest totals, float64 (n,)."""
     units = np.rint((totals - totals.min(initial=0.0)) * _UNITS).astype(np.int64)
     chosen, indptr = best_of_users(sets.users, units, len(sets.indptr) - 1, judged.k)
     lists = Ranked(indptr, sets.items[chosen], totals[chosen].astype(np.float32))

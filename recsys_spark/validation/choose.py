@@ -6,6 +6,7 @@ Judged users are cut into three parts, for settings, for weights, and for the ch
 so that no part judges what it chose.  Each source is tried by itself.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 
 from recsys_spark.choices import Settings, with_settings
 from recsys_spark.config import Config
+from recsys_spark.errors import KernelError
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.validation.blends import choose_blend, useless_sources
 from recsys_spark.validation.bounds import is_bounded
@@ -21,6 +23,8 @@ from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, 
 from recsys_spark.validation.fits import FITTED, Trial, fit_trial
 from recsys_spark.validation.grid import Grid
 from recsys_spark.validation.tried import Chosen, Tried, gains
+
+_log = logging.getLogger(__name__)
 
 
 def choose(
@@ -51,10 +55,13 @@ def choose(
         for name in folds[0].shared
     }
     found.tried += [Tried(name, "for everybody", {}, recall) for name, recall in shared.items()]
+    untried = [name for name in config.sources.enabled if name not in trials and name != "popular"]
+    found.tried += [Tried(name, "not tried", {}, np.zeros(0), why=_NOT_TRIED) for name in untried]
     if "candidates.method" in auto:
-        gone = choose_blend(folds, trials, config, useless_sources(alone, shared), found)
+        useless = useless_sources(alone, shared) if "sources.enabled" in auto else {}
+        gone = choose_blend(folds, trials, config, useless, found)
         found.tried += [Tried(name, "left out", {}, alone[name], True, why) for name, why in gone.items()]
-        if gone and "sources.enabled" in auto:
+        if gone:
             found.settings["sources.enabled"] = [name for name in config.sources.enabled if name not in gone]
     tell({"done": float(len(sources) + 1), "of": float(len(sources) + 1)})
     return found
@@ -116,7 +123,11 @@ def _best_of(
         changed = with_settings(config, settings)
         if not all(is_bounded(source, changed, one.log.n_items) for one in folds):
             return None
-        fitted = [fit_trial(source, one.log, changed) for one in folds]
+        try:
+            fitted = [fit_trial(source, one.log, changed) for one in folds]
+        except KernelError as err:  # a setting that cannot be fitted is none to choose
+            _log.info("step=validate phase=try source=%s settings=%s fault=%s", source, settings, err)
+            return None
         trials = [one for one in fitted if one is not None]
         return (trials, _alone(folds, trials)) if len(trials) == len(folds) else None
 
@@ -137,6 +148,10 @@ def _order(trials: Sequence[Trial], recall: np.ndarray) -> tuple[bool, float]:
 
 
 _THREADS = 2
+
+_NOT_TRIED = (
+    "needs a later step, or what the log does not have; in a blend of scores it weighs as the others on average"
+)
 
 
 def _alone(folds: Sequence[Judged], trials: Sequence[Trial]) -> np.ndarray:

@@ -179,7 +179,8 @@ def _als(log: TrialLog, config: Config, params: Any) -> Trial | None:
 def _low_pass(log: TrialLog, config: Config, params: Any) -> Trial:
     weights = log.weights(params.half_life_days)
     fit = fit_filter(weights, log.judged, params.popularity_exponent, params.rank, params.passes, log.seed)
-    return Trial(vector_model(search_items(fit.items, np.flatnonzero(log.listed))), fit.users, params.max_items)
+    items = search_items(fit.items, np.flatnonzero(log.listed & fit.items.any(axis=1)))
+    return Trial(vector_model(items), fit.users, params.max_items)
 
 
 def _successors(log: TrialLog, config: Config, params: Any) -> Trial | None:

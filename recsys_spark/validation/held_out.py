@@ -8,21 +8,20 @@ availability or what users have seen.  Where only their order is known, the last
 nothing is, a tenth of what they had.  Judged users are drawn; what is fitted is all that fits into `max_pairs`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.blend import is_hidden, shown_items
 from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.holdout import engagements, later_events
-from recsys_spark.adapters.tfidf import Vocabulary, fit_token_pairs
 from recsys_spark.adapters.weights import is_positive, known_events
+from recsys_spark.config import Config
 from recsys_spark.kernels.csr import Csr, rows_of
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.successors import Histories, newest_histories
@@ -32,6 +31,7 @@ from recsys_spark.steps.interactions import fit_interactions
 from recsys_spark.validation.choice_sets import Judged
 from recsys_spark.validation.fits import TrialLog
 from recsys_spark.validation.grid import ATTRIBUTES
+from recsys_spark.validation.item_facts import ItemFacts, item_facts
 
 LENGTH = 20  # places of a list that count
 _ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
@@ -71,9 +71,11 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
     n_judged = 0
     share = min(1.0, context.config.validation.max_pairs / max(1, n_pairs))
     drawn = dict(inputs) | {"events": _drawn(inputs["events"], share, context)}
-    fixed = _Fixed(_texts(inputs, context), _attributes(inputs, context), _catalogue(inputs), share)
+    known = item_facts(inputs, context)
     for held in _held(drawn, context, first):
-        fold = _fold(drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}), fixed)
+        fold = _fold(
+            drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}), known, share
+        )
         yield fold
         n_judged += len(fold.judged.log.judged)
         if n_judged >= _ENOUGH:
@@ -104,7 +106,8 @@ def _held_of_users(events: DataFrame, context: Context) -> Held:
     config = context.config
     mine = F.col("user_id").isNotNull() & is_positive(config.events.types)
     if config.events.clock == "order":
-        of_user = Window.partitionBy("user_id")
+        # Events of nobody are no one's history: they are spread, or one task would get them all.
+        of_user = Window.partitionBy("user_id", F.when(F.col("user_id").isNull(), F.xxhash64("item_id", "event_time")))
         last = F.max(F.when(mine, F.col("event_time"))).over(of_user)
         first = F.min(F.when(mine, F.col("event_time"))).over(of_user)
         is_held = mine & (F.col("event_time") == last) & (first < last)
@@ -135,7 +138,7 @@ def _drawn(events: DataFrame, share: float, context: Context) -> DataFrame:
     )
 
 
-def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixed: "_Fixed") -> Fold:
+def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, known: ItemFacts, share: float) -> Fold:
     config, cutoff = context.config, context.cutoff
     interactions = fit_interactions(inputs, context)
     hidden = is_hidden(config.candidates, cutoff).alias("hidden")
@@ -149,19 +152,28 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, fixe
     rows = RowBlock(0, _indptr(at, len(users)), items[order].astype(np.int32), columns)
     n_items = inputs["item_index"].count()
     listed = np.zeros(n_items, bool)
-    listed[shown_items(inputs, config, cutoff).select("item_idx").toArrow()["item_idx"].to_numpy()] = True
-    targets = _targets(_indexed(later, inputs), users, rows, listed & fixed.known_at(cutoff))
+    listed[
+        shown_items(inputs, _with_attributes(config, known), cutoff).select("item_idx").toArrow()["item_idx"].to_numpy()
+    ] = True
+    targets = _targets(_indexed(later, inputs), users, rows, listed & known.known_at(cutoff))
     judged = np.flatnonzero(targets.lengths > 0)
     if len(judged) > config.validation.users:
         judged = np.sort(np.random.default_rng(context.seed).choice(judged, config.validation.users, replace=False))
     histories = _histories(inputs, users, context)
-    of_items = fixed.texts, fixed.attributes
-    log = TrialLog(rows, histories, *of_items, listed, judged, cutoff, context.seed % 2**32, fixed.share)
+    of_items = known.texts, known.attributes
+    log = TrialLog(rows, histories, *of_items, listed, judged, cutoff, context.seed % 2**32, share)
     shared = _shared(inputs, listed, context)
     k = min(LENGTH, config.candidates.k)
     return Fold(
         Judged(log, rows_of(targets, judged), shared, k), inputs | {"interactions": interactions}, context, users
     )
+
+
+def _with_attributes(config: Config, known: ItemFacts) -> Config:
+    """The settings under which all may be shown that any trial of `als` can propose."""
+    if known.attributes is None:
+        return config
+    return config.model_copy(update={"als": config.als.model_copy(update={"item_attributes": ATTRIBUTES})})
 
 
 def _indptr(rows: np.ndarray, n_rows: int) -> np.ndarray:
@@ -209,74 +221,6 @@ def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Cont
     user_idx, items, times = (table[name].to_numpy() for name in ("user_idx", "item_idx", "time"))
     at = np.searchsorted(users, user_idx)
     return newest_histories(at, items, times, len(users), params.max_events_per_user)
-
-
-class _Fixed(NamedTuple):
-    """The same in all folds.  texts, attributes, share: as in `TrialLog`.  known_at: the catalogue at a time, bool
-    (n_items,).
-    """
-
-    texts: Csr | None
-    attributes: Csr | None
-    known_at: Callable[[datetime], np.ndarray]
-    share: float
-
-
-def _catalogue(inputs: Mapping[str, DataFrame]) -> Callable[[datetime], np.ndarray]:
-    """Which items the catalogue knows at a time, bool (n_items,): those created before it, or nobody knows when.
-
-    When a snapshot arrived does not count: the first one brings all items at once, however old they are.
-    """
-    known = inputs["items"].select("item_id", F.unix_micros("created_at").alias("created"))
-    table = known.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").toArrow()
-    idx, created = table["item_idx"].to_numpy(), table["created"].fill_null(np.iinfo(np.int64).min).to_numpy()
-    n_items = inputs["item_index"].count()
-
-    def known_at(time: datetime) -> np.ndarray:
-        found = np.zeros(n_items, bool)
-        found[idx[created < time.timestamp() * 1_000_000]] = True
-        return found
-
-    return known_at
-
-
-_MAX_TEXTS = 200_000  # items whose texts the driver holds
-
-
-def _texts(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
-    """TF-IDF weights, (n_tokens, n_items), as the source `content` has them."""
-    config, n_items = context.config, inputs["item_index"].count()
-    if "content" not in config.sources.enabled or n_items > _MAX_TEXTS:
-        return None
-    params: Any = check_params(config)["content"]
-    items = inputs["items"].join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
-    pairs = fit_token_pairs(items, Vocabulary(params.fields, params.min_df, params.max_df_ratio))
-    table = pairs.select("row_idx", "col_idx", "weight").toArrow()
-    if not table.num_rows:
-        return None
-    rows, cols, weights = (table[name].to_numpy() for name in ("row_idx", "col_idx", "weight"))
-    order = np.lexsort((cols, rows))
-    return Csr(_indptr(rows, int(rows.max()) + 1), cols[order].astype(np.int32), weights[order], n_items)
-
-
-def _attributes(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
-    """Which item has which value, as the step `als` has them; None where there are none, or too many for a trial."""
-    config = context.config
-    if "als" not in config.sources.enabled:
-        return None
-    names = config.als.item_attributes or (ATTRIBUTES if "als.item_attributes" in config.validation.auto else [])
-    if not names:
-        return None
-    index = inputs["item_index"].select("item_id", F.col("item_idx").alias("idx"))
-    pairs = attribute_pairs(inputs["items"], index, "item_id", names).limit(config.validation.max_pairs + 1)
-    table = pairs.toArrow()
-    if not 0 < table.num_rows <= config.validation.max_pairs:
-        return None
-    rows, cols = (table[name].to_numpy() for name in ("attribute_idx", "idx"))
-    order = np.lexsort((cols, rows))
-    n_items = inputs["item_index"].count()
-    ones = np.ones(len(rows), np.float32)
-    return Csr(_indptr(rows, int(rows.max()) + 1), cols[order].astype(np.int32), ones, n_items)
 
 
 def _shared(inputs: Mapping[str, DataFrame], listed: np.ndarray, context: Context) -> dict[str, Ranked]:

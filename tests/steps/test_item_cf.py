@@ -4,6 +4,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config_file import load_config
+from recsys_spark.errors import BoundExceeded
 from recsys_spark.features import declared_tables
 from recsys_spark.steps import item_cf
 from recsys_spark.steps.context import Context
@@ -66,3 +67,19 @@ def test_run_counts_neither_returned_nor_disliked_items(sold_of_late: Answer) ->
 def test_run_lists_what_may_be_shown_and_keeps_lists_of_what_is_no_longer_sold(sold_of_late: Answer) -> None:
     found = _lists(sold_of_late, "old new newer")
     assert found == {"old": ["new", "newer"], "new": ["newer"], "newer": ["new"]}
+
+
+def test_run_goes_on_by_cosine_where_the_sums_of_a_chosen_ridge_have_outgrown_their_bound(
+    spark: SparkSession, tables: dict[str, DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_spark.adapters.item_ridge.MAX_GRAM_BYTES", 7)
+    config = load_config(sets=(TYPES_SET, "item_cf.min_co_occurrence=1"))
+    chosen = config.model_copy(update={"item_cf": config.item_cf.model_copy(update={"similarity": "ridge"})})
+    context = make_context(spark, chosen)
+    assert computed(item_cf.run(tables, context)["item_neighbors"]).count() > 0
+    (warning,) = context.warnings
+    assert warning.startswith("item_cf: by cosine and not by ridge, as was chosen: item_cf: expected at most 7 bytes")
+    written = make_context(spark, load_config(sets=(TYPES_SET, "item_cf.similarity=ridge")))
+    with pytest.raises(BoundExceeded):
+        item_cf.run(tables, written)
+    spark.catalog.clearCache()

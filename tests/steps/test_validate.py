@@ -73,7 +73,11 @@ def settings_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_choices_are_made_stored_and_reused(
-    spark: SparkSession, make_config: Callable[..., Config], log: list[Event], known: dict[str, float]
+    spark: SparkSession,
+    make_config: Callable[..., Config],
+    log: list[Event],
+    known: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     context = make_context(spark, make_config(*SETS))
     rows, frame = choices_of(context, log)
@@ -92,6 +96,9 @@ def test_choices_are_made_stored_and_reused(
     again, _ = choices_of(later, log, base)
     assert sorted(again, key=str) == sorted(rows, key=str)
     assert later.figures == {"n_trials": 0.0, "age_days": 6.0}
+    with monkeypatch.context() as patch:  # a catalogue that has grown past what its vectors may be
+        patch.setattr(validate, "bounded_settings", lambda config, n_items: {"als.factors": config.als.factors - 1})
+        assert not validate._fits(again, {"item_index": base}, later.config)
     for changed, setting in (
         (replace(context, day=DAY + timedelta(days=7), figures={}), ""),
         (replace(context, figures={}), "grown"),

@@ -76,7 +76,7 @@ def test_new_items_earn_their_places_by_what_the_catalogue_says_of_them(make_con
     found, _ = blend_of(judged, config, trials)
     weights = found.settings["candidates.score_weights"]
     assert weights["content/new"] > 0
-    assert found.figures["n_new"] == 40  # each of the users who judge
+    assert found.figures["n_new"] == 30  # each of the users who judge
     new = judged.of_new_items()
     alone = recall_alone(new, content, judged.part(BLEND))
     # A list of content alone has new items among the old ones of the group, as chance will have it.
@@ -86,3 +86,14 @@ def test_new_items_earn_their_places_by_what_the_catalogue_says_of_them(make_con
     assert with_all >= max(one.recall.mean() for one in without.tried)
     assert "recall_of_new" in without.figures
     assert without.figures["recall_of_new"] == 0
+
+
+def test_what_a_person_weighs_by_nothing_has_no_say(make_config: Callable[..., Config]) -> None:
+    judged = grouped_log()
+    config = make_config('sources.enabled=["popular","item_cf"]', 'candidates.source_weights={"item_cf"=0.0}')
+    found, _ = blend_of(judged, config, {"item_cf": near_items(judged, config)})
+    ways = {one.name: one for one in found.tried}
+    assert "item_cf" not in ways  # alone it would order nothing
+    usual, _ = blend_of(judged, make_config(), {"item_cf": near_items(judged, config)})
+    by_rank = {one.name: one.recall.mean() for one in usual.tried}["rrf"]
+    assert ways["rrf"].recall.mean() < by_rank / 2

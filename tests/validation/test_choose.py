@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from recsys_spark.config import Config
+from recsys_spark.errors import KernelError
 from recsys_spark.validation import choose as module
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.choose import Chosen, choose
@@ -45,7 +46,7 @@ def test_what_finds_most_is_chosen_and_every_trial_is_told(make_config: Callable
     of_als = [one for one in found.tried if one.kind == "als"]
     best = max(of_als, key=lambda one: one.recall.mean())
     assert [one.name for one in of_als if one.chosen] == [best.name]
-    assert all(len(one.recall) == 80 for one in of_als)  # a third of the users of both folds
+    assert all(len(one.recall) == 120 for one in of_als)  # half of the users of both folds
     ways = {one.name: one for one in found.tried if one.kind == "blend"}
     assert set(ways) >= {"rrf", "item_cf", "als", "popular/global"}
     assert sum(one.chosen for one in ways.values()) == 1
@@ -123,3 +124,20 @@ def test_what_comes_to_the_same_settings_is_tried_once(make_config: Callable[...
     auto = frozenset(config.validation.auto)
     found = choose([grouped_log()], config, auto, {}, lambda _: None, Grid({"als": first}, {"als": stages}))
     assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}, {"als.factors": 6}]
+
+
+def test_what_cannot_be_fitted_is_none_to_choose_and_what_is_not_tried_is_told(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(source: str, log: TrialLog, config: Config) -> Trial | None:
+        if config.als.factors == 6:
+            raise KernelError("als: expected a ridge above 0")
+        return fit_trial(source, log, config)
+
+    monkeypatch.setattr(module, "fit_trial", fit)
+    sources = 'sources.enabled=["als","two_tower"]'
+    config = make_config(sources, "candidates.method=rrf", "validation.fallback.als.factors=4")
+    auto, grid = frozenset(config.validation.auto), Grid({"als": ({"als.factors": 6}, {"als.factors": 8})}, {})
+    found = choose([grouped_log()], config, auto, {}, lambda _: None, grid)
+    assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}]
+    assert [one.name for one in found.tried if one.kind == "two_tower"] == ["not tried"]

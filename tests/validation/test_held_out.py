@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.weights import known_events
 from recsys_spark.clock import known_clock
@@ -15,9 +14,8 @@ from recsys_spark.config import Config
 from recsys_spark.steps.context import Context
 from recsys_spark.validation import held_out
 from recsys_spark.validation.held_out import Fold, folds, window_of
-from tests.engagement import CUTOFF, DAY, Event, make_context, oracle_interactions
+from tests.engagement import CUTOFF, DAY, Event, make_context, make_items, oracle_interactions
 from tests.indexed_log import indexed_log
-from tests.local_frame import local_frame
 
 N_USERS, N_ITEMS = 30, 12
 SETS = (
@@ -49,11 +47,11 @@ def log() -> list[Event]:
 
 
 def folds_of(
-    spark: SparkSession, config: Config, log: list[Event], n_pairs: int = 100, items: DataFrame | None = None
+    spark: SparkSession, config: Config, log: list[Event], n_pairs: int = 100
 ) -> tuple[list[Fold], Context, dict[str, dict[int, str]]]:
     context = make_context(spark, known_clock(config))
     tables = indexed_log(context, log)
-    tables["items"] = items or spark.createDataFrame([], "item_id string, created_at timestamp")
+    tables["items"] = make_items(spark, {})
     first = min(event.event_time for event in log).date()
     names = {
         kind: {row[f"{kind}_idx"]: row[f"{kind}_id"] for row in tables[f"{kind}_index"].collect()}
@@ -149,23 +147,10 @@ def test_of_a_larger_log_users_are_drawn_and_of_the_judged_too(
 ) -> None:
     monkeypatch.setattr(held_out, "_ENOUGH", 4)
     config = make_config(*SETS, 'sources.enabled=["popular","als"]', "validation.max_pairs=100", "validation.users=4")
-    catalogue = [
-        ("i02", "cup", ["red"]),
-        ("i05", "cup", ["red", "old"]),
-        ("i07", "mug", None),
-        ("not indexed", "x", None),
-    ]
-    schema = "item_id string, category string, tags array<string>, created_at timestamp, attributes map<string,string>"
-    items = local_frame(spark, [(*row, None, None) for row in catalogue], schema)
-    (fold,), _, names = folds_of(spark, config, log, 200, items)
+    (fold,), _, _ = folds_of(spark, config, log, 200)
     assert 0 < fold.judged.log.rows.n_rows < 0.8 * N_USERS
     assert len(fold.judged.log.judged) <= 4
     assert fold.judged.targets.n_rows == len(fold.judged.log.judged)
-    attributes = fold.judged.log.attributes
-    assert attributes is not None
-    assert attributes.n_cols == len(names["item"])
-    rows = [{names["item"][item] for item in attributes.indices[a:b]} for a, b in pairwise(attributes.indptr)]
-    assert rows == [{"i02", "i05"}, {"i07"}, {"i05"}, {"i02", "i05"}]  # cup, mug, old, red
     assert fold.judged.log.share == 0.5
     # What nobody in particular did still makes items popular.
     assert fold.inputs["events"].where("user_id is null").count() == 2
