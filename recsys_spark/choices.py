@@ -59,8 +59,9 @@ def choices_note(rows: list[dict[str, Any]], day: date) -> list[str]:
     found = [f"{row['name']} finds {row['recall']:.4f}" for row in ways if row["chosen"]]
     alone = max((row for row in ways if not row["chosen"]), key=_recall, default=None)
     found += [f"next to it {alone['name']} {alone['recall']:.4f}"] if alone else []
-    gone = [row["kind"] for row in rows if row["name"] == "left out"]
-    found += [f"left out: {', '.join(gone)}"] if gone else []
+    for what in ("left out", "not tried"):
+        names = [row["kind"] for row in rows if row["name"] == what]
+        found += [f"{what}: {', '.join(names)}"] if names else []
     said = "; ".join(found) or "settings of sources"
     return [f"{made} by {whole['held_out']}: {said} (mean of recall@10 and @20; see explain)"]
 

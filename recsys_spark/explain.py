@@ -73,7 +73,7 @@ def _choices(rows: list[dict[str, Any]]) -> Table:
     kinds = list(dict.fromkeys(row["kind"] for row in rows if row["kind"] != ALL))
     for row in sorted((row for row in rows if row["kind"] != ALL), key=lambda row: _place(row, kinds)):
         recall = "" if row["recall"] is None else f"{row['recall']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
-        mark = (row["why"] or "chosen") if row["chosen"] else ""
+        mark = row["why"] or ("chosen" if row["chosen"] else "")
         table.add_row(escape(row["kind"]), escape(row["name"]), recall, f"{row['n_users']:,}", escape(mark))
     for name, value in sorted(json.loads(whole["settings"]).items()):
         table.add_row("setting", escape(name), escape(json.dumps(value)), "", "")

@@ -48,10 +48,11 @@ def test_the_note_of_a_run_says_what_was_chosen_and_what_it_finds() -> None:
     ways = [("rrf", 0.1, False), ("scores", 0.125, True), ("als", 0.11, False)]
     rows = [{"kind": "blend", "name": name, "recall": recall, "chosen": is_it} for name, recall, is_it in ways]
     rows += [{"kind": "low_pass", "name": "left out", "recall": 0.01, "chosen": True}, whole]
+    rows += [{"kind": "two_tower", "name": "not tried", "recall": None, "chosen": False}]
     (note,) = choices_note(rows, day)
     assert note == (
-        "chosen by 20 days from 2025-02-09 on: scores finds 0.1250; next to it als 0.1100; left out: low_pass "
-        "(mean of recall@10 and @20; see explain)"
+        "chosen by 20 days from 2025-02-09 on: scores finds 0.1250; next to it als 0.1100; left out: low_pass; "
+        "not tried: two_tower (mean of recall@10 and @20; see explain)"
     )
     assert choices_note(rows, date(2025, 3, 4))[0].startswith("as chosen on 2025-03-01 by")
     assert choices_note([whole | {"why": "no setting is auto"}], day) == [
