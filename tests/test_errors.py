@@ -22,5 +22,6 @@ def test_every_fault_has_its_exit_code() -> None:
         "LockedError": 4,
         "ContractError": 1,
         "KernelError": 1,
+        "BoundExceeded": 1,
         "StoreFault": 1,
     }
