@@ -156,6 +156,7 @@ def choose_blend(
     own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
     best = max(ways, key=lambda name: recalls[name].mean())
     best = best if surely_less(recalls[own], recalls[best]) else own
+    best = _cautious(best, ways, recalls)
     gone, way = _without(useless, ways[best], recalls[best], table)
     of_new = table.recall_of_new(way)
     if len(of_new):
@@ -165,6 +166,17 @@ def choose_blend(
         Tried("blend", name, table.settings(ways[name]), one, name == best) for name, one in recalls.items()
     ]
     return gone
+
+
+def _cautious(best: str, ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray]) -> str:
+    """The best way, or the best of capped scores where it gains next to nothing on that.
+
+    Scores without a cap let the few items decide that stand out by hundreds of deviations; how often they are wrong is
+    what judges are too few to tell.
+    """
+    capped = max((name for name, way in ways.items() if way.scaling == "capped"), key=lambda name: recalls[name].mean())
+    is_open = ways[best].scaling == "background" and np.count_nonzero(ways[best].weights) > 1
+    return capped if is_open and not gains(recalls[best] - recalls[capped]) else best
 
 
 def _with_untried(settings: Settings, config: Config, names: Sequence[str], for_all: set[str]) -> Settings:

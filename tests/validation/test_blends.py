@@ -9,7 +9,7 @@ from recsys_spark.adapters.models import vector_model
 from recsys_spark.config import Config
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.top_k import search_items
-from recsys_spark.validation.blends import choose_blend, useless_sources
+from recsys_spark.validation.blends import _cautious, _Way, choose_blend, useless_sources
 from recsys_spark.validation.choice_sets import BLEND, SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import Trial, fit_trial
 from recsys_spark.validation.tried import Chosen
@@ -97,3 +97,14 @@ def test_what_a_person_weighs_by_nothing_has_no_say(make_config: Callable[..., C
     usual, _ = blend_of(judged, make_config(), {"item_cf": near_items(judged, config)})
     by_rank = {one.name: one.recall.mean() for one in usual.tried}["rrf"]
     assert ways["rrf"].recall.mean() < by_rank / 2
+
+
+def test_capped_scores_are_taken_where_scores_without_a_cap_gain_next_to_nothing() -> None:
+    both, one = np.array([1.0, 0.5]), np.array([1.0, 0.0])
+    ways = {"open": _Way("background", both), "capped": _Way("capped", both), "alone": _Way("background", one)}
+    found = np.tile([0.0, 1.0], 50)
+    slightly = found + np.where(np.arange(100) < 2, (-0.4, 0.5) * 50, 0.0)
+    surely = found + 0.1
+    assert _cautious("open", ways, {"open": slightly, "capped": found, "alone": found}) == "capped"
+    assert _cautious("open", ways, {"open": surely, "capped": found, "alone": found}) == "open"
+    assert _cautious("alone", ways, {"open": found, "capped": found, "alone": slightly}) == "alone"
