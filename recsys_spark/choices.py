@@ -68,10 +68,10 @@ def choices_note(rows: list[dict[str, Any]], day: date) -> list[str]:
 
 def shape_note(figures: Mapping[str, float], config: Config) -> str:
     """What a run says of its log, and which sources are on for it.  figures: of the step interactions."""
-    clock = {"time": "events have times", "order": "their order is known", "none": "no times"}[config.events.clock]
     return (
         f"{figures['n_users']:,.0f} users had {figures['n_items']:,.0f} items, {figures['n_interactions']:,.0f} pairs "
-        f"(density {figures['density']:.2g}), {clock}; sources that are tried: {', '.join(config.sources.enabled)}"
+        f"(density {figures['density']:.2g}), {config.events.clock_words}; "
+        f"sources that are tried: {', '.join(config.sources.enabled)}"
     )
 
 

@@ -105,6 +105,11 @@ class Events(Section):
         """Whether every line has a time."""
         return self.clock in ("auto", "time")
 
+    @property
+    def clock_words(self) -> str:
+        """What the log says of when things happened, for a person."""
+        return {"order": "their order is known", "none": "no times"}.get(self.clock, "events have times")
+
     @field_validator("value_max")
     @classmethod
     def _check_value_bounds(cls, value_max: float, info: ValidationInfo) -> float:

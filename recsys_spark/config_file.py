@@ -26,7 +26,7 @@ _REPLACED_WHOLE = {
 
 AUTO = "auto"
 
-_OF_SCORES = (("score_weights",), ("score_scaling",))
+_OF_SCORES = {("candidates", "score_weights"), ("candidates", "score_scaling")}
 
 _LONGEST_SHOWN = 200  # letters of what a person wrote
 
@@ -70,7 +70,7 @@ def _fill_in(merged: dict[str, Any], places: Places) -> None:
     """
     validation, candidates = merged.get("validation", {}), merged.get("candidates", {})
     base = _shown(conf_folder() / "base.toml")
-    wrote = any(at[:1] == ("candidates",) and at[1:2] in _OF_SCORES and place != base for at, place in places.items())
+    wrote = any(at[:2] in _OF_SCORES and place != base for at, place in places.items())
     if wrote and candidates.get("method") == AUTO:
         candidates["method"] = "scores"
     found = []

@@ -75,15 +75,13 @@ def preview_feed(config: Config, feed: Feed, kinds: Iterable[Kind]) -> Preview:
 def shape_line(config: Config, preview: Preview, has_items: bool) -> str:
     """What the sample of an event log is like, and what a run makes of such a log."""
     users, items = ({pair[at] for pair in preview.pairs} for at in (0, 1))
-    clock = config.events.clock
-    said = {"order": "their order is known", "none": "no times"}.get(clock, "events have times")
     way = f"a run uses {', '.join(config.sources.enabled)}"
     if "sources.enabled" in config.validation.auto:
-        sources = ", ".join(usable_sources(config, clock, has_items))
+        sources = ", ".join(usable_sources(config, config.events.clock, has_items))
         way = f"a run tries {sources}, and chooses their settings and blend by what it holds out"
     return (
         f"the sample: {preview.n_parsed:,} events, {len(users):,} users, {len(items):,} items, "
-        f"{len(preview.pairs):,} pairs; {said}; {way}"
+        f"{len(preview.pairs):,} pairs; {config.events.clock_words}; {way}"
     )
 
 

@@ -104,15 +104,16 @@ def fit_neighbors(
     _log.info("phase=plan n_pairs=%d n_kept=%d n_blocks=%d", size["n_pairs"], fitted.n_entries, len(ranges))
     sent = spark.sparkContext.broadcast((fitted.sums, _mask(listed, n_cols)))
     starts = np.array([items.start for items in ranges] + [n_cols])
-    routed = (
+    made = (
         blocks.frame.mapInArrow(_route(blocks, starts, similarity, n_cols), _ROUTED_SCHEMA)
         .repartitionById(len(ranges), F.col("block"))
         .sortWithinPartitions("block", "first")
+        .mapInArrow(
+            _made_of_blocks(sent, starts, similarity, limits.block_bytes),
+            NEAR_SCHEMA if keeps_sums else NEIGHBORS_SCHEMA,
+        )
     )
-    if keeps_sums:
-        near = routed.mapInArrow(_near(sent, starts, similarity, limits.block_bytes), NEAR_SCHEMA)
-        return regressed(near.persist(StorageLevel.DISK_ONLY), sent, similarity, n_blocks)
-    return routed.mapInArrow(_nearest(sent, starts, similarity, limits.block_bytes), NEIGHBORS_SCHEMA)
+    return regressed(made.persist(StorageLevel.DISK_ONLY), sent, similarity, n_blocks) if keeps_sums else made
 
 
 def _row_blocks(pairs: DataFrame, n_rows: int, n_blocks: int, max_row: int) -> Blocks:
@@ -208,30 +209,23 @@ def _routed_batch(number: int, first: int, rows: Csr) -> pa.RecordBatch:
     )
 
 
-def _nearest(
+def _made_of_blocks(
     sent: Any, starts: np.ndarray, similarity: Similarity, block_bytes: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The rows for a block of columns, in the order of the rows, to the lists of its columns."""
+    """The rows for a block of columns, in the order of the rows, to the lists of its columns.
 
-    def nearest(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    For `ridge` to its sums and its nearest columns, whatever may be listed (NEAR_SCHEMA).
+    """
+
+    def made(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums, listed = sent.value
         for items, rows, known in _blocks(batches, starts, similarity, len(sums.n), block_bytes):
-            yield _lists_batch(items, nearest_items(rows, items, known, sums, similarity, listed))
+            if similarity.name == "ridge":
+                yield from near_batches(items.start, near_of_block(rows, items, known, sums, similarity))
+            else:
+                yield _lists_batch(items, nearest_items(rows, items, known, sums, similarity, listed))
 
-    return nearest
-
-
-def _near(
-    sent: Any, starts: np.ndarray, similarity: Similarity, block_bytes: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The rows for a block of columns to its sums and its nearest columns, whatever may be listed."""
-
-    def near(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums, _ = sent.value
-        for items, rows, known in _blocks(batches, starts, similarity, len(sums.n), block_bytes):
-            yield from near_batches(items.start, near_of_block(rows, items, known, sums, similarity))
-
-    return near
+    return made
 
 
 def _blocks(

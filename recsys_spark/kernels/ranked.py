@@ -24,6 +24,27 @@ def ranked_of_rows(lengths: np.ndarray, indices: np.ndarray, scores: np.ndarray)
     return Ranked(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), indices[filled], scores[filled])
 
 
+def best_of_rows(indptr: np.ndarray, indices: np.ndarray, scores: np.ndarray, k: int) -> Ranked:
+    """The k best entries of every row, of those whose score is above 0; indptr: (n + 1,), of rows in any order."""
+    return ranked_of_rows(*_best(indptr, indices, scores, k))
+
+
+@njit(cache=True, nogil=True)
+def _best(
+    indptr: np.ndarray, indices: np.ndarray, scores: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = len(indptr) - 1
+    lengths, best, of_best = np.zeros(n, np.int64), np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    for row in range(n):
+        size = 0
+        for entry in range(indptr[row], indptr[row + 1]):
+            if scores[entry] > 0.0:
+                size = offer(best[row], of_best[row], size, indices[entry], scores[entry])
+        sort_best_first(best[row], of_best[row], size)
+        lengths[row] = size
+    return lengths, best, of_best
+
+
 def joined(parts: list[Ranked]) -> Ranked:
     """The lists of all parts, one part after the other."""
     lengths = np.concatenate([np.diff(part.indptr) for part in parts])

@@ -22,10 +22,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from recsys_spark.errors import KernelError
 from recsys_spark.kernels.cholesky import factorize, solve_factorized
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.item_cf import ItemSums, Similarity, co_occurrences, nearest_items
-from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
+from recsys_spark.kernels.ranked import Ranked, best_of_rows
 from recsys_spark.kernels.row_products import CoOccurrences
 
 
@@ -67,8 +68,15 @@ def added_by_neighbors(gram: Csr, near: Ranked, items: range, ridge: float, list
     gram: the sums of all items with all items, in any order within a row.  near: the nearest items of `items`, which
     do not hold the item itself.  ridge: above 0, in units of the sums.  listed: bool (n_items,), what may stand in a
     list; None: everything.
+    Raises KernelError if a system has no solution: the ridge is next to nothing beside the sums.
     """
-    weights = _solve(gram, near, items.start, ridge, np.ones(gram.n_cols, bool) if listed is None else listed)
+    listed = np.ones(gram.n_cols, bool) if listed is None else listed
+    weights, n_unsolved = _solve(gram, near, items.start, ridge, listed)
+    if n_unsolved:
+        raise KernelError(
+            f"item_cf ridge: expected systems that can be solved, got {n_unsolved} items of {len(items)} whose sums a "
+            f"ridge of {ridge:g} leaves singular; raise the setting ridge beside similarity"
+        )
     kept = weights > 0
     target = np.repeat(np.arange(items.start, items.stop, dtype=np.int32), np.diff(near.indptr))
     return Added(near.indices[kept], target[kept], weights[kept])
@@ -78,22 +86,7 @@ def lists_of_added(added: Added, n_items: int, num_neighbors: int) -> Ranked:
     """The list of every item: what it adds most to, at most `num_neighbors`; added: of all blocks."""
     order = np.argsort(added.source, kind="stable")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(added.source, minlength=n_items))])
-    return ranked_of_rows(*_best(indptr, added.target[order], added.weight[order], num_neighbors))
-
-
-@njit(cache=True, nogil=True)
-def _best(
-    indptr: np.ndarray, targets: np.ndarray, weights: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = len(indptr) - 1
-    lengths, indices, scores = np.zeros(n, np.int64), np.empty((n, most), np.int32), np.empty((n, most), np.float32)
-    for row in range(n):
-        size = 0
-        for entry in range(indptr[row], indptr[row + 1]):
-            size = offer(indices[row], scores[row], size, targets[entry], weights[entry])
-        sort_best_first(indices[row], scores[row], size)
-        lengths[row] = size
-    return lengths, indices, scores
+    return best_of_rows(indptr, added.target[order], added.weight[order], num_neighbors)
 
 
 # Numbers of the systems that are filled side by side: as many as stay in a cache beside a row of sums.
@@ -101,9 +94,12 @@ _SYSTEM_NUMBERS = 4_000_000
 
 
 @njit(cache=True, nogil=True)
-def _solve(gram: Csr, near: Ranked, first: int, ridge: float, listed: np.ndarray) -> np.ndarray:
-    """B_Nj of every item j of the block, 0 of those that no list may hold; float32, laid out as the indices of near."""
-    weights = np.zeros(len(near.indices), np.float32)
+def _solve(gram: Csr, near: Ranked, first: int, ridge: float, listed: np.ndarray) -> tuple[np.ndarray, int]:
+    """B_Nj of every item j of the block, 0 of those that no list may hold; float32, laid out as the indices of near.
+
+    Second: how many systems have no solution.
+    """
+    weights, n_unsolved = np.zeros(len(near.indices), np.float32), 0
     n = len(near.indptr) - 1
     longest = 1
     for row in range(n):
@@ -124,7 +120,9 @@ def _solve(gram: Csr, near: Ranked, first: int, ridge: float, listed: np.ndarray
             if factorize(system, k):
                 solve_factorized(system, k, right)
                 weights[at : at + k] = right[:k]
-    return weights
+            else:
+                n_unsolved += 1
+    return weights, n_unsolved
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.kernels.newest import newest_entries
-from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
+from recsys_spark.kernels.ranked import Ranked, best_of_rows
 
 _UNITS = float(2**20)
 
@@ -198,20 +198,4 @@ def successors(
     if listed is not None:
         scores[~listed[sums.targets]] = 0.0
     starts = np.searchsorted(sums.sources, np.arange(items.start, items.stop + 1))
-    return ranked_of_rows(*_best(starts, sums.targets, scores, following.num_successors))
-
-
-@njit(cache=True, nogil=True)
-def _best(
-    starts: np.ndarray, targets: np.ndarray, scores: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = len(starts) - 1
-    lengths, indices, best = np.zeros(n, np.int64), np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-    for row in range(n):
-        size = 0
-        for entry in range(starts[row], starts[row + 1]):
-            if scores[entry] > 0.0:
-                size = offer(indices[row], best[row], size, targets[entry], scores[entry])
-        sort_best_first(indices[row], best[row], size)
-        lengths[row] = size
-    return lengths, indices, best
+    return best_of_rows(starts, sums.targets, scores, following.num_successors)

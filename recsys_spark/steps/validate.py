@@ -69,8 +69,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         if not why:
             _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
             judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
-            trials = others(found, config)
-            made = choose(judged, config, auto, trials, context.tell, USUAL)
+            made = choose(judged, config, auto, others(found, config), context.tell, USUAL)
     context.figures.update(made.figures)
     context.figures["n_trials"] = float(len(made.tried))
     if why:

@@ -22,7 +22,7 @@ from recsys_spark.validation.fits import Trial, TrialLog
 SETTINGS, WEIGHTS, BLEND = range(3)
 # For weights, and for the choice of a blend, a quarter of the users each, and at most so many: all others are for
 # settings, of which there are most to choose from, and which cost least a user.
-_LEAST_PARTS, _MOST = 4, 2500
+_ONE_IN, _MOST = 4, 2500
 
 # Sources that propose what nobody has had yet: what they say of such items has a weight of its own.
 OF_NEW = frozenset({"content"})
@@ -47,7 +47,7 @@ class Judged:
     def part(self, number: int) -> np.ndarray:
         """Places of the judged users of one part, int64, ascending."""
         order = np.random.default_rng(self.log.seed).permutation(len(self.log.judged))
-        n = min(len(order) // _LEAST_PARTS, _MOST)
+        n = min(len(order) // _ONE_IN, _MOST)
         return np.sort(np.split(order, [len(order) - 2 * n, len(order) - n])[number])
 
     def of_new_items(self) -> "Judged":

@@ -81,7 +81,7 @@ def _choose_settings(
     source: str, folds: Sequence[Judged], config: Config, auto: frozenset[str], grid: Grid, found: Chosen
 ) -> _Best | None:
     """The best settings of the source; None where the log does not say what the source needs."""
-    first = _unlike([], _open(grid.first.get(source, ()), auto), config)
+    first = _unlike([], [{}, *_open(grid.first.get(source, ()), auto)], config)
     best, tried = _best_of(source, folds, config, first)
     if best is None:
         return None
@@ -91,7 +91,7 @@ def _choose_settings(
             continue
         others = [one for one, recall in sorted(tried, key=lambda one: -one[1].mean()) if one != best[0]]
         bases = [best[0], *others[: stage.n_best - 1]]
-        over = _open(stage.settings, auto)[1:]
+        over = _open(stage.settings, auto)
         more = _unlike([one for one, _ in tried], [base | one for base in bases for one in over], config)
         again, further = _best_of(source, folds, config, more)
         tried += further
@@ -161,9 +161,8 @@ def _alone(folds: Sequence[Judged], trials: Sequence[Trial]) -> np.ndarray:
 
 
 def _open(grid: Sequence[Settings], auto: frozenset[str]) -> list[Settings]:
-    """The grid without what is not for the run to choose, each only once; the first changes nothing."""
-    kept = [{name: value for name, value in settings.items() if name in auto} for settings in ({}, *grid)]
-    return [settings for at, settings in enumerate(kept) if settings not in kept[:at]]
+    """The grid without what is not for the run to choose."""
+    return [{name: value for name, value in settings.items() if name in auto} for settings in grid]
 
 
 def _name_of(settings: Settings) -> str:

@@ -48,10 +48,10 @@ class TrialLog:
 
     rows: of all users: weight float32 (0: only disliked, or returned), time int64 (us since 1970), hidden bool.
     histories: of all users, None where nothing is known of the order of events.  texts: TF-IDF weights of what the
-    catalogue says of items, (n_tokens, n_items), None where it says nothing.  attributes: which item has which
-    value of what may enter the factors, (n_values, n_items), or None.  listed: bool (n_items,), what lists may hold.
-     judged: int64 (n_judged,), users, ascending.  cutoff: D of the trial.  share: of
-    the users that were drawn, above 0.  lists: of items, by what they were fitted with, where that took long.
+    catalogue says of items, (n_tokens, n_items), None where it says nothing.  attributes: which item has which value of
+    what may enter the factors, (n_values, n_items), or None.  listed: bool (n_items,), what lists may hold.  judged:
+    int64 (n_judged,), users, ascending.  cutoff: D of the trial.  share: of the users that were drawn, above 0.
+    lists: of items, by what they were fitted with, where that took long.
     """
 
     rows: RowBlock

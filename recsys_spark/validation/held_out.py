@@ -73,9 +73,8 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
     drawn = dict(inputs) | {"events": _drawn(inputs["events"], share, context)}
     known = item_facts(inputs, context)
     for held in _held(drawn, context, first):
-        fold = _fold(
-            drawn | {"events": held.events}, held.later, replace(context, day=held.day, figures={}), known, share
-        )
+        at = replace(context, day=held.day, figures={})
+        fold = _fold(drawn | {"events": held.events}, held.later, at, known, share)
         yield fold
         n_judged += len(fold.judged.log.judged)
         if n_judged >= _ENOUGH:
@@ -150,11 +149,9 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, know
     order = np.lexsort((items, at))
     columns = {name: table[name].to_numpy()[order] for name in ("weight", "time", "hidden")}
     rows = RowBlock(0, _indptr(at, len(users)), items[order].astype(np.int32), columns)
-    n_items = inputs["item_index"].count()
-    listed = np.zeros(n_items, bool)
-    listed[
-        shown_items(inputs, _with_attributes(config, known), cutoff).select("item_idx").toArrow()["item_idx"].to_numpy()
-    ] = True
+    shown = shown_items(inputs, _with_attributes(config, known), cutoff).select("item_idx").toArrow()
+    listed = np.zeros(known.n_items, bool)
+    listed[shown["item_idx"].to_numpy()] = True
     targets = _targets(_indexed(later, inputs), users, rows, listed & known.known_at(cutoff))
     judged = np.flatnonzero(targets.lengths > 0)
     if len(judged) > config.validation.users:

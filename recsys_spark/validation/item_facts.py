@@ -20,8 +20,13 @@ from recsys_spark.validation.grid import ATTRIBUTES
 
 
 class ItemFacts(NamedTuple):
-    """texts, attributes: as in `TrialLog`.  known_at: which items the catalogue has at a time, bool (n_items,)."""
+    """What all small runs are told.
 
+    n_items: indexed ones.  texts, attributes: as in `TrialLog`.  known_at: which items the catalogue has at a time,
+    bool (n_items,).
+    """
+
+    n_items: int
     texts: Csr | None
     attributes: Csr | None
     known_at: Callable[[datetime], np.ndarray]
@@ -29,10 +34,12 @@ class ItemFacts(NamedTuple):
 
 def item_facts(inputs: Mapping[str, DataFrame], context: Context) -> ItemFacts:
     """What all small runs are told of items; inputs: items, item_index."""
-    return ItemFacts(_texts(inputs, context), _attributes(inputs, context), _catalogue(inputs))
+    n_items = inputs["item_index"].count()
+    texts, attributes = _texts(inputs, context, n_items), _attributes(inputs, context, n_items)
+    return ItemFacts(n_items, texts, attributes, _catalogue(inputs, n_items))
 
 
-def _catalogue(inputs: Mapping[str, DataFrame]) -> Callable[[datetime], np.ndarray]:
+def _catalogue(inputs: Mapping[str, DataFrame], n_items: int) -> Callable[[datetime], np.ndarray]:
     """Which items the catalogue knows at a time, bool (n_items,): those created before it, or nobody knows when.
 
     When a snapshot arrived does not count: the first one brings all items at once, however old they are.
@@ -40,7 +47,6 @@ def _catalogue(inputs: Mapping[str, DataFrame]) -> Callable[[datetime], np.ndarr
     known = inputs["items"].select("item_id", F.unix_micros("created_at").alias("created"))
     table = known.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").toArrow()
     idx, created = table["item_idx"].to_numpy(), table["created"].fill_null(np.iinfo(np.int64).min).to_numpy()
-    n_items = inputs["item_index"].count()
 
     def known_at(time: datetime) -> np.ndarray:
         found = np.zeros(n_items, bool)
@@ -54,9 +60,9 @@ _MAX_TEXTS = 200_000  # items whose texts the driver holds
 _MAX_PRODUCTS = 5e9  # of pairs of items that share a word: more take minutes in a trial
 
 
-def _texts(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
+def _texts(inputs: Mapping[str, DataFrame], context: Context, n_items: int) -> Csr | None:
     """TF-IDF weights, (n_tokens, n_items), as the source `content` has them."""
-    config, n_items = context.config, inputs["item_index"].count()
+    config = context.config
     if "content" not in config.sources.enabled or n_items > _MAX_TEXTS:
         return None
     params: Any = check_params(config)["content"]
@@ -70,7 +76,7 @@ def _texts(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
     return texts if float(np.sum(texts.lengths.astype(np.float64) ** 2)) <= _MAX_PRODUCTS else None
 
 
-def _attributes(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None:
+def _attributes(inputs: Mapping[str, DataFrame], context: Context, n_items: int) -> Csr | None:
     """Which item has which value, as the step `als` has them; None where there are none, or too many for a trial."""
     config = context.config
     if "als" not in config.sources.enabled:
@@ -84,7 +90,7 @@ def _attributes(inputs: Mapping[str, DataFrame], context: Context) -> Csr | None
     if not 0 < table.num_rows <= config.validation.max_pairs:
         return None
     rows, cols = (table[name].to_numpy() for name in ("attribute_idx", "idx"))
-    return _matrix(rows, cols, np.ones(len(rows), np.float32), inputs["item_index"].count())
+    return _matrix(rows, cols, np.ones(len(rows), np.float32), n_items)
 
 
 def _matrix(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n_cols: int) -> Csr:

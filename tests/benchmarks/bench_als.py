@@ -19,14 +19,13 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # one thread on both sides
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from implicit.als import AlternatingLeastSquares
 from pyspark.ml.recommendation import ALS
@@ -41,7 +40,7 @@ from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.session import open_session
 from recsys_spark.tables.scratch import Scratch
 from tests.als_oracle import fixed
-from tests.benchmarks.planted import N_ITEMS, N_USERS, Planted, planted_interactions
+from tests.benchmarks.planted import N_ITEMS, N_USERS, planted_interactions, write_pairs
 from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs
 
@@ -159,7 +158,7 @@ def mllib_part(asked: argparse.Namespace) -> tuple[dict[str, object], bool]:
     """How many times faster than MLlib, and whether that is enough."""
     folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
     planted, iterations = planted_interactions(asked.users, asked.items, asked.draws), asked.iterations
-    _write(planted, folder / "interactions")
+    write_pairs(folder / "interactions", planted.users, planted.items, planted.weights)
     spark = open_session("bench als", folder, {"spark.driver.memory": "10g"})
     pairs = spark.read.parquet(str(folder / "interactions"))
     sizes = Sizes(asked.users, asked.items, asked.users, asked.items)
@@ -177,17 +176,6 @@ def mllib_part(asked: argparse.Namespace) -> tuple[dict[str, object], bool]:
     speedups = {"mllib_per_iteration_speedup": peer_each / each, "mllib_fit_speedup": peer_ten / ten}
     kept = speedups["mllib_per_iteration_speedup"] >= 10 and speedups["mllib_fit_speedup"] >= 6
     return {name: round(value, 2) for name, value in speedups.items()}, kept
-
-
-def _write(planted: Planted, folder: Path) -> None:
-    folder.mkdir()
-    for number, rows in enumerate(_slices(len(planted.users), 1_000_000)):
-        columns = {"user_idx": planted.users, "item_idx": planted.items, "weight": planted.weights}
-        pq.write_table(pa.table({name: c[rows] for name, c in columns.items()}), folder / f"{number:03d}.parquet")
-
-
-def _slices(n: int, size: int) -> Iterator[slice]:
-    return (slice(first, first + size) for first in range(0, n, size))
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -17,14 +17,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.als import factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
@@ -35,7 +31,7 @@ from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.session import open_session
 from recsys_spark.tables.scratch import Scratch
 from tests.benchmarks.bench_als import N_DRAWS, to_read
-from tests.benchmarks.planted import N_ITEMS, N_USERS, planted_interactions
+from tests.benchmarks.planted import N_ITEMS, N_USERS, planted_interactions, write_pairs
 from tests.benchmarks.report import finish, size_options
 
 FACTORS, NEIGHBORS = 64, 200
@@ -75,9 +71,9 @@ def _timed(side: Callable[[], None]) -> float:
 
 def _neighbors(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> tuple[Callable[[], None], ...]:
     users, _ = to_read(asked.readers)
-    pairs = _stored(spark, folder / "to_read", users.rows, users.indices, users.values)
-    moment = datetime(2025, 1, 1, tzinfo=UTC)
-    pairs = pairs.selectExpr("row_idx", "col_idx", "weight", f"timestamp'{moment:%Y-%m-%d}' AS last_time")
+    write_pairs(folder / "to_read", users.rows, users.indices, users.values)
+    columns = "user_idx AS row_idx", "item_idx AS col_idx", "weight", "timestamp'2025-01-01' AS last_time"
+    pairs = spark.read.parquet(str(folder / "to_read")).selectExpr(*columns)
 
     def fit(similarity: Similarity) -> None:
         lists = fit_neighbors(pairs, similarity, Limits(500, 256 << 20))
@@ -90,8 +86,8 @@ def _neighbors(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> 
 def _vectors(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> tuple[Callable[[], None], ...]:
     planted = planted_interactions(asked.users, asked.items, asked.draws)
     print(f"{len(planted.users):,} interactions, {planted.n_users:,} users x {planted.n_items:,} items", flush=True)
-    pairs = _stored(spark, folder / "planted", planted.users, planted.items, planted.weights)
-    pairs = pairs.withColumnsRenamed({"row_idx": "user_idx", "col_idx": "item_idx"})
+    write_pairs(folder / "planted", planted.users, planted.items, planted.weights)
+    pairs = spark.read.parquet(str(folder / "planted"))
     config = load_config(sets=(f"als.factors={FACTORS}", "als.tolerance=0.0"))
     passes = config.sources.params("low_pass")["passes"]
 
@@ -112,16 +108,6 @@ def _vectors(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> tu
         spark.catalog.clearCache()
 
     return low_pass, als
-
-
-def _stored(spark: SparkSession, folder: Path, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) -> DataFrame:
-    """The pairs as Parquet, one file per million: row_idx, col_idx, weight."""
-    folder.mkdir()
-    columns = {"row_idx": rows.astype(np.int32), "col_idx": cols.astype(np.int32), "weight": weights}
-    for number, start in enumerate(range(0, len(rows), 1_000_000)):
-        part = {name: column[start : start + 1_000_000] for name, column in columns.items()}
-        pq.write_table(pa.table(part), folder / f"{number:03d}.parquet")
-    return spark.read.parquet(str(folder))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ Owns: the generator.  Called by the benchmarks that need millions of interaction
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 N_USERS, N_ITEMS, N_DRAWS = 138_000, 27_000, 15_600_000
 
@@ -26,6 +29,15 @@ class Planted:
     users: np.ndarray
     items: np.ndarray
     weights: np.ndarray
+
+
+def write_pairs(folder: Path, users: np.ndarray, items: np.ndarray, weights: np.ndarray) -> None:
+    """The pairs as Parquet, one file for a million: user_idx, item_idx (int32), weight."""
+    folder.mkdir()
+    columns = {"user_idx": users.astype(np.int32), "item_idx": items.astype(np.int32), "weight": weights}
+    for number, start in enumerate(range(0, len(users), 1_000_000)):
+        part = {name: column[start : start + 1_000_000] for name, column in columns.items()}
+        pq.write_table(pa.table(part), folder / f"{number:03d}.parquet")
 
 
 def planted_interactions(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.ranked import Ranked, joined, merged, offer, ranked_of_rows, sort_best_first
+from recsys_spark.kernels.ranked import Ranked, best_of_rows, joined, merged, offer, ranked_of_rows, sort_best_first
 from tests.item_cf_oracle import lists_of
 
 # Few scores, so that many are equal.
@@ -67,3 +67,15 @@ def _ranked(rows: list[list[tuple[int, float]]]) -> Ranked:
         np.array([index for index, _ in flat], np.int32),
         np.array([score for _, score in flat], np.float32),
     )
+
+
+@given(st.lists(OFFERS, max_size=4), st.integers(1, 5))
+@settings(deadline=None)  # the first example compiles
+def test_best_of_rows_keeps_the_best_above_nothing_of_every_row(rows: list[list[tuple[int, float]]], k: int) -> None:
+    shifted = [[(index, score - 1.0) for index, score in row] for row in rows]  # the lowest say nothing
+    flat = [entry for row in shifted for entry in row]
+    indptr = np.cumsum([0, *map(len, rows)])
+    indices, scores = (np.array([entry[at] for entry in flat]) for at in (0, 1))
+    found = best_of_rows(indptr, indices.astype(np.int32), scores.astype(np.float32), k)
+    kept = [[entry for entry in row if entry[1] > 0] for row in shifted]
+    assert lists_of(found) == [sorted(row, key=lambda one: (-one[1], one[0]))[:k] for row in kept]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys_spark.errors import KernelError
 from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.ridge_neighbors import (
@@ -121,3 +122,9 @@ def test_the_ridge_goes_with_the_weights() -> None:
     assert ridge_of(similarity, sums_of(sparse(matrix))) == pytest.approx(
         5 * (matrix[matrix > 0].astype(float) ** 2).mean()
     )
+
+
+def test_sums_that_the_ridge_leaves_singular_are_refused() -> None:
+    matrix = np.ones((16, 3), np.float32)  # all three say the same, in sums beside which the ridge is lost in float32
+    with pytest.raises(KernelError, match=r"got 3 items of 3 whose sums a ridge of 1e-08 leaves singular; raise"):
+        added_by_neighbors(gram_of(matrix), everybody(3), range(3), 1e-8)

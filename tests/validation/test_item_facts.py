@@ -41,6 +41,6 @@ def test_item_facts_are_what_the_catalogue_says_of_indexed_items(
     assert found.known_at(datetime(2025, 1, 6, tzinfo=UTC)).tolist() == [False, True, True, False]
     monkeypatch.setattr(module, "_MAX_PRODUCTS", 1.0)
     context = make_context(spark, make_config('sources.enabled=["als","content"]', "validation.max_pairs=3"))
-    assert item_facts(inputs, context)[:2] == (None, None)
+    assert item_facts(inputs, context)[:3] == (4, None, None)
     named = make_context(spark, make_config('sources.enabled=["als"]', "als.item_attributes=[]"))
-    assert item_facts(inputs, named)[:2] == (None, None)
+    assert item_facts(inputs, named)[:3] == (4, None, None)
