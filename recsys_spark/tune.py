@@ -30,7 +30,7 @@ from recsys_spark.tables.delta_log import days_with_rows
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import WIDE, Grid
 from recsys_spark.validation.held_out import folds
-from recsys_spark.validation.tried import Chosen
+from recsys_spark.validation.tried import BESIDE, Chosen
 
 _HEAD = (
     "Written by `recsys-spark tune`: settings that found most of {held_out}. Lay them over your own file, or copy what "
@@ -69,7 +69,7 @@ def tune(
 def _write_out(made: Chosen, config: Config) -> None:
     """Adds what was best as it was configured: nothing of a source that was tried is for the next run to choose."""
     values: Any = with_settings(config, made.settings).model_dump()
-    tried = {one.kind for one in made.tried if one.chosen}
+    tried = {one.kind.removesuffix(BESIDE) for one in made.tried if one.chosen}
     for name in config.validation.auto:
         if name.removeprefix("sources.").partition(".")[0] in tried:
             value = values
@@ -97,7 +97,8 @@ def _why(made: Chosen, name: str) -> str:
     for one in made.tried:
         if one.chosen and name in one.settings and one.kind != "blend":
             first = next(other for other in made.tried if other.kind == one.kind)
-            return f"{one.kind} finds {one.recall.mean():.4f}, as configured {first.recall.mean():.4f}"
+            other = "the best by itself" if one.kind.endswith(BESIDE) else "as configured"
+            return f"{one.kind} finds {one.recall.mean():.4f}, {other} {first.recall.mean():.4f}"
     return ""
 
 

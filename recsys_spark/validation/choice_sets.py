@@ -19,9 +19,9 @@ from recsys_spark.kernels.shrunk_weights import Taken
 from recsys_spark.kernels.union_lists import first_items, for_all_cells, union_cells
 from recsys_spark.validation.fits import Trial, TrialLog
 
-SETTINGS, WEIGHTS, BLEND = range(3)
+SETTINGS, WEIGHTS, BLEND, KINDS = range(4)
 # For weights, and for the choice of a blend, a quarter of the users each, and at most so many: all others are for
-# settings, of which there are most to choose from, and which cost least a user.
+# settings, of which there are most to choose from, and which cost least a user.  As many of these are for kinds.
 _ONE_IN, _MOST = 4, 2500
 
 # Sources that propose what nobody has had yet: what they say of such items has a weight of its own.
@@ -36,7 +36,8 @@ class Judged:
     """What a trial is judged on.  targets: what every judged user went on to, (n_judged, n_items).
 
     shared: lists for everybody by name, one row each, what lists may hold alone.  k: places of a list that count.
-    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges.
+    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges.  KINDS are some of
+    SETTINGS: kinds of a source are settings, which are judged in a blend.
     """
 
     log: TrialLog
@@ -48,7 +49,8 @@ class Judged:
         """Places of the judged users of one part, int64, ascending."""
         order = np.random.default_rng(self.log.seed).permutation(len(self.log.judged))
         n = min(len(order) // _ONE_IN, _MOST)
-        return np.sort(np.split(order, [len(order) - 2 * n, len(order) - n])[number])
+        settings, weights, blend = np.split(order, [len(order) - 2 * n, len(order) - n])
+        return np.sort((settings, weights, blend, settings[:_MOST])[number])
 
     def of_new_items(self) -> "Judged":
         """The same, with those targets alone that nobody had had."""

@@ -3,7 +3,8 @@
 Owns: the order of the trials, who judges what, and when a choice is made.  Called by the step `validate`.
 
 Judged users are cut into three parts, for settings, for weights, and for the choice of the blend (`validation.blends`),
-so that no part judges what it chose.  Each source is tried by itself.
+so that no part judges what it chose.  Each source is tried by itself, and of some the best of each kind beside the
+others (`validation.kinds`).
 """
 
 import logging
@@ -22,7 +23,8 @@ from recsys_spark.validation.bounds import is_bounded
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import FITTED, Trial, fit_trial
 from recsys_spark.validation.grid import Grid
-from recsys_spark.validation.tried import Chosen, Tried, gains
+from recsys_spark.validation.kinds import recalls_beside
+from recsys_spark.validation.tried import BESIDE, Chosen, Tried, gains
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,9 @@ def choose(
     untried = [name for name in config.sources.enabled if name not in trials and name != "popular"]
     found.tried += [Tried(name, "not tried", {}, np.zeros(0), why=_NOT_TRIED) for name in untried]
     if "candidates.method" in auto:
+        for source, kind in grid.kinds.items():
+            if source in trials and len(trials) > 1 and kind in auto:
+                trials[source] = _choose_kind(source, kind, folds, config, trials, grid, found)
         useless = useless_sources(alone, shared) if "sources.enabled" in auto else {}
         gone = choose_blend(folds, trials, config, useless, found)
         found.tried += [Tried(name, "left out", {}, alone[name], True, why) for name, why in gone.items()]
@@ -102,6 +107,42 @@ def _choose_settings(
     return best
 
 
+def _choose_kind(
+    source: str,
+    kind: str,
+    folds: Sequence[Judged],
+    config: Config,
+    trials: Mapping[str, Sequence[Trial]],
+    grid: Grid,
+    found: Chosen,
+) -> Sequence[Trial]:
+    """What is kept of the source: another kind than the best by itself where the blend gains by that."""
+    rows = [one for one in found.tried if one.kind == source]
+    best = next(one for one in rows if one.chosen)
+    of_kind = {one.settings.get(kind): one.settings for one in sorted(rows, key=lambda one: float(one.recall.mean()))}
+    others = [one for name, one in of_kind.items() if name != best.settings.get(kind)]
+    of_kinds = {name for one in grid.first[source] for name in one}
+    shared = {name: value for name, value in best.settings.items() if name not in of_kinds}
+    fitted = [(one | shared, _fit(source, folds, with_settings(config, one | shared))) for one in others]
+    rivals = [(settings, one) for settings, one in fitted if one is not None]
+    if not rivals:
+        return trials[source]
+    beside = {name: one for name, one in trials.items() if name != source}
+    own, *recalls = recalls_beside(folds, beside, [trials[source], *(one for _, one in rivals)])
+    at = max(range(len(rivals)), key=lambda at: recalls[at].mean())
+    is_better = gains(recalls[at] - own)
+    said = [(best.settings, own, False)]
+    said += [(settings, recalls[n], is_better and n == at) for n, (settings, _) in enumerate(rivals)]
+    found.tried += [Tried(f"{source}{BESIDE}", _name_of(one), one, recall, is_it) for one, recall, is_it in said]
+    if not is_better:
+        return trials[source]
+    found.tried[:] = [replace(one, chosen=False) if one.kind == source else one for one in found.tried]
+    for name in best.settings:
+        found.settings.pop(name, None)
+    found.settings |= rivals[at][0]
+    return rivals[at][1]
+
+
 def _unlike(tried: Sequence[Settings], more: Sequence[Settings], config: Config) -> list[Settings]:
     """Those of `more` that come to other settings than any that was tried, or stands before them."""
     known = [with_settings(config, one) for one in tried]
@@ -120,16 +161,8 @@ def _best_of(
     """The best of the grid, the first of equals, and what each found; what has collapsed only where all have."""
 
     def attempt(settings: Settings) -> tuple[Sequence[Trial], np.ndarray] | None:
-        changed = with_settings(config, settings)
-        if not all(is_bounded(source, changed, one.log.n_items) for one in folds):
-            return None
-        try:
-            fitted = [fit_trial(source, one.log, changed) for one in folds]
-        except KernelError as err:  # a setting that cannot be fitted is none to choose
-            _log.info("step=validate phase=try source=%s settings=%s fault=%s", source, settings, err)
-            return None
-        trials = [one for one in fitted if one is not None]
-        return (trials, _alone(folds, trials)) if len(trials) == len(folds) else None
+        trials = _fit(source, folds, with_settings(config, settings))
+        return None if trials is None else (trials, _alone(folds, trials))
 
     best: _Best | None = None
     tried = []
@@ -141,6 +174,19 @@ def _best_of(
             if best is None or _order(*one) > _order(*best[1:]):
                 best = (settings, *one)
     return best, tried
+
+
+def _fit(source: str, folds: Sequence[Judged], config: Config) -> Sequence[Trial] | None:
+    """The source as configured, fitted to all folds; None where it cannot be, or is past a bound."""
+    if not all(is_bounded(source, config, one.log.n_items) for one in folds):
+        return None
+    try:
+        fitted = [fit_trial(source, one.log, config) for one in folds]
+    except KernelError as err:  # a setting that cannot be fitted is none to choose
+        _log.info("step=validate phase=try source=%s fault=%s", source, err)
+        return None
+    trials = [one for one in fitted if one is not None]
+    return trials if len(trials) == len(folds) else None
 
 
 def _order(trials: Sequence[Trial], recall: np.ndarray) -> tuple[bool, float]:

@@ -160,8 +160,21 @@ def _is_regressed(log: TrialLog, weights: Csr, similarity: Similarity) -> bool:
     return n_pairs <= _MAX_TRIAL_PAIRS and log.n_items * similarity.num_neighbors**2 <= _MAX_LOOKED_UP
 
 
+# Vectors are compared by an exact search where no index is built: so many products take half an hour on two cores.
+_MAX_PRODUCTS = 5e13
+_LONG = 256  # vectors up to this length are tried whatever they cost
+
+
+def _is_searched(log: TrialLog, factors: int) -> bool:
+    """Whether all users can soon be compared with all items by vectors of this length."""
+    n_users = log.rows.n_rows / log.share
+    return factors <= _LONG or n_users * log.n_items * factors <= _MAX_PRODUCTS
+
+
 def _als(log: TrialLog, config: Config, params: Any) -> Trial | None:
     settings = config.als
+    if "als.factors" in config.validation.auto and not _is_searched(log, settings.factors):
+        return None
     weights = log.weights(settings.half_life_days)
     wanted = rows_of(weights, log.judged)
     if settings.item_attributes and log.attributes is not None:

@@ -5,6 +5,7 @@ Owns: the grids: of the run, and of the wide search of `recsys-spark tune`.
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 from typing import NamedTuple
 
 from recsys_spark.choices import Settings
@@ -22,10 +23,14 @@ class Stage(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """first: by source what is tried whole.  then: by source the stages that follow."""
+    """first: by source what is tried whole.  then: by source the stages that follow.
+
+    kinds: by source the setting whose values are kinds of it: the best of each is judged beside the other sources.
+    """
 
     first: Mapping[str, Sequence[Settings]]
     then: Mapping[str, Sequence[Stage]]
+    kinds: Mapping[str, str] = MappingProxyType({})
 
 
 def _near(similarity: str, alpha: float, beta: float, gamma: float, shrinkage: float, least: int, n: int) -> Settings:
@@ -96,6 +101,7 @@ _THEN: Mapping[str, Sequence[Stage]] = {
         Stage([{"als.item_attributes": ATTRIBUTES}]),
         Stage([{"als.factors": 256}], n_best=_N_BEST),
         Stage([{"als.factors": 512}], follows=True),
+        Stage([{"als.factors": 1024}], follows=True),
     ),
     "low_pass": (
         Stage([{"sources.low_pass.half_life_days": days} for days in _AGES]),
@@ -103,7 +109,9 @@ _THEN: Mapping[str, Sequence[Stage]] = {
     ),
 }
 
-USUAL = Grid(_FIRST, _THEN)
+_KINDS = {"item_cf": "item_cf.similarity"}
+
+USUAL = Grid(_FIRST, _THEN, _KINDS)
 
 _WIDE_RP3BETA = product((0.4, 0.6, 0.8), (0.1, 0.25, 0.5, 0.7), (0.25, 0.5, 1.0))
 _WIDE_NEAR = (
@@ -139,10 +147,12 @@ WIDE = Grid(
             Stage([{"als.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
             Stage([{"als.item_attributes": ATTRIBUTES}]),
             Stage([{"als.factors": n} for n in (32, 128, 256, 512)], n_best=_N_BEST),
+            Stage([{"als.factors": 1024}], follows=True),
         ),
         "low_pass": (
             Stage([{"sources.low_pass.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
             Stage([{"sources.low_pass.rank": rank} for rank in (32, 64, 256, 512, 1024)]),
         ),
     },
+    kinds=_KINDS,
 )

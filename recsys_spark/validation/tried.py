@@ -12,10 +12,15 @@ from recsys_spark.choices import Settings
 
 _SURE = 2.0  # standard errors
 
+BESIDE = ", beside the others"  # ends the kind of a trial of a source that was judged in a blend
+
 
 @dataclass(frozen=True)
 class Tried:
-    """One trial.  kind: a source, or blend.  name: of the variant.  recall: of each user who judged it, float64."""
+    """One trial.  kind: a source, one that ends in BESIDE, or blend.  name: of the variant.
+
+    recall: of each user who judged it, float64.
+    """
 
     kind: str
     name: str

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from recsys_spark.config import Config
@@ -141,3 +142,32 @@ def test_what_cannot_be_fitted_is_none_to_choose_and_what_is_not_tried_is_told(
     found = choose([grouped_log()], config, auto, {}, lambda _: None, grid)
     assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}]
     assert [one.name for one in found.tried if one.kind == "two_tower"] == ["not tried"]
+
+
+@pytest.mark.parametrize("gain", [0.2, 0.0])
+def test_another_kind_is_chosen_where_the_blend_gains_by_it(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    kinds = ["jaccard", "cosine", "rp3beta"]
+    grid = Grid(
+        GRID.first | {"item_cf": [{"item_cf.similarity": kind} for kind in kinds]},
+        {"item_cf": (Stage([{"sources.item_cf.half_life_days": 0.0}]),)},
+        {"item_cf": "item_cf.similarity"},
+    )
+
+    def beside(folds: object, trials: dict[str, object], fitted: list[object]) -> list[np.ndarray]:
+        assert list(trials) == ["als"]
+        assert len(fitted) == len(kinds)
+        return [np.full(60, 0.5), np.full(60, 0.5 + gain / 2), np.full(60, 0.5 + gain)]
+
+    monkeypatch.setattr(module, "recalls_beside", beside)
+    config = make_config(*SETS, "candidates.method=auto")
+    found = choose([grouped_log(3)], config, frozenset(config.validation.auto), {}, lambda _: None, grid)
+    alone = [one for one in found.tried if one.kind == "item_cf"]
+    rivals = [one for one in found.tried if one.kind == "item_cf, beside the others"]
+    (chosen,) = [one for one in [*alone, *rivals] if one.chosen]
+    best = max(alone, key=lambda one: one.recall.mean())
+    assert rivals[0].settings == best.settings
+    assert chosen is (rivals[2] if gain else next(one for one in alone if one.chosen))
+    assert {name: found.settings.get(name) for name in chosen.settings} == dict(chosen.settings)
+    assert len({one.settings.get("item_cf.similarity", "jaccard") for one in rivals}) == len(kinds)

@@ -45,6 +45,18 @@ def test_ridge_is_fitted_once_and_only_where_the_run_could_send_its_sums(
     assert fit_trial("item_cf", log, config) is None
 
 
+def test_long_vectors_are_not_tried_where_an_exact_search_by_them_takes_too_long(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = grouped_log().log
+    for name, value in (("_LONG", 4), ("_MAX_PRODUCTS", len(log.rows.indptr) * N_ITEMS * 4)):
+        monkeypatch.setattr(fits, name, value)
+    for factors, is_tried in ((4, True), (8, False)):
+        config = make_config(ALL, f"validation.fallback.als.factors={factors}")
+        assert (fit_trial("als", log, config) is not None) == is_tried
+    assert fit_trial("als", log, make_config(ALL, "als.factors=8")) is not None  # a person wrote it
+
+
 def test_successors_are_not_tried_where_nothing_is_known_of_the_order(make_config: Callable[..., Config]) -> None:
     assert fit_trial("successors", grouped_log().log, make_config(ALL)) is None
 

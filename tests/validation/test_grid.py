@@ -18,6 +18,8 @@ def test_every_trial_is_of_settings_that_the_run_may_choose(grid: Grid) -> None:
             assert set(settings) <= set(config.validation.auto), settings
             changed = with_settings(config, settings)
             assert source in check_params(changed)
+    for source, kind in grid.kinds.items():
+        assert len({settings.get(kind) for settings in grid.first[source]}) > 1
 
 
 def test_every_fallback_is_auto_by_default_and_what_it_names_has_its_value() -> None:
