@@ -35,6 +35,11 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     return Config.model_validate(dumped).remember_places(config.places)
 
 
+def source_of(name: str) -> str:
+    """The source that a setting (a dotted name) is of; the section of one that is of none."""
+    return name.removeprefix("sources.").partition(".")[0]
+
+
 def read_choices(root: Location, run_id: str) -> list[dict[str, Any]]:
     """The rows of `choices` of a run, without Spark; none if it chose nothing, or is of an earlier version."""
     folder = table_path(root, CHOICES.name)

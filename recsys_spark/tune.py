@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.choices import with_settings
+from recsys_spark.choices import source_of, with_settings
 from recsys_spark.clock import known_clock
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.errors import ArgumentError
@@ -71,7 +71,7 @@ def _write_out(made: Chosen, config: Config) -> None:
     values: Any = with_settings(config, made.settings).model_dump()
     tried = {one.kind.removesuffix(BESIDE) for one in made.tried if one.chosen}
     for name in config.validation.auto:
-        if name.removeprefix("sources.").partition(".")[0] in tried:
+        if source_of(name) in tried:
             value = values
             for key in name.split("."):
                 value = value[key]

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.personal import Personal
 from recsys_spark.adapters.vectors import matrix_of
-from recsys_spark.choices import ALL, with_settings
+from recsys_spark.choices import ALL, Settings, with_settings
 from recsys_spark.config import Config
 from recsys_spark.sources import check_params, load
 from recsys_spark.steps.context import Context
@@ -47,7 +47,8 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """
     config, figures = context.config, steps_of(context.config.root, context.run_id)["interactions"]["figures"]
     n_pairs, hashed = int(figures["n_interactions"]), _hash(config)
-    again = _reusable(inputs, context, n_pairs, hashed)
+    earlier = _earlier(inputs, hashed)
+    again = earlier if _still_holds(earlier, context, n_pairs) else []
     if again and _fits(again, inputs, config):
         _log.info("step=validate phase=reuse made_on=%s", again[0]["made_on"])
         context.figures.update(n_trials=0.0, age_days=float((context.day - again[0]["made_on"]).days))
@@ -69,7 +70,8 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         if not why:
             _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
             judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
-            made = choose(judged, config, auto, others(found, config), context.tell, USUAL)
+            before = _settings(earlier) if earlier else {}
+            made = choose(judged, config, auto, others(found, config), context.tell, USUAL, before)
     context.figures.update(made.figures)
     context.figures["n_trials"] = float(len(made.tried))
     if why:
@@ -106,28 +108,39 @@ def held_out_words(found: list[Fold], context: Context, first: Any) -> str:
 
 
 def _hash(config: Config) -> str:
-    """Hash of all that a choice depends on besides the log."""
+    """Hash of all that a choice depends on besides the log; how long it holds is not what it depends on."""
     names = ("events", "interactions", "item_cf", "als", "sources", "candidates", "validation")
     dumped = config.model_dump(mode="json", include=set(names))
+    del dumped["validation"]["every_days"]
     return sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 
-def _reusable(inputs: Mapping[str, DataFrame], context: Context, n_pairs: int, hashed: str) -> list[dict[str, Any]]:
-    """The rows of the base run's choices, if they still hold."""
+def _earlier(inputs: Mapping[str, DataFrame], hashed: str) -> list[dict[str, Any]]:
+    """The rows of the base run's choices, if any were made, and under the same settings."""
     base = inputs.get("base_choices")
     rows = [row.asDict() for row in base.collect()] if base is not None else []
     made = next((row for row in rows if row["kind"] == ALL), None)
-    if made is None or made["config_hash"] != hashed or made["why"]:
-        return []
-    age = (context.day - made["made_on"]).days
+    return [] if made is None or made["config_hash"] != hashed or made["why"] else rows
+
+
+def _still_holds(rows: list[dict[str, Any]], context: Context, n_pairs: int) -> bool:
+    """Whether the choices are young enough, and the log has about the size that it had."""
+    made = next((row for row in rows if row["kind"] == ALL), None)
+    if made is None:
+        return False
     grown = n_pairs / max(1, made["n_pairs"])
-    return rows if age < context.config.validation.every_days and 1 / _GROWN <= grown <= _GROWN else []
+    age = (context.day - made["made_on"]).days
+    return bool(age < context.config.validation.every_days and 1 / _GROWN <= grown <= _GROWN)
+
+
+def _settings(rows: list[dict[str, Any]]) -> Settings:
+    found: Settings = next(json.loads(row["settings"]) for row in rows if row["kind"] == ALL)
+    return found
 
 
 def _fits(rows: list[dict[str, Any]], inputs: Mapping[str, DataFrame], config: Config) -> bool:
     """Whether what was chosen is still within the bounds of what is sent: a catalogue may have grown past them."""
-    settings = next(json.loads(row["settings"]) for row in rows if row["kind"] == ALL)
-    return not bounded_settings(with_settings(config, settings), inputs["item_index"].count())
+    return not bounded_settings(with_settings(config, _settings(rows)), inputs["item_index"].count())
 
 
 def _row(one: Tried) -> dict[str, Any]:

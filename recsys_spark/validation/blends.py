@@ -10,6 +10,8 @@ without it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,9 @@ _WAYS: tuple[tuple[Scaling, float], ...] = (("background", 0.1), ("background", 
 _WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
 _BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
 _USEFUL = 0.25  # of the best list's recall
+
+_BEFORE = "as before"
+_LEFT = "was left out before, and no other blend gains"
 
 
 def useless_sources(alone: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -128,11 +133,12 @@ def choose_blend(
     config: Config,
     useless: Mapping[str, str],
     found: Chosen,
+    before: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, str]:
     """The way that finds most of what others took; of `useless` those without which it finds as much.
 
     What all users share decides alone only where it surely finds more than all lists together: at the same recall a
-    list of one's own is worth more.
+    list of one's own is worth more.  before: what an earlier run chose, which stays where nothing gains on it.
     """
     names, for_all = columns_of(trials, folds[0].shared), set(folds[0].shared)
     by_fold = [{name: one[at] for name, one in trials.items()} for at in range(len(folds))]
@@ -152,12 +158,13 @@ def choose_blend(
         for name, of_one in zip(names, singles, strict=True)
         if not name.endswith(NEW) and of_one @ given > 0
     }
+    if way := _as_before(before, names):
+        ways[_BEFORE] = way
     recalls = {name: table.recall(way) for name, way in ways.items()}
-    own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
-    best = max(ways, key=lambda name: recalls[name].mean())
-    best = best if surely_less(recalls[own], recalls[best]) else own
-    best = _cautious(best, ways, recalls)
+    best = _best_of(ways, recalls, for_all)
     gone, way = _without(useless, ways[best], recalls[best], table)
+    if best == _BEFORE and "sources.enabled" in before:
+        gone |= {name: _LEFT for name in trials if name not in before["sources.enabled"] and name not in gone}
     of_new = table.recall_of_new(way)
     if len(of_new):
         found.figures.update(n_new=float(len(of_new)), recall_of_new=float(of_new.mean()))
@@ -166,6 +173,27 @@ def choose_blend(
         Tried("blend", name, table.settings(ways[name]), one, name == best) for name, one in recalls.items()
     ]
     return gone
+
+
+def _best_of(ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray], for_all: set[str]) -> str:
+    """The way that is taken, by name."""
+    own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
+    best = max(ways, key=lambda name: recalls[name].mean())
+    best = _cautious(best if surely_less(recalls[own], recalls[best]) else own, ways, recalls)
+    return _BEFORE if _BEFORE in ways and not gains(recalls[best] - recalls[_BEFORE]) else best
+
+
+def _as_before(before: Mapping[str, Any], names: Sequence[str]) -> _Way | None:
+    """The way to blend that an earlier run chose; None if it chose none."""
+    match before.get("candidates.method"):
+        case "rrf":
+            enabled = before.get("sources.enabled")
+            is_on = [enabled is None or name.partition("/")[0] in enabled for name in names]
+            return _Way(None, np.array(is_on, float))
+        case "scores":
+            weights = before["candidates.score_weights"]
+            return _Way(before["candidates.score_scaling"], np.array([weights.get(name, 0.0) for name in names]))
+    return None
 
 
 def _cautious(best: str, ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray]) -> str:

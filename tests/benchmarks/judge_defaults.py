@@ -315,9 +315,11 @@ def fused(lists: Sequence[Said], part: Part) -> dict[str, dict[str, list[str]]]:
             totals = by_score[one.user]
             for item, score in zip(one.items, (one.scores - one.mean) / one.deviation, strict=True):
                 totals[item] = totals.get(item, 0.0) + float(score)
+    # Lists that are fused by reciprocal ranks have no scores of what other lists propose.
     return {
         name: {user: sorted(one, key=lambda item: -one[item]) for user, one in totals.items()}
         for name, totals in (("fusion: reciprocal ranks", by_rank), ("fusion: equal weights", by_score))
+        if any(totals.values())
     }
 
 

@@ -108,6 +108,14 @@ def test_choices_are_made_stored_and_reused(
         anew, _ = choices_of(changed, log, base)
         assert changed.figures["n_trials"] > 0
         assert {row["made_on"] for row in anew} == {changed.day}
+        stood = any(row["name"] == "as before" for row in anew)  # what was chosen stands against what is new
+        assert stood == (changed.config == context.config)
+    # Who wants choices anew at once says so for one run; those stay for the next.
+    at_once = make_config(*SETS, "validation.every_days=1")
+    assert validate._hash(at_once) == validate._hash(context.config)
+    tomorrow = replace(context, day=DAY + timedelta(days=1), config=at_once)
+    assert not validate._still_holds(rows, tomorrow, 300)
+    assert validate._still_holds(rows, replace(tomorrow, config=context.config), 300)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +136,7 @@ def test_where_nothing_can_be_chosen_the_fallbacks_hold_and_it_says_why(
     assert why in row["why"]
     assert context.figures["n_trials"] == 0
     # Such a day is no reason not to try the next.
-    assert validate._reusable({"base_choices": frame}, context, 300, row["config_hash"]) == []
+    assert validate._earlier({"base_choices": frame}, row["config_hash"]) == []
 
 
 def test_a_source_that_only_spark_fits_is_weighed_as_it_is_configured(

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from recsys_spark.config import Config
 from recsys_spark.errors import KernelError
-from recsys_spark.validation import choose as module
+from recsys_spark.validation import search as module
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.choose import Chosen, choose
 from recsys_spark.validation.fits import Trial, TrialLog, fit_trial
@@ -95,36 +94,25 @@ def test_factors_of_one_order_for_all_are_not_chosen_though_they_find_more(
     assert chosen.settings.get("als.regularization") != 0.05
 
 
-def test_a_stage_is_laid_over_as_many_of_the_best_as_it_says(make_config: Callable[..., Config]) -> None:
-    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=8")
-    found = chosen_by([grouped_log()], config)
-    of_als = [one for one in found.tried if one.kind == "als"]
-    first = [one for one in of_als if "als.factors" not in one.settings]
-    longer = [one for one in of_als if one.settings.get("als.factors") == 16]
-    assert len(longer) == 2
-    best = sorted(first, key=lambda one: -one.recall.mean())
-    assert {tuple(sorted((one.settings | {"als.factors": 16}).items())) for one in best[:2]} == {
-        tuple(sorted(one.settings.items())) for one in longer
-    }
+def test_what_an_earlier_run_chose_stays_unless_something_gains_on_it(make_config: Callable[..., Config]) -> None:
+    config = make_config(*SETS, "candidates.method=auto")
+    first = chosen_by([grouped_log(3)], config).settings
 
-
-def test_a_stage_that_follows_is_tried_only_where_the_one_before_found_more(make_config: Callable[..., Config]) -> None:
-    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=1")
-    longer = Stage([{"als.factors": 8}]), Stage([{"als.factors": 16}], follows=True)
-    worse = Stage([{"als.regularization": 100.0}]), Stage([{"als.factors": 16}], follows=True)
-    ridge = [{"als.alpha": 20.0, "als.regularization": 0.05, "als.unobserved": 0.0}]
-    for stages, is_tried in ((longer, True), (worse, False)):
+    def again(**changes: object) -> tuple[Chosen, str]:
+        before = first | {name.replace("__", "."): value for name, value in changes.items()}
         auto = frozenset(config.validation.auto)
-        found = choose([grouped_log()], config, auto, {}, lambda _: None, Grid({"als": ridge}, {"als": stages}))
-        assert any(one.settings.get("als.factors") == 16 for one in found.tried) == is_tried
+        found = choose([grouped_log(3)], config, auto, {}, lambda _: None, GRID, before)
+        return found, next(one.name for one in found.tried if one.kind == "blend" and one.chosen)
 
-
-def test_what_comes_to_the_same_settings_is_tried_once(make_config: Callable[..., Config]) -> None:
-    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=4")
-    first, stages = ({"als.factors": 4}, {"als.factors": 8}), (Stage([{"als.factors": 8}, {"als.factors": 6}]),)
-    auto = frozenset(config.validation.auto)
-    found = choose([grouped_log()], config, auto, {}, lambda _: None, Grid({"als": first}, {"als": stages}))
-    assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}, {"als.factors": 6}]
+    weights = {name: round(0.99 * weight, 4) for name, weight in first["candidates.score_weights"].items()}
+    found, way = again(als__alpha=20.001, candidates__score_weights=weights)
+    assert (found.settings["als.alpha"], way) == (20.001, "as before")
+    found, way = again(als__regularization=100.0, candidates__score_weights={"popular/global": 1.0})
+    assert found.settings["als.regularization"] == 0.05
+    assert way != "as before"
+    # What was left out stays so beside the blend that did without it.
+    found, way = again(sources__enabled=["popular", "item_cf"], candidates__score_weights=weights)
+    assert (found.settings["sources.enabled"], way) == (["popular", "item_cf"], "as before")
 
 
 def test_what_cannot_be_fitted_is_none_to_choose_and_what_is_not_tried_is_told(
@@ -142,32 +130,3 @@ def test_what_cannot_be_fitted_is_none_to_choose_and_what_is_not_tried_is_told(
     found = choose([grouped_log()], config, auto, {}, lambda _: None, grid)
     assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}]
     assert [one.name for one in found.tried if one.kind == "two_tower"] == ["not tried"]
-
-
-@pytest.mark.parametrize("gain", [0.2, 0.0])
-def test_another_kind_is_chosen_where_the_blend_gains_by_it(
-    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, gain: float
-) -> None:
-    kinds = ["jaccard", "cosine", "rp3beta"]
-    grid = Grid(
-        GRID.first | {"item_cf": [{"item_cf.similarity": kind} for kind in kinds]},
-        {"item_cf": (Stage([{"sources.item_cf.half_life_days": 0.0}]),)},
-        {"item_cf": "item_cf.similarity"},
-    )
-
-    def beside(folds: object, trials: dict[str, object], fitted: list[object]) -> list[np.ndarray]:
-        assert list(trials) == ["als"]
-        assert len(fitted) == len(kinds)
-        return [np.full(60, 0.5), np.full(60, 0.5 + gain / 2), np.full(60, 0.5 + gain)]
-
-    monkeypatch.setattr(module, "recalls_beside", beside)
-    config = make_config(*SETS, "candidates.method=auto")
-    found = choose([grouped_log(3)], config, frozenset(config.validation.auto), {}, lambda _: None, grid)
-    alone = [one for one in found.tried if one.kind == "item_cf"]
-    rivals = [one for one in found.tried if one.kind == "item_cf, beside the others"]
-    (chosen,) = [one for one in [*alone, *rivals] if one.chosen]
-    best = max(alone, key=lambda one: one.recall.mean())
-    assert rivals[0].settings == best.settings
-    assert chosen is (rivals[2] if gain else next(one for one in alone if one.chosen))
-    assert {name: found.settings.get(name) for name in chosen.settings} == dict(chosen.settings)
-    assert len({one.settings.get("item_cf.similarity", "jaccard") for one in rivals}) == len(kinds)
