@@ -35,6 +35,14 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     return Config.model_validate(dumped).remember_places(config.places)
 
 
+def value_of(config: Config, name: str) -> Any:
+    """The value of a setting by its dotted name."""
+    value: Any = config.model_dump()
+    for key in name.split("."):
+        value = value[key]
+    return value
+
+
 def source_of(name: str) -> str:
     """The source that a setting (a dotted name) is of; the section of one that is of none."""
     return name.removeprefix("sources.").partition(".")[0]

@@ -8,11 +8,10 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.choices import source_of, with_settings
+from recsys_spark.choices import source_of, value_of, with_settings
 from recsys_spark.clock import known_clock
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.errors import ArgumentError
@@ -68,14 +67,11 @@ def tune(
 
 def _write_out(made: Chosen, config: Config) -> None:
     """Adds what was best as it was configured: nothing of a source that was tried is for the next run to choose."""
-    values: Any = with_settings(config, made.settings).model_dump()
+    changed = with_settings(config, made.settings)
     tried = {one.kind.removesuffix(BESIDE) for one in made.tried if one.chosen}
     for name in config.validation.auto:
         if source_of(name) in tried:
-            value = values
-            for key in name.split("."):
-                value = value[key]
-            made.settings.setdefault(name, value)
+            made.settings.setdefault(name, value_of(changed, name))
 
 
 def tuned_text(made: Chosen, held_out: str) -> str:
@@ -97,8 +93,9 @@ def _why(made: Chosen, name: str) -> str:
     for one in made.tried:
         if one.chosen and name in one.settings and one.kind != "blend":
             first = next(other for other in made.tried if other.kind == one.kind)
-            other = "the best by itself" if one.kind.endswith(BESIDE) else "as configured"
-            return f"{one.kind} finds {one.recall.mean():.4f}, {other} {first.recall.mean():.4f}"
+            if one.kind.endswith(BESIDE):
+                return f"the blend with it finds {one.recall.mean():.4f}, with {first.name} {first.recall.mean():.4f}"
+            return f"{one.kind} finds {one.recall.mean():.4f}, as configured {first.recall.mean():.4f}"
     return ""
 
 

@@ -30,7 +30,7 @@ from recsys_spark.validation.choose import choose
 from recsys_spark.validation.fits import FITTED, Trial
 from recsys_spark.validation.grid import USUAL
 from recsys_spark.validation.held_out import Fold, folds, window_of
-from recsys_spark.validation.tried import Chosen, Tried
+from recsys_spark.validation.tried import Chosen, Earlier, Tried
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +55,12 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         return {"choices": _frame(again, context)}
     why, made = _reason_not_to(config, figures), Chosen()
     # What is for the run to choose must not end it, whatever the size of the catalogue, and whether anything is tried.
-    smaller = bounded_settings(config, inputs["item_index"].count())
+    n_items = inputs["item_index"].count()
+    smaller = bounded_settings(config, n_items)
     if smaller:
         _log.info("step=validate phase=bounds settings=%s", smaller)
-        config = with_settings(config, smaller)
-        context = replace(context, config=config)
+        context = replace(context, config=with_settings(config, smaller))
+        config = context.config
     held_out = ""
     if not why:
         first = days_with_rows(config.root, "events")[0]
@@ -70,10 +71,9 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         if not why:
             _log.info("step=validate phase=try n_folds=%d n_judged=%d %s", len(found), n_judged, held_out)
             judged, auto = [one.judged for one in found], frozenset(config.validation.auto)
-            before = _settings(earlier) if earlier else {}
-            made = choose(judged, config, auto, others(found, config), context.tell, USUAL, before)
-    context.figures.update(made.figures)
-    context.figures["n_trials"] = float(len(made.tried))
+            fitted, before = others(found, config), _choice_of(earlier, config, n_items)
+            made = choose(judged, config, auto, fitted, context.tell, USUAL, before)
+    context.figures.update(made.figures, n_trials=float(len(made.tried)))
     if why:
         _log.info("step=validate phase=none why=%r", why)
     same = {"held_out": held_out, "made_on": context.day, "n_pairs": n_pairs, "config_hash": hashed}
@@ -121,6 +121,17 @@ def _earlier(inputs: Mapping[str, DataFrame], hashed: str) -> list[dict[str, Any
     rows = [row.asDict() for row in base.collect()] if base is not None else []
     made = next((row for row in rows if row["kind"] == ALL), None)
     return [] if made is None or made["config_hash"] != hashed or made["why"] else rows
+
+
+def _choice_of(rows: list[dict[str, Any]], config: Config, n_items: int) -> Earlier | None:
+    """What the rows say was chosen, within the bounds of today's catalogue."""
+    if not rows:
+        return None
+    settings = _settings(rows)
+    smaller = bounded_settings(with_settings(config, settings), n_items)
+    settings |= {name: value for name, value in smaller.items() if name != "sources.enabled"}
+    tried = frozenset(row["kind"] for row in rows if row["recall"] is not None)
+    return Earlier(settings, tried, frozenset(row["kind"] for row in rows if row["name"] == "left out"))
 
 
 def _still_holds(rows: list[dict[str, Any]], context: Context, n_pairs: int) -> bool:

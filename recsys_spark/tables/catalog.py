@@ -503,7 +503,9 @@ CHOICES = run_table(
     "its choices are reused",
     (
         Column(
-            "kind", "string", "settings: all that was chosen; blend: a way to blend; else the source, or list, tried"
+            "kind",
+            "string",
+            "settings: all that was chosen; blend: a way to blend; else what was tried, a source or list",
         ),
         Column("name", "string", "what was tried"),
         Column("settings", "string", "JSON object: dotted name of a setting and its value, {} = as configured"),

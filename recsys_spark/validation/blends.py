@@ -10,8 +10,6 @@ without it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +31,7 @@ from recsys_spark.validation.choice_sets import (
     rrf_totals,
 )
 from recsys_spark.validation.fits import Trial
-from recsys_spark.validation.tried import Chosen, Tried, gains, surely_less
+from recsys_spark.validation.tried import Chosen, Earlier, Tried, gains, surely_less
 
 # Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.
 _WAYS: tuple[tuple[Scaling, float], ...] = (("background", 0.1), ("background", 0.01), ("capped", 0.01))
@@ -41,7 +39,7 @@ _WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
 _BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
 _USEFUL = 0.25  # of the best list's recall
 
-_BEFORE = "as before"
+_BEFORE = "as before: "  # and the method
 _LEFT = "was left out before, and no other blend gains"
 
 
@@ -133,7 +131,7 @@ def choose_blend(
     config: Config,
     useless: Mapping[str, str],
     found: Chosen,
-    before: Mapping[str, Any] = MappingProxyType({}),
+    before: Earlier | None = None,
 ) -> dict[str, str]:
     """The way that finds most of what others took; of `useless` those without which it finds as much.
 
@@ -158,13 +156,12 @@ def choose_blend(
         for name, of_one in zip(names, singles, strict=True)
         if not name.endswith(NEW) and of_one @ given > 0
     }
-    if way := _as_before(before, names):
-        ways[_BEFORE] = way
+    ways |= _as_before(before, names, for_all)
     recalls = {name: table.recall(way) for name, way in ways.items()}
     best = _best_of(ways, recalls, for_all)
     gone, way = _without(useless, ways[best], recalls[best], table)
-    if best == _BEFORE and "sources.enabled" in before:
-        gone |= {name: _LEFT for name in trials if name not in before["sources.enabled"] and name not in gone}
+    if before is not None and best.startswith(_BEFORE):
+        gone |= {name: _LEFT for name in config.sources.enabled if name in before.left and name not in gone}
     of_new = table.recall_of_new(way)
     if len(of_new):
         found.figures.update(n_new=float(len(of_new)), recall_of_new=float(of_new.mean()))
@@ -180,20 +177,26 @@ def _best_of(ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray], for_al
     own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
     best = max(ways, key=lambda name: recalls[name].mean())
     best = _cautious(best if surely_less(recalls[own], recalls[best]) else own, ways, recalls)
-    return _BEFORE if _BEFORE in ways and not gains(recalls[best] - recalls[_BEFORE]) else best
+    kept = next((name for name in ways if name.startswith(_BEFORE)), best)
+    return best if gains(recalls[best] - recalls[kept]) else kept
 
 
-def _as_before(before: Mapping[str, Any], names: Sequence[str]) -> _Way | None:
-    """The way to blend that an earlier run chose; None if it chose none."""
-    match before.get("candidates.method"):
-        case "rrf":
-            enabled = before.get("sources.enabled")
-            is_on = [enabled is None or name.partition("/")[0] in enabled for name in names]
-            return _Way(None, np.array(is_on, float))
-        case "scores":
-            weights = before["candidates.score_weights"]
-            return _Way(before["candidates.score_scaling"], np.array([weights.get(name, 0.0) for name in names]))
-    return None
+def _as_before(before: Earlier | None, names: Sequence[str], for_all: set[str]) -> dict[str, _Way]:
+    """The way to blend that an earlier run chose, by its name; none if it chose none, or what all users share alone.
+
+    Lists without a weight count as they do where lists are served.
+    """
+    method = None if before is None else before.settings.get("candidates.method")
+    if before is None or method is None:
+        return {}
+    is_own = np.array([name not in for_all for name in names])
+    weights, scaling = np.ones(len(names)), before.settings.get("candidates.score_scaling")
+    if method == "scores":
+        given = before.settings["candidates.score_weights"]
+        weights = np.array([weight_of(name, given, float(own)) for name, own in zip(names, is_own, strict=True)])
+    weights *= [name.partition("/")[0] not in before.left for name in names]
+    way = _Way(scaling if method == "scores" else None, weights)
+    return {f"{_BEFORE}{method}": way} if (weights[is_own] > 0).any() else {}
 
 
 def _cautious(best: str, ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray]) -> str:

@@ -1,16 +1,13 @@
 """Validation inside the run: which settings of each source, and which blend of all, find most of what was held out.
 
-Owns: the order of the trials, who judges what, and when a choice is made.  Called by the step `validate`.
+Owns: who judges what.  Called by the step `validate`.
 
-Judged users are cut into three parts, for settings, for weights, and for the choice of the blend (`validation.blends`),
-so that no part judges what it chose.  Each source is tried by itself, and of some the best of each kind beside the
-others (`validation.search`).
+Judged users are cut into three parts: for settings, of each source by itself and of some the best of each kind beside
+the others (`validation.search`); for weights; and for the choice of the blend (`validation.blends`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +18,7 @@ from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_shared
 from recsys_spark.validation.fits import FITTED, Trial
 from recsys_spark.validation.grid import Grid
 from recsys_spark.validation.search import Search
-from recsys_spark.validation.tried import Chosen, Tried
+from recsys_spark.validation.tried import Chosen, Earlier, Tried
 
 _NOT_TRIED = (
     "needs a later step, or what the log does not have; in a blend of scores it weighs as the others on average"
@@ -35,7 +32,7 @@ def choose(
     others: Mapping[str, Sequence[Trial]],
     tell: Callable[[dict[str, float]], None],
     grid: Grid,
-    before: Mapping[str, Any] = MappingProxyType({}),
+    before: Earlier | None = None,
 ) -> Chosen:
     """The settings of `auto` (dotted names) that find most of what was held out, over all folds.
 
@@ -47,7 +44,7 @@ def choose(
     search = Search(folds, config, auto, grid, before, found)
     sources = [name for name in config.sources.enabled if name in FITTED]
     for at, source in enumerate(sources):
-        best = search.settings_of(source)
+        best = search.choose_settings(source)
         if best is not None:
             trials[source], alone[source] = best.trials, best.recall
         tell({"done": float(at + 1), "of": float(len(sources) + 1)})
@@ -63,10 +60,14 @@ def choose(
     if "candidates.method" in auto:
         for source in grid.kinds:
             if source in trials:
-                trials[source] = search.kind_of(source, trials)
+                kind = search.choose_kind(source, trials)
+                if kind is not trials[source]:
+                    trials[source], alone[source] = kind, search.alone(kind)
         useless = useless_sources(alone, shared) if "sources.enabled" in auto else {}
         gone = choose_blend(folds, trials, config, useless, found, before)
-        found.tried += [Tried(name, "left out", {}, alone[name], True, why) for name, why in gone.items()]
+        found.tried += [
+            Tried(name, "left out", {}, alone.get(name, np.zeros(0)), True, why) for name, why in gone.items()
+        ]
         if gone:
             found.settings["sources.enabled"] = [name for name in config.sources.enabled if name not in gone]
     tell({"done": float(len(sources) + 1), "of": float(len(sources) + 1)})

@@ -1,6 +1,6 @@
 """What sources know of a log that the driver holds, under any settings: models, as `retrieve` would make them.
 
-Owns: the log of a trial, and how each source is fitted to it.  Called by `validation.choose`.  Nothing here is Spark:
+Owns: the log of a trial, and how each source is fitted to it.  Called by `validation.search`.  Nothing here is Spark:
 the fits are the kernels of the cluster on one block, so that dozens of settings cost seconds.
 """
 
@@ -160,20 +160,21 @@ def _is_regressed(log: TrialLog, weights: Csr, similarity: Similarity) -> bool:
     return n_pairs <= _MAX_TRIAL_PAIRS and log.n_items * similarity.num_neighbors**2 <= _MAX_LOOKED_UP
 
 
-# Vectors are compared by an exact search where no index is built: so many products take half an hour on two cores.
+# Products that take half an hour on two cores: of all users with all items, or of all passes of a fit.
 _MAX_PRODUCTS = 5e13
 _LONG = 256  # vectors up to this length are tried whatever they cost
+_SIDES = 20  # sides of a fit that a run solves, each of which takes a product of two vectors for every pair
 
 
-def _is_searched(log: TrialLog, factors: int) -> bool:
-    """Whether all users can soon be compared with all items by vectors of this length."""
-    n_users = log.rows.n_rows / log.share
-    return factors <= _LONG or n_users * log.n_items * factors <= _MAX_PRODUCTS
+def _is_affordable(log: TrialLog, factors: int) -> bool:
+    """Whether the run is soon done with vectors of this length: fitting them, and searching with them."""
+    n_users, n_pairs = log.rows.n_rows / log.share, len(log.rows.cols) / log.share
+    return factors <= _LONG or max(n_users * log.n_items * factors, _SIDES * n_pairs * factors**2) <= _MAX_PRODUCTS
 
 
 def _als(log: TrialLog, config: Config, params: Any) -> Trial | None:
     settings = config.als
-    if "als.factors" in config.validation.auto and not _is_searched(log, settings.factors):
+    if "als.factors" in config.validation.auto and not _is_affordable(log, settings.factors):
         return None
     weights = log.weights(settings.half_life_days)
     wanted = rows_of(weights, log.judged)

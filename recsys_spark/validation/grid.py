@@ -146,7 +146,8 @@ WIDE = Grid(
         "als": (
             Stage([{"als.half_life_days": days} for days in (0.0, 7.0, 90.0, 365.0)]),
             Stage([{"als.item_attributes": ATTRIBUTES}]),
-            Stage([{"als.factors": n} for n in (32, 128, 256, 512)], n_best=_N_BEST),
+            Stage([{"als.factors": n} for n in (32, 128, 256)], n_best=_N_BEST),
+            Stage([{"als.factors": 512}], n_best=_N_BEST),
             Stage([{"als.factors": 1024}], follows=True),
         ),
         "low_pass": (

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.choices import Settings, source_of, with_settings
+from recsys_spark.adapters.blend import weight_of
+from recsys_spark.choices import Settings, source_of, value_of, with_settings
 from recsys_spark.config import Config
 from recsys_spark.errors import KernelError
 from recsys_spark.validation.bounds import is_bounded
@@ -20,11 +21,13 @@ from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.fits import Trial, fit_trial
 from recsys_spark.validation.grid import Grid
 from recsys_spark.validation.kinds import recalls_beside
-from recsys_spark.validation.tried import BESIDE, Chosen, Tried, gains
+from recsys_spark.validation.tried import BESIDE, Chosen, Earlier, Tried, gains
 
 _log = logging.getLogger(__name__)
 
 _THREADS = 2
+
+_KEPT = "was chosen before, and nothing gains on it"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """auto: names of the settings that may be chosen.  before: what an earlier run chose, {}: there is none.
+    """auto: names of the settings that may be chosen.  before: what an earlier run chose, if there is one.
 
     found: takes all that is tried, and the settings that are chosen.
     """
@@ -52,30 +55,48 @@ class Search:
     config: Config
     auto: frozenset[str]
     grid: Grid
-    before: Mapping[str, Any]
+    before: Earlier | None
     found: Chosen
 
-    def settings_of(self, source: str) -> Found | None:
+    def choose_settings(self, source: str) -> Found | None:
         """The best settings of the source, or those of an earlier run where no others gain on them.
 
         None where the log does not say what the source needs.
         """
-        earlier = {
-            name: value for name, value in self.before.items() if name in self.auto and source_of(name) == source
-        }
-        kept, tried = self._best_of(source, [earlier] if self.before else [])
-        first = self._unlike(tried, [{}, *self._open(self.grid.first.get(source, ()))])
-        best, others = self._best_of(source, first)
-        tried += others
-        best = kept if best is None else best
+        best, tried = self._best_of(source, self._unlike([], [{}, *self._open(self.grid.first.get(source, ()))]))
         if best is None:
             return None
-        best = self._staged(source, best, tried)
-        if kept is not None and kept.order[0] and not gains(best.recall - kept.recall):
-            best = kept
+        best, why = self._staged(source, best, tried), ""
+        kept = self._kept(source, tried)
+        if kept is not None and kept.order[0] and not (best.order[0] and gains(best.recall - kept.recall)):
+            best, why = kept, _KEPT
         self.found.settings |= best.settings
-        self.found.tried += [Tried(source, _name_of(one), one, recall, one == best.settings) for one, recall in tried]
+        for settings, recall in tried:
+            is_best = settings == best.settings
+            self.found.tried.append(
+                Tried(source, _name_of(settings), settings, recall, is_best, why if is_best else "")
+            )
         return best
+
+    def _kept(self, source: str, tried: list[tuple[Settings, np.ndarray]]) -> Found | None:
+        """The source as an earlier run chose it, which is added to what was tried; None where that cannot be."""
+        settings = self._earlier(source, [one for one, _ in tried])
+        trials = None if settings is None else self._fit(source, settings)
+        if settings is None or trials is None:
+            return None
+        kept = Found(settings, trials, self.alone(trials))
+        if all(one != settings for one, _ in tried):
+            tried.append((settings, kept.recall))
+        return kept
+
+    def _earlier(self, source: str, tried: Sequence[Settings]) -> Settings | None:
+        """What an earlier run chose for the source, as it stands among what was tried, if it does."""
+        if self.before is None or source not in self.before.tried:
+            return None
+        chosen = self.before.settings.items()
+        settings = {name: value for name, value in chosen if name in self.auto and source_of(name) == source}
+        same = with_settings(self.config, settings)
+        return next((one for one in tried if with_settings(self.config, one) == same), settings)
 
     def _staged(self, source: str, best: Found, tried: list[tuple[Settings, np.ndarray]]) -> Found:
         """The best after all stages, which are added to what was tried."""
@@ -93,43 +114,56 @@ class Search:
             best = again if again is not None and is_better else best
         return best
 
-    def kind_of(self, source: str, trials: Mapping[str, Sequence[Trial]]) -> Sequence[Trial]:
-        """What is kept of the source: another kind than the best by itself where the blend gains by that."""
-        kind = self.grid.kinds[source]
-        beside = {name: one for name, one in trials.items() if name != source}
-        rivals = self._rivals(source, kind) if beside and kind in self.auto else []
-        if not rivals:
+    def choose_kind(self, source: str, trials: Mapping[str, Sequence[Trial]]) -> Sequence[Trial]:
+        """What is kept of the source: another kind than the best by itself where the blend gains by that.
+
+        Others have to gain on what an earlier run chose, if that is of another kind than the best by itself.
+        """
+        given = self.config.candidates.source_weights
+        beside = {name: one for name, one in trials.items() if name != source and weight_of(name, given) > 0}
+        if not beside or self.grid.kinds[source] not in self.auto:
             return trials[source]
         rows = self.found.tried
-        best = next(one for one in rows if one.kind == source and one.chosen)
-        own, *recalls = recalls_beside(self.folds, beside, [trials[source], *(one for _, one in rivals)])
-        at = max(range(len(rivals)), key=lambda at: recalls[at].mean())
-        is_better = gains(recalls[at] - own)
-        if is_better:
-            rows[:] = [replace(one, chosen=False) if one.kind == source else one for one in rows]
-            for name in best.settings:
-                self.found.settings.pop(name, None)
-            self.found.settings |= rivals[at][0]
-        said = [(best.settings, own), *zip((settings for settings, _ in rivals), recalls, strict=True)]
-        rows += [
-            Tried(f"{source}{BESIDE}", _name_of(settings), settings, recall, is_better and n == at + 1)
-            for n, (settings, recall) in enumerate(said)
+        best = next(one.settings for one in rows if one.kind == source and one.chosen)
+        fitted = [
+            (one, trials[source] if one == best else self._fit(source, one)) for one in self._contenders(source, best)
         ]
-        return rivals[at][1] if is_better else trials[source]
+        kinds = [(settings, one) for settings, one in fitted if one is not None]
+        if len(kinds) < 2:
+            return trials[source]
+        recalls = recalls_beside(self.folds, beside, [one for _, one in kinds], given)
+        most = max(range(1, len(kinds)), key=lambda at: recalls[at].mean())
+        chosen = most if gains(recalls[most] - recalls[0]) else 0
+        is_other = kinds[chosen][0] != best
+        rows += [
+            Tried(f"{source}{BESIDE}", _name_of(settings), settings, recall, is_other and at == chosen)
+            for at, ((settings, _), recall) in enumerate(zip(kinds, recalls, strict=True))
+        ]
+        if is_other:
+            rows[:] = [replace(one, chosen=False) if one.kind == source else one for one in rows]
+            for name in best:
+                self.found.settings.pop(name, None)
+            self.found.settings |= kinds[chosen][0]
+        return kinds[chosen][1]
 
-    def _rivals(self, source: str, kind: str) -> list[tuple[Settings, Sequence[Trial]]]:
-        """The best settings of every other kind, under what no kind has of its own as it was chosen, fitted."""
-        rows = [one for one in self.found.tried if one.kind == source]
-        best = next(one.settings for one in rows if one.chosen)
-        of_kind = {one.settings.get(kind): one.settings for one in sorted(rows, key=lambda one: one.recall.mean())}
-        of_kinds = {name for one in self.grid.first[source] for name in one}
-        shared = {name: value for name, value in best.items() if name not in of_kinds}
-        found = []
-        for name, settings in of_kind.items():
-            if name != best.get(kind):
-                fitted = self._fit(source, settings | shared)
-                found += [] if fitted is None else [(settings | shared, fitted)]
-        return found
+    def _contenders(self, source: str, best: Settings) -> list[Settings]:
+        """Of every kind its best settings; that which others have to gain on comes first.
+
+        Stages were tried on the best kind alone: what they changed holds for all.
+        """
+        rows = sorted((one for one in self.found.tried if one.kind == source), key=lambda one: -one.recall.mean())
+        later = {name for stage in self.grid.then.get(source, ()) for one in stage.settings for name in one}
+        shared = {name: value for name, value in best.items() if name in later}
+        earlier = self._earlier(source, [one.settings for one in rows])
+        first = best if earlier is None or self._kind(source, earlier) == self._kind(source, best) else earlier
+        found = {self._kind(source, first): first}
+        found.setdefault(self._kind(source, best), best)
+        for one in rows:
+            found.setdefault(self._kind(source, one.settings), one.settings | shared)
+        return list(found.values())
+
+    def _kind(self, source: str, settings: Settings) -> Any:
+        return value_of(with_settings(self.config, settings), self.grid.kinds[source])
 
     def alone(self, trials: Sequence[Trial]) -> np.ndarray:
         """What the lists of one source find, of each user who judges settings."""

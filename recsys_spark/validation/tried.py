@@ -1,6 +1,6 @@
 """Trials as they are told, and how sure a difference between two of them is.
 
-Owns: `Tried`, `Chosen`, and the two rules by which one way is taken for better than another.
+Owns: `Tried`, `Chosen`, `Earlier`, and the two rules by which one way is taken for better than another.
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +37,18 @@ class Chosen:
     tried: list[Tried] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run chose under the same settings.
+
+    tried: sources that it tried.  left: those of them that it left out.
+    """
+
+    settings: Settings
+    tried: frozenset[str]
+    left: frozenset[str]
 
 
 def gains(more: np.ndarray) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from recsys_spark.adapters.models import vector_model
 from recsys_spark.config import Config
@@ -12,17 +13,19 @@ from recsys_spark.kernels.top_k import search_items
 from recsys_spark.validation.blends import _cautious, _Way, choose_blend, useless_sources
 from recsys_spark.validation.choice_sets import BLEND, SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import Trial, fit_trial
-from recsys_spark.validation.tried import Chosen
+from recsys_spark.validation.tried import Chosen, Earlier
 from tests.trial_world import N_GROUPS, N_ITEMS, N_USERS, grouped_log
 
 
-def blend_of(judged: Judged, config: Config, trials: dict[str, Trial]) -> tuple[Chosen, dict[str, str]]:
+def blend_of(
+    judged: Judged, config: Config, trials: dict[str, Trial], before: Earlier | None = None
+) -> tuple[Chosen, dict[str, str]]:
     part = judged.part(SETTINGS)
     alone = {name: recall_alone(judged, one, part) for name, one in trials.items()}
     shared = {name: recall_shared(judged, name, part) for name in judged.shared}
     found = Chosen()
     folds = {name: [one] for name, one in trials.items()}
-    gone = choose_blend([judged], folds, config, useless_sources(alone, shared), found)
+    gone = choose_blend([judged], folds, config, useless_sources(alone, shared), found, before)
     return found, gone
 
 
@@ -108,3 +111,25 @@ def test_capped_scores_are_taken_where_scores_without_a_cap_gain_next_to_nothing
     assert _cautious("open", ways, {"open": slightly, "capped": found, "alone": found}) == "capped"
     assert _cautious("open", ways, {"open": surely, "capped": found, "alone": found}) == "open"
     assert _cautious("alone", ways, {"open": found, "capped": found, "alone": slightly}) == "alone"
+
+
+@pytest.mark.parametrize("method", ["scores", "rrf"])
+def test_a_blend_stays_with_what_it_did_without_and_never_as_what_all_users_share(
+    make_config: Callable[..., Config], method: str
+) -> None:
+    judged = grouped_log()
+    config = make_config('validation.fallback.sources.enabled=["popular","item_cf","als","content"]')
+    trials = {"item_cf": near_items(judged, config)}
+    usual, gone = blend_of(judged, config, trials)
+    assert gone == {}
+    of_item_cf = usual.settings | {"candidates.method": method}
+    left = frozenset(["als"])
+    found, gone = blend_of(judged, config, trials, Earlier(of_item_cf, frozenset(), left))
+    (kept,) = [one for one in found.tried if one.name == f"as before: {method}"]
+    assert set(gone) == (left if kept.chosen else set())  # als is not tried now
+    assert kept.chosen or method == "rrf"  # by which popularity has as much to say
+    only_popular = {"item_cf": 0.0, "popular/global": 1.0}
+    for_all = usual.settings | {"candidates.score_weights": only_popular}
+    found, gone = blend_of(judged, config, trials, Earlier(for_all, frozenset(), frozenset()))
+    assert not [one for one in found.tried if one.name.startswith("as before")]
+    assert gone == {}

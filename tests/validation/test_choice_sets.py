@@ -6,6 +6,7 @@ import pytest
 from recsys_spark.config_file import load_config
 from recsys_spark.validation.choice_sets import (
     BLEND,
+    KINDS,
     SETTINGS,
     WEIGHTS,
     Judged,
@@ -51,7 +52,10 @@ def test_parts_are_all_users_once(
     parts = [judged.part(number) for number in (SETTINGS, WEIGHTS, BLEND)]
     assert sorted(np.concatenate(parts).tolist()) == list(range(N_USERS))
     assert [len(part) for part in parts] == lengths
-    assert all((np.diff(part) > 0).all() for part in parts)
+    kinds = judged.part(KINDS)  # are some of those who judge settings
+    assert len(kinds) == min(most, lengths[0])
+    assert set(kinds.tolist()) <= set(parts[0].tolist())
+    assert all((np.diff(part) > 0).all() for part in (*parts, kinds))
 
 
 def recall_at_both(first: list[int], targets: set[int], k: int) -> float:

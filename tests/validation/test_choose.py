@@ -12,6 +12,7 @@ from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone
 from recsys_spark.validation.choose import Chosen, choose
 from recsys_spark.validation.fits import Trial, TrialLog, fit_trial
 from recsys_spark.validation.grid import Grid, Stage
+from recsys_spark.validation.tried import Earlier
 from tests.trial_world import grouped_log
 
 SETS = ('sources.enabled=["popular","item_cf","als"]', "als.factors=8")
@@ -96,23 +97,35 @@ def test_factors_of_one_order_for_all_are_not_chosen_though_they_find_more(
 
 def test_what_an_earlier_run_chose_stays_unless_something_gains_on_it(make_config: Callable[..., Config]) -> None:
     config = make_config(*SETS, "candidates.method=auto")
-    first = chosen_by([grouped_log(3)], config).settings
+    first = chosen_by([grouped_log(3)], config)
 
     def again(**changes: object) -> tuple[Chosen, str]:
-        before = first | {name.replace("__", "."): value for name, value in changes.items()}
+        settings = first.settings | {name.replace("__", "."): value for name, value in changes.items()}
+        before = Earlier(settings, frozenset(["item_cf", "als"]), frozenset())
         auto = frozenset(config.validation.auto)
         found = choose([grouped_log(3)], config, auto, {}, lambda _: None, GRID, before)
         return found, next(one.name for one in found.tried if one.kind == "blend" and one.chosen)
 
-    weights = {name: round(0.99 * weight, 4) for name, weight in first["candidates.score_weights"].items()}
+    weights = {"item_cf": 0.97, "als": 1.0}  # nothing is said of popular/global
     found, way = again(als__alpha=20.001, candidates__score_weights=weights)
-    assert (found.settings["als.alpha"], way) == (20.001, "as before")
-    found, way = again(als__regularization=100.0, candidates__score_weights={"popular/global": 1.0})
+    assert (found.settings["als.alpha"], way) == (20.001, "as before: scores")
+    assert found.settings["candidates.score_weights"] == weights | {"popular/global": 0.0}
+    assert [one.why != "" for one in found.tried if one.kind == "als" and one.chosen] == [True]
+    found, way = again(als__regularization=100.0, candidates__score_weights={"als": 0.001, "popular/global": 1.0})
     assert found.settings["als.regularization"] == 0.05
-    assert way != "as before"
-    # What was left out stays so beside the blend that did without it.
-    found, way = again(sources__enabled=["popular", "item_cf"], candidates__score_weights=weights)
-    assert (found.settings["sources.enabled"], way) == (["popular", "item_cf"], "as before")
+    assert "as before" not in way
+
+
+def test_what_stages_gain_on_an_earlier_choice_is_taken(make_config: Callable[..., Config]) -> None:
+    """Each of 2, 4 factors finds more than those before; an earlier run had come to the first of them."""
+    config = make_config('sources.enabled=["als"]', "candidates.method=rrf", "validation.fallback.als.factors=1")
+    ridge = [{"als.alpha": 20.0, "als.regularization": 0.05, "als.unobserved": 0.0}]
+    longer = Stage([{"als.factors": 2}]), Stage([{"als.factors": 4}], follows=True)
+    auto = frozenset(config.validation.auto)
+    for before in (None, Earlier(ridge[0] | {"als.factors": 2}, frozenset(["als"]), frozenset())):
+        grid = Grid({"als": ridge}, {"als": longer})
+        found = choose([grouped_log()], config, auto, {}, lambda _: None, grid, before)
+        assert found.settings["als.factors"] == 4
 
 
 def test_what_cannot_be_fitted_is_none_to_choose_and_what_is_not_tried_is_told(

@@ -55,6 +55,10 @@ def test_long_vectors_are_not_tried_where_an_exact_search_by_them_takes_too_long
         config = make_config(ALL, f"validation.fallback.als.factors={factors}")
         assert (fit_trial("als", log, config) is not None) == is_tried
     assert fit_trial("als", log, make_config(ALL, "als.factors=8")) is not None  # a person wrote it
+    monkeypatch.setattr(fits, "_MAX_PRODUCTS", fits._SIDES * len(log.rows.cols) * 63)  # fits cost as well
+    assert fit_trial("als", log, config) is None
+    monkeypatch.setattr(fits, "_MAX_PRODUCTS", fits._SIDES * len(log.rows.cols) * 64)
+    assert fit_trial("als", log, config) is not None
 
 
 def test_successors_are_not_tried_where_nothing_is_known_of_the_order(make_config: Callable[..., Config]) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from recsys_spark.choices import value_of, with_settings
 from recsys_spark.config import Config
 from recsys_spark.validation import search as module
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import Grid, Stage
-from recsys_spark.validation.tried import Chosen
+from recsys_spark.validation.tried import Chosen, Earlier
 from tests.trial_world import grouped_log
 
 RIDGES = ((20.0, 0.05), (0.001, 100.0))  # the second leaves nothing of any factor
@@ -50,30 +51,65 @@ def test_what_comes_to_the_same_settings_is_tried_once(make_config: Callable[...
     assert [one.settings for one in found.tried if one.kind == "als"] == [{}, {"als.factors": 8}, {"als.factors": 6}]
 
 
-@pytest.mark.parametrize("gain", [0.2, 0.0])
+KINDS = ["jaccard", "cosine", "rp3beta"]
+NEAR = {"item_cf.min_co_occurrence": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "gain", "chosen"),
+    [
+        (None, 0.0, 0),  # the best by itself
+        (None, 0.02, 0),  # less than a standard error
+        (None, 0.2, 2),
+        ("cosine", 0.0, 0),  # what an earlier run chose comes first
+        ("cosine", 0.2, 2),
+    ],
+)
 def test_another_kind_is_chosen_where_the_blend_gains_by_it(
-    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, gain: float
+    make_config: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+    gain: float,
+    chosen: int,
 ) -> None:
-    kinds = ["jaccard", "cosine", "rp3beta"]
     grid = Grid(
-        {"item_cf": [{"item_cf.similarity": kind} for kind in kinds], "als": OF_ALS},
+        {"item_cf": [NEAR | {"item_cf.similarity": kind} for kind in KINDS], "als": OF_ALS},
         {"item_cf": (Stage([{"sources.item_cf.half_life_days": 0.0}]),)},
         {"item_cf": "item_cf.similarity"},
     )
+    noise = np.tile([-0.5, 0.5], 30)
 
-    def beside(folds: object, trials: dict[str, object], fitted: list[object]) -> list[np.ndarray]:
+    def beside(
+        folds: object, trials: dict[str, object], fitted: list[object], given: dict[str, float]
+    ) -> list[np.ndarray]:
         assert list(trials) == ["als"]
-        assert len(fitted) == len(kinds)
-        return [np.full(60, 0.5), np.full(60, 0.5 + gain / 2), np.full(60, 0.5 + gain)]
+        assert len(fitted) == len(KINDS)
+        return [np.full(60, 0.5), np.full(60, 0.5), 0.5 + gain + noise]
 
     monkeypatch.setattr(module, "recalls_beside", beside)
     config = make_config('sources.enabled=["popular","item_cf","als"]', "als.factors=8", "candidates.method=auto")
-    found = chosen_by(config, grid)
+    settings = NEAR | {"item_cf.similarity": before, "sources.item_cf.half_life_days": 7.0}
+    earlier = Earlier(settings, frozenset(["item_cf"]), frozenset()) if before else None
+    auto = frozenset(config.validation.auto)
+    found = choose([grouped_log()], config, auto, {}, lambda _: None, grid, earlier)
     alone = [one for one in found.tried if one.kind == "item_cf"]
     rivals = [one for one in found.tried if one.kind == "item_cf, beside the others"]
-    (chosen,) = [one for one in [*alone, *rivals] if one.chosen]
-    best = max(alone, key=lambda one: one.recall.mean())
-    assert rivals[0].settings == best.settings
-    assert chosen is (rivals[2] if gain else next(one for one in alone if one.chosen))
-    assert {name: found.settings.get(name) for name in chosen.settings} == dict(chosen.settings)
-    assert len({one.settings.get("item_cf.similarity", "jaccard") for one in rivals}) == len(kinds)
+    kinds = [value_of(with_settings(config, one.settings), "item_cf.similarity") for one in rivals]
+    assert sorted(kinds) == sorted(KINDS)
+    (row,) = [one for one in [*alone, *rivals] if one.chosen]
+    assert row.settings == rivals[chosen].settings
+    assert {name: found.settings.get(name) for name in row.settings} == dict(row.settings)
+    if before is None:
+        assert rivals[0].settings == max(alone, key=lambda one: one.recall.mean()).settings
+    elif kinds[0] == before:
+        assert rivals[0].settings == settings  # exactly as it was
+
+
+def test_a_kind_that_a_person_wrote_is_the_only_one(make_config: Callable[..., Config]) -> None:
+    config = make_config(
+        'sources.enabled=["item_cf","als"]', "als.factors=8", "candidates.method=auto", "item_cf.similarity=cosine"
+    )
+    first = {"item_cf": [NEAR | {"item_cf.similarity": kind} for kind in KINDS], "als": OF_ALS[:1]}
+    found = chosen_by(config, Grid(first, {}, {"item_cf": "item_cf.similarity"}))
+    assert not [one for one in found.tried if "beside" in one.kind]
+    assert "item_cf.similarity" not in found.settings
