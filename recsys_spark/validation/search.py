@@ -149,7 +149,7 @@ class Search:
     def _contenders(self, source: str, best: Settings) -> list[Settings]:
         """Of every kind its best settings; that which others have to gain on comes first.
 
-        Stages were tried on the best kind alone: what they changed holds for all.
+        Stages were tried on the best kind alone: what they changed, and a kind does not name, holds for all.
         """
         rows = sorted((one for one in self.found.tried if one.kind == source), key=lambda one: -one.recall.mean())
         later = {name for stage in self.grid.then.get(source, ()) for one in stage.settings for name in one}
@@ -159,7 +159,7 @@ class Search:
         found = {self._kind(source, first): first}
         found.setdefault(self._kind(source, best), best)
         for one in rows:
-            found.setdefault(self._kind(source, one.settings), one.settings | shared)
+            found.setdefault(self._kind(source, one.settings), shared | one.settings)
         return list(found.values())
 
     def _kind(self, source: str, settings: Settings) -> Any:
