@@ -6,6 +6,10 @@ settings on what this gives.
 Where events have times the cut is global: nothing of the held days, of any user, is in weights, popularity,
 availability or what users have seen.  Where only their order is known, the last event of drawn users is held out, where
 nothing is, a tenth of what they had.  Judged users are drawn; what is fitted is all that fits into `max_pairs`.
+
+With times new items come as they came.  Without, and where the catalogue has items that nobody has had, nothing says
+how often these will be taken: a small run takes as large a share of all other items out of the log, so that they are
+taken as often as others, and lists as many new items as there are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,6 +42,7 @@ _ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
 _MOST_FOLDS = 3
 _LEAST_SHARE = 5  # of the log's days that are held out: one in so many, at most
 _HELD = 10  # one in so many of a user's items is held out, where nothing is known of their order
+_MOST_NEW = 0.1  # of the items, that nobody has had in a small run without times
 _CHANCES = 1_000_000
 
 
@@ -72,9 +77,10 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
     share = min(1.0, context.config.validation.max_pairs / max(1, n_pairs))
     drawn = dict(inputs) | {"events": _drawn(inputs["events"], share, context)}
     known = item_facts(inputs, context)
-    for held in _held(drawn, context, first):
+    had = _had(inputs, context, known)
+    for held in _held(drawn, context, first, 0.0 if had is None else min(_MOST_NEW, 1 - float(had.mean()))):
         at = replace(context, day=held.day, figures={})
-        fold = _fold(drawn | {"events": held.events}, held.later, at, known, share)
+        fold = _fold(drawn | {"events": held.events}, held.later, at, known, had, share)
         yield fold
         n_judged += len(fold.judged.log.judged)
         if n_judged >= _ENOUGH:
@@ -86,10 +92,21 @@ def window_of(context: Context, first: date) -> int:
     return max(1, min(context.config.validation.window_days, (context.day - first).days // _LEAST_SHARE))
 
 
-def _held(inputs: Mapping[str, DataFrame], context: Context, first: date) -> Iterator[Held]:
+def _had(inputs: Mapping[str, DataFrame], context: Context, known: ItemFacts) -> np.ndarray | None:
+    """Whether anybody has had an item, bool (n_items,); None where it does not matter to what a small run sees."""
+    if context.config.events.is_timed or (known.texts is None and known.attributes is None):
+        return None
+    taken = known_events(inputs["events"], context.cutoff).select("item_id").distinct()
+    found = np.zeros(known.n_items, bool)
+    index = inputs["item_index"].join(taken, on="item_id", how="left_semi")
+    found[index.select("item_idx").toArrow()["item_idx"].to_numpy()] = True
+    return None if found.all() else found
+
+
+def _held(inputs: Mapping[str, DataFrame], context: Context, first: date, share_new: float) -> Iterator[Held]:
     events, config = inputs["events"], context.config
     if not config.events.is_timed:
-        yield _held_of_users(events, context)
+        yield _held_of_users(events, context, share_new)
         return
     window = window_of(context, first)
     for number in range(1, _MOST_FOLDS + 1):
@@ -100,8 +117,8 @@ def _held(inputs: Mapping[str, DataFrame], context: Context, first: date) -> Ite
         yield Held(events, engagements(later_events(events, at.cutoff, window), config), day)
 
 
-def _held_of_users(events: DataFrame, context: Context) -> Held:
-    """Without times: what is held out of the histories of drawn users."""
+def _held_of_users(events: DataFrame, context: Context, share_new: float) -> Held:
+    """Without times: what is held out of the histories of drawn users; nobody has had yet a share of the items."""
     config = context.config
     mine = F.col("user_id").isNotNull() & is_positive(config.events.types)
     if config.events.clock == "order":
@@ -114,7 +131,9 @@ def _held_of_users(events: DataFrame, context: Context) -> Held:
         is_held = mine & (_chance(context.seed + 1, "user_id", "item_id") < _CHANCES // _HELD)
     drawn = _chance(context.seed, "user_id") < F.lit(int(_CHANCES * _judged_share(events, config.validation.users)))
     marked = events.withColumn("held", F.coalesce(is_held & drawn, F.lit(False)))
-    return Held(marked.where(~F.col("held")).drop("held"), engagements(marked.where("held"), config), context.day)
+    is_new = _chance(context.seed + 3, "item_id") < F.lit(int(_CHANCES * share_new))
+    left = marked.where(~F.col("held") & ~is_new).drop("held")
+    return Held(left, engagements(marked.where("held"), config), context.day)
 
 
 def _judged_share(events: DataFrame, n_users: int) -> float:
@@ -137,7 +156,14 @@ def _drawn(events: DataFrame, share: float, context: Context) -> DataFrame:
     )
 
 
-def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, known: ItemFacts, share: float) -> Fold:
+def _fold(
+    inputs: dict[str, DataFrame],
+    later: DataFrame,
+    context: Context,
+    known: ItemFacts,
+    had: np.ndarray | None,
+    share: float,
+) -> Fold:
     config, cutoff = context.config, context.cutoff
     interactions = fit_interactions(inputs, context)
     hidden = is_hidden(config.candidates, cutoff).alias("hidden")
@@ -152,6 +178,8 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, know
     shown = shown_items(inputs, _with_attributes(config, known), cutoff).select("item_idx").toArrow()
     listed = np.zeros(known.n_items, bool)
     listed[shown["item_idx"].to_numpy()] = True
+    if had is not None:
+        listed[_surplus(had, rows.cols, context.seed)] = False
     targets = _targets(_indexed(later, inputs), users, rows, listed & known.known_at(cutoff))
     judged = np.flatnonzero(targets.lengths > 0)
     if len(judged) > config.validation.users:
@@ -164,6 +192,13 @@ def _fold(inputs: dict[str, DataFrame], later: DataFrame, context: Context, know
     return Fold(
         Judged(log, rows_of(targets, judged), shared, k), inputs | {"interactions": interactions}, context, users
     )
+
+
+def _surplus(had: np.ndarray, cols: np.ndarray, seed: int) -> np.ndarray:
+    """As many of the items that nobody has had, drawn by chance, int64, as nobody has had in the small run besides."""
+    never = np.flatnonzero(~had)
+    n_more = int(had.sum()) - len(np.unique(cols[had[cols]]))
+    return np.random.default_rng(seed).permutation(never)[:n_more]
 
 
 def _with_attributes(config: Config, known: ItemFacts) -> Config:

@@ -373,8 +373,8 @@ def judge_new(spark: SparkSession, log: Log, part: Part, store: Store, work: Pat
     runs["published without content"] = (f"sources.enabled={json.dumps(usual)}",)
     for name, sets in runs.items():
         config = load_config(file=file, sets=sets)
-        publish(spark, config, part)
-        lists = published(config, part)
+        run_id = publish(spark, config, part)
+        lists = alone(said(config, run_id), part)[name] if name == "content" else published(config, part)
         for side, targets in sides.items():
             store.put(part._replace(targets=targets), f"{side}: {name}", recalls(lists, targets, log.k))
     shutil.rmtree(place / "warehouse")

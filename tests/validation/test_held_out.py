@@ -1,6 +1,6 @@
 """Small runs see nothing of what is held out, and are what a run of that date would have been."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -47,11 +47,12 @@ def log() -> list[Event]:
 
 
 def folds_of(
-    spark: SparkSession, config: Config, log: list[Event], n_pairs: int = 100
+    spark: SparkSession, config: Config, log: list[Event], n_pairs: int = 100, items: Iterable[str] = ()
 ) -> tuple[list[Fold], Context, dict[str, dict[int, str]]]:
+    """items: of the catalogue, which says of all of them the same."""
     context = make_context(spark, known_clock(config))
-    tables = indexed_log(context, log)
-    tables["items"] = make_items(spark, {})
+    tables = indexed_log(context, log, items=items)
+    tables["items"] = make_items(spark, {item: {"category": "toys"} for item in items})
     first = min(event.event_time for event in log).date()
     names = {
         kind: {row[f"{kind}_idx"]: row[f"{kind}_id"] for row in tables[f"{kind}_index"].collect()}
@@ -115,12 +116,29 @@ def test_a_fold_is_the_run_of_its_date(
 
 @pytest.mark.parametrize("clock", ["order", "none"])
 def test_without_times_a_part_of_histories_is_held_out(
-    spark: SparkSession, make_config: Callable[..., Config], log: list[Event], clock: str
+    spark: SparkSession,
+    make_config: Callable[..., Config],
+    log: list[Event],
+    clock: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (fold,), _, names = folds_of(spark, make_config(*SETS, f"events.clock={clock}"), log)
+    """Where the catalogue has items that nobody has had, some that somebody has become as new as these."""
+    nobody_has = [f"never {number}" for number in range(12 if clock == "none" else 0)]
+    catalogue = [*nobody_has, *(sorted({event.item_id for event in log}) if nobody_has else [])]
+    monkeypatch.setattr(held_out, "_MOST_NEW", 0.4)
+    sets = (*SETS, f"events.clock={clock}", 'sources.enabled=["popular","als","successors"]')
+    (fold,), _, names = folds_of(spark, make_config(*sets), log, items=catalogue)
     assert fold.context.day == DAY
-    found = targets_of(fold, names)
+    found, had = targets_of(fold, names), fold.judged.log.had
     assert len(found) > N_USERS / 4
+    made_new = set()
+    if nobody_has:
+        of_log = np.array([not names["item"][idx].startswith("never") for idx in range(len(had))])
+        made_new = {names["item"][idx] for idx in np.flatnonzero(of_log & ~had)}
+        assert 2 <= len(made_new) <= 10
+        assert made_new & {item for items in found.values() for item in items}  # they are gone on to as any
+        assert fold.judged.log.listed[of_log].all()
+        assert (fold.judged.log.listed & ~had).sum() == len(nobody_has)
     kept = {
         (row["user_id"], row["item_id"])
         for row in known_events(fold.inputs["events"], CUTOFF).where("event_type = 'buy'").collect()
@@ -131,7 +149,9 @@ def test_without_times_a_part_of_histories_is_held_out(
             assert items <= {event.item_id for event in mine if event.event_time == mine[-1].event_time}
         assert not {(user, item) for item in items} & kept
         assert items < {event.item_id for event in mine}
-    n_held = len({(e.user_id, e.item_id) for e in log if e.user_id and e.event_type == "buy"} - kept)
+    bought = {(e.user_id, e.item_id) for e in log if e.user_id and e.event_type == "buy"}
+    assert not made_new & {item for _, item in kept}
+    n_held = len({pair for pair in bought - kept if pair[1] not in made_new})
     if clock == "none":
         assert 0.02 < n_held / len(kept) < 0.25
     assert (fold.judged.log.histories is None) == (clock == "none")
