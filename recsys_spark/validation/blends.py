@@ -39,6 +39,7 @@ _WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
 _BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
 _USEFUL = 0.25  # of the best list's recall
 
+_TIMES_NEW = (1.5, 2.0, 3.0, 4.0)
 _BEFORE = "as before: "  # and the method
 _LEFT = "was left out before, and no other blend gains"
 
@@ -158,7 +159,7 @@ def choose_blend(
     }
     ways |= _as_before(before, names, for_all)
     recalls = {name: table.recall(way) for name, way in ways.items()}
-    best = _best_of(ways, recalls, for_all)
+    best = _more_new(_best_of(ways, recalls, for_all), ways, recalls, table)
     gone, way = _without(useless, ways[best], recalls[best], table)
     if before is not None and best.startswith(_BEFORE):
         gone |= {name: _LEFT for name in config.sources.enabled if name in before.left and name not in gone}
@@ -179,6 +180,25 @@ def _best_of(ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray], for_al
     best = _cautious(best if surely_less(recalls[own], recalls[best]) else own, ways, recalls)
     kept = next((name for name in ways if name.startswith(_BEFORE)), best)
     return best if gains(recalls[best] - recalls[kept]) else kept
+
+
+def _more_new(best: str, ways: dict[str, _Way], recalls: dict[str, np.ndarray], table: _Table) -> str:
+    """The best way, or the same with more said of items that nobody has had, which is then one of the ways.
+
+    Where a list loses nothing but for chance, what is new is worth more: nobody will have it unless it is shown.
+    """
+    is_new = np.array([name.endswith(NEW) for name in table.names])
+    chosen, way = best, ways[best]
+    found = table.recall_of_new(way)
+    if best.startswith(_BEFORE) or not len(found) or not way.weights[is_new].any():
+        return best
+    for times in _TIMES_NEW:
+        name, more = f"{best}, new items x {times:g}", replace(way, weights=way.weights * np.where(is_new, times, 1.0))
+        recall, of_new = table.recall(more), table.recall_of_new(more)
+        if of_new.mean() > found.mean() and not gains(recalls[best] - recall):
+            ways[name], recalls[name] = more, recall
+            chosen, found = name, of_new
+    return chosen
 
 
 def _as_before(before: Earlier | None, names: Sequence[str], for_all: set[str]) -> dict[str, _Way]:

@@ -1,7 +1,8 @@
 """Blends that find most are chosen, and sources that they do without leave."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from recsys_spark.adapters.models import vector_model
 from recsys_spark.config import Config
 from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.top_k import search_items
-from recsys_spark.validation.blends import _cautious, _Way, choose_blend, useless_sources
+from recsys_spark.validation.blends import _cautious, _more_new, _Way, choose_blend, useless_sources
 from recsys_spark.validation.choice_sets import BLEND, SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import Trial, fit_trial
 from recsys_spark.validation.tried import Chosen, Earlier
@@ -133,3 +134,28 @@ def test_a_blend_stays_with_what_it_did_without_and_never_as_what_all_users_shar
     found, gone = blend_of(judged, config, trials, Earlier(for_all, frozenset(), frozenset()))
     assert not [one for one in found.tried if one.name.startswith("as before")]
     assert gone == {}
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What blends find: of new items the more, the more is said of them; of all items less above a weight of `most`."""
+
+    most: float
+    names: tuple[str, ...] = ("content", "content/new")
+
+    def recall(self, way: _Way) -> np.ndarray:
+        return np.full(40, 0.5 if way.weights[1] <= self.most else 0.4)
+
+    def recall_of_new(self, way: _Way) -> np.ndarray:
+        return np.full(8, way.weights[1] / 10)
+
+
+@pytest.mark.parametrize(("most", "weight"), [(0.5, 0.5), (1.1, 1.0), (9.0, 2.0)])
+def test_of_new_items_is_said_what_costs_nothing(most: float, weight: float) -> None:
+    table: Any = Proposed(most)
+    way = _Way("capped", np.array([1.0, 0.5]))
+    for name in ("scores", "as before: scores"):
+        ways, recalls = {name: way}, {name: table.recall(way)}
+        best = _more_new(name, ways, recalls, table)
+        assert ways[best].weights.tolist() == [1.0, 0.5 if "before" in name else weight]
+        assert set(recalls) == set(ways)
