@@ -6,7 +6,8 @@
 TREE is a worktree of an earlier commit with its environment (`uv sync` in it).  The log has 60,000 users and 27,000
 items over 90 days, the last of them being the second day.
 Beside TREE (rounds in turn): a first day with the sources popular, item_cf and als at the settings that were defaults
-there, lists fused by reciprocal ranks in TREE, by scores here; ratio is of the seconds of `retrieve` and `blend`.
+there, lists fused by reciprocal ranks in TREE, by scores here; ratio is of the seconds of `retrieve` and `blend`.  A
+day of TREE may end after these: that of ea7139570f00 runs out of heap in its audit at this size.
 Here: a first and a second day by the defaults; what `validate` takes of the seconds of all steps, when it chooses, and
 when it reuses.
 Seconds are those of the run ledger.  The last line is JSON: retrieve_blend_ratio (null without TREE),
@@ -114,11 +115,11 @@ def day_of(tree: Path, place: Path, events: Path, n_days: int, settings: str) ->
     program = (Path(sys.executable).parent if here else tree / ".venv" / "bin") / "recsys-spark"
     command = [str(program), "run", "--date", str(day), "--config", str(file)]
     ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise SystemExit(f"{tree}: exit {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}")
     steps = open_delta(table_path(place / "warehouse", "run_steps")).to_pyarrow_table().to_pandas()
     newest = steps[steps["run_id"] == steps["run_id"].max()]
     seconds = dict(zip(newest["step"], newest["seconds"].astype(float), strict=True))
+    if ended.returncode and (here or "blend" not in seconds):
+        raise SystemExit(f"{tree}: exit {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}")
     print(f"{tree.name} {day}: " + ", ".join(f"{name} {one:.1f}" for name, one in seconds.items()), flush=True)
     return seconds
 
