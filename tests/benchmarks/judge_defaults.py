@@ -15,8 +15,8 @@ Peers: `implicit`, fed the same events (counts): ALS with 64 and 128 factors x a
 256 and 512 factors at the two best of 128, cosine and BM25 with 50 and 200 neighbours; the best on what is held out of
 the training events in the same way.
 New items (logs called ..._new): the catalogue with its tags is known, and what anybody had of a twentieth of the items
-(seed 0) is taken out of the training events; "new:" rows are recall of these items alone, published, of content alone,
-and "old:" rows of all others; published is also run with content off.
+(seed 0) is taken out of the training events; "new:" rows are recall of these items alone, published, and of the list of
+content alone, "old:" rows of all others, "all:" rows of both; published is also run with content off.
 Made logs (planted_logs.py): ours alone, without user_cf.
 Every row is stored below DIR as soon as it is made, and not made again.  The last line is JSON: by log the mean of each
 list, and paired 95 % intervals of the ratios of published to the best source and to the best peer.
@@ -353,7 +353,7 @@ def judge_ours(spark: SparkSession, log: Log, part: Part, store: Store, work: Pa
 
 def judge_new(spark: SparkSession, log: Log, part: Part, store: Store, work: Path, folder: Path) -> None:
     """Rows of items that nobody had, and of all others: published, content alone, and published without content."""
-    if store.has(part.name, "old: published without content"):
+    if store.has(part.name, "all: published without content"):
         return
     place = work / part.name
     shutil.rmtree(place, ignore_errors=True)
@@ -367,6 +367,7 @@ def judge_new(spark: SparkSession, log: Log, part: Part, store: Store, work: Pat
     sides = {
         "new": {user: wanted - had for user, wanted in part.targets.items() if wanted - had},
         "old": {user: wanted & had for user, wanted in part.targets.items() if wanted & had},
+        "all": part.targets,
     }
     usual = ["popular", "item_cf", "als", "low_pass", *(["successors"] if log.clock == "order" else [])]
     runs = {"published": (), "content": ('sources.enabled=["content"]',)}
