@@ -108,7 +108,7 @@ def test_choices_are_made_stored_and_reused(
         anew, _ = choices_of(changed, log, base)
         assert changed.figures["n_trials"] > 0
         assert {row["made_on"] for row in anew} == {changed.day}
-        stood = any(row["name"] == "as before" for row in anew)  # what was chosen stands against what is new
+        stood = any(row["name"].startswith("as before: ") for row in anew)  # what was chosen stands against what is new
         assert stood == (changed.config == context.config)
     # Who wants choices anew at once says so for one run; those stay for the next.
     at_once = make_config(*SETS, "validation.every_days=1")
