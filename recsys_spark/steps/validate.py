@@ -59,8 +59,8 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     smaller = bounded_settings(config, n_items)
     if smaller:
         _log.info("step=validate phase=bounds settings=%s", smaller)
-        context = replace(context, config=with_settings(config, smaller))
-        config = context.config
+        config = with_settings(config, smaller)
+        context = replace(context, config=config)
     held_out = ""
     if not why:
         first = days_with_rows(config.root, "events")[0]
@@ -136,9 +136,9 @@ def _choice_of(rows: list[dict[str, Any]], config: Config, n_items: int) -> Earl
 
 def _still_holds(rows: list[dict[str, Any]], context: Context, n_pairs: int) -> bool:
     """Whether the choices are young enough, and the log has about the size that it had."""
-    made = next((row for row in rows if row["kind"] == ALL), None)
-    if made is None:
+    if not rows:
         return False
+    made = rows[0]  # as every row
     grown = n_pairs / max(1, made["n_pairs"])
     age = (context.day - made["made_on"]).days
     return bool(age < context.config.validation.every_days and 1 / _GROWN <= grown <= _GROWN)

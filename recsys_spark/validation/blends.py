@@ -24,11 +24,12 @@ from recsys_spark.validation.choice_sets import (
     NEW,
     WEIGHTS,
     Judged,
-    choice_sets,
     columns_of,
     joined,
     recall_by,
+    recalls_by,
     rrf_totals,
+    sets_by_fold,
 )
 from recsys_spark.validation.fits import Trial
 from recsys_spark.validation.tried import Chosen, Earlier, Tried, gains, surely_less
@@ -83,12 +84,7 @@ class _Table:
 
     def recall(self, way: _Way) -> np.ndarray:
         """What each of them finds by one way."""
-        return np.concatenate(
-            [
-                recall_by(fold, BLEND, held, self._totals(held, way))
-                for fold, held in zip(self.folds, self.sets, strict=True)
-            ]
-        )
+        return recalls_by(self.folds, BLEND, self.sets, lambda held: self._totals(held, way))
 
     def _totals(self, held: Taken, way: _Way) -> np.ndarray:
         if way.scaling is None:
@@ -140,9 +136,8 @@ def choose_blend(
     list of one's own is worth more.  before: what an earlier run chose, which stays where nothing gains on it.
     """
     names, for_all = columns_of(trials, folds[0].shared), set(folds[0].shared)
-    by_fold = [{name: one[at] for name, one in trials.items()} for at in range(len(folds))]
-    held = joined([choice_sets(fold, one, WEIGHTS, _WEIGHT_DEPTH) for fold, one in zip(folds, by_fold, strict=True)])
-    sets = [choice_sets(fold, one, BLEND, _BLEND_DEPTH) for fold, one in zip(folds, by_fold, strict=True)]
+    held = joined(sets_by_fold(folds, trials, WEIGHTS, _WEIGHT_DEPTH))
+    sets = sets_by_fold(folds, trials, BLEND, _BLEND_DEPTH)
     # What a person wrote multiplies all that is chosen here.
     given = np.array([weight_of(name.removesuffix(NEW), config.candidates.source_weights) for name in names])
     table = _Table(names, folds, sets, config.candidates.rrf_k, frozenset(trials), given)

@@ -3,7 +3,7 @@
 Owns: the choice sets that weights are fitted on, and lists by given totals.  Called by `validation.choose`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -127,6 +127,12 @@ def choice_sets(judged: Judged, trials: Mapping[str, Trial], part: int, depth: i
     )
 
 
+def sets_by_fold(folds: Sequence[Judged], trials: Mapping[str, Sequence[Trial]], part: int, depth: int) -> list[Taken]:
+    """The choice sets of a part of every fold; trials: of each source one a fold."""
+    by_fold = [{name: fitted[at] for name, fitted in trials.items()} for at in range(len(folds))]
+    return [choice_sets(fold, one, part, depth) for fold, one in zip(folds, by_fold, strict=True)]
+
+
 def _standard(shared: Ranked, log: TrialLog) -> np.ndarray:
     """How far every item stands out in a list for everybody, float64 (n_items,), 0 for what it does not hold."""
     lists = RankedLists(shared.indptr, shared.indices, shared.scores)
@@ -186,6 +192,14 @@ def recall_by(judged: Judged, part: int, sets: Taken, totals: np.ndarray) -> np.
     chosen, indptr = best_of_users(sets.users, units, len(sets.indptr) - 1, judged.k)
     lists = Ranked(indptr, sets.items[chosen], totals[chosen].astype(np.float32))
     return recall_of(judged, judged.part(part), np.arange(len(indptr) - 1), lists)
+
+
+def recalls_by(
+    folds: Sequence[Judged], part: int, sets: Sequence[Taken], totals_of: Callable[[Taken], np.ndarray]
+) -> np.ndarray:
+    """`recall_by` over all folds, one fold after the other, float64 (n,); sets: of the part, one a fold."""
+    pairs = zip(folds, sets, strict=True)
+    return np.concatenate([recall_by(fold, part, one, totals_of(one)) for fold, one in pairs])
 
 
 _UNITS = 2.0**30

@@ -15,16 +15,16 @@ import numpy as np
 
 from recsys_spark.adapters.blend import weight_of
 from recsys_spark.kernels.score_fusion import bounded
-from recsys_spark.kernels.shrunk_weights import fit_weights
+from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
 from recsys_spark.validation.choice_sets import (
     KINDS,
     NEW,
     WEIGHTS,
     Judged,
-    choice_sets,
     columns_of,
     joined,
-    recall_by,
+    recalls_by,
+    sets_by_fold,
 )
 from recsys_spark.validation.fits import Trial
 
@@ -44,17 +44,19 @@ def recalls_beside(
     person multiplies its weight by.
     """
     rivals = {f"kind {at}": kind for at, kind in enumerate(kinds)}
-    by_fold = [{name: one[at] for name, one in {**trials, **rivals}.items()} for at in range(len(folds))]
-    names = columns_of(by_fold[0], folds[0].shared)
-    sets = [choice_sets(fold, one, KINDS, _DEPTH) for fold, one in zip(folds, by_fold, strict=True)]
-    held = joined([choice_sets(fold, one, WEIGHTS, _DEPTH) for fold, one in zip(folds, by_fold, strict=True)])
-    found = []
-    for rival in rivals:
-        columns = [at for at, name in enumerate(names) if name not in rivals or name == rival]
-        times = np.array([weight_of(names[at].removesuffix(NEW), given) for at in columns])
-        prior = np.array([float(names[at] not in folds[0].shared) for at in columns])
-        weights = fit_weights(replace(held, values=bounded(held.values[:, columns], "capped") * times), prior, _RIDGE)
-        totals = [bounded(one.values[:, columns], "capped") @ (weights * times) for one in sets]
-        parts = zip(folds, sets, totals, strict=True)
-        found.append(np.concatenate([recall_by(fold, KINDS, one, total) for fold, one, total in parts]))
-    return found
+    fitted = {**trials, **rivals}
+    names = columns_of(fitted, folds[0].shared)
+    sets, held = sets_by_fold(folds, fitted, KINDS, _DEPTH), joined(sets_by_fold(folds, fitted, WEIGHTS, _DEPTH))
+    times = np.array([weight_of(name.removesuffix(NEW), given) for name in names])
+    prior = np.array([float(name not in folds[0].shared) for name in names])
+
+    def recall(rival: str) -> np.ndarray:
+        at = [at for at, name in enumerate(names) if name not in rivals or name == rival]
+
+        def said(one: Taken) -> np.ndarray:
+            return np.asarray(bounded(one.values[:, at], "capped") * times[at])
+
+        weights = fit_weights(replace(held, values=said(held)), prior[at], _RIDGE)
+        return recalls_by(folds, KINDS, sets, lambda one: said(one) @ weights)
+
+    return [recall(rival) for rival in rivals]

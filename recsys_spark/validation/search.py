@@ -67,7 +67,7 @@ class Search:
         if best is None:
             return None
         best, why = self._staged(source, best, tried), ""
-        kept = self._kept(source, tried)
+        kept = self._kept(source, best, tried)
         if kept is not None and kept.order[0] and not (best.order[0] and gains(best.recall - kept.recall)):
             best, why = kept, _KEPT
         self.found.settings |= best.settings
@@ -78,9 +78,11 @@ class Search:
             )
         return best
 
-    def _kept(self, source: str, tried: list[tuple[Settings, np.ndarray]]) -> Found | None:
+    def _kept(self, source: str, best: Found, tried: list[tuple[Settings, np.ndarray]]) -> Found | None:
         """The source as an earlier run chose it, which is added to what was tried; None where that cannot be."""
         settings = self._earlier(source, [one for one, _ in tried])
+        if settings == best.settings:
+            return best
         trials = None if settings is None else self._fit(source, settings)
         if settings is None or trials is None:
             return None

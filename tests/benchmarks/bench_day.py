@@ -115,9 +115,11 @@ def day_of(tree: Path, place: Path, events: Path, n_days: int, settings: str) ->
     program = (Path(sys.executable).parent if here else tree / ".venv" / "bin") / "recsys-spark"
     command = [str(program), "run", "--date", str(day), "--config", str(file)]
     ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-    steps = open_delta(table_path(place / "warehouse", "run_steps")).to_pyarrow_table().to_pandas()
-    newest = steps[steps["run_id"] == steps["run_id"].max()]
-    seconds = dict(zip(newest["step"], newest["seconds"].astype(float), strict=True))
+    ledger, seconds = table_path(place / "warehouse", "run_steps"), dict[str, float]()
+    if ledger.exists():
+        steps = open_delta(ledger).to_pyarrow_table().to_pandas()
+        newest = steps[steps["run_id"] == steps["run_id"].max()]
+        seconds = dict(zip(newest["step"], newest["seconds"].astype(float), strict=True))
     if ended.returncode and (here or "blend" not in seconds):
         raise SystemExit(f"{tree}: exit {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}")
     print(f"{tree.name} {day}: " + ", ".join(f"{name} {one:.1f}" for name, one in seconds.items()), flush=True)
