@@ -35,15 +35,16 @@ _RIDGE = 0.01
 def recalls_beside(
     folds: Sequence[Judged],
     trials: Mapping[str, Sequence[Trial]],
+    source: str,
     kinds: Sequence[Sequence[Trial]],
     given: Mapping[str, float],
 ) -> list[np.ndarray]:
     """What the blend of `trials` and each of the kinds finds, of the users who judge kinds, float64 (n_judges,).
 
-    trials: of the other sources, by name, one a fold.  kinds: of each kind one trial a fold.  given: by list what a
-    person multiplies its weight by.
+    trials: of the other sources, by name, one a fold.  kinds: of each kind of `source` one trial a fold.  given: by
+    source or list what a person multiplies its weight by.
     """
-    rivals = {f"kind {at}": kind for at, kind in enumerate(kinds)}
+    rivals = {f"{source}/kind {at}": kind for at, kind in enumerate(kinds)}
     fitted = {**trials, **rivals}
     names = columns_of(fitted, folds[0].shared)
     sets, held = sets_by_fold(folds, fitted, KINDS, _DEPTH), joined(sets_by_fold(folds, fitted, WEIGHTS, _DEPTH))

@@ -133,7 +133,7 @@ class Search:
         kinds = [(settings, one) for settings, one in fitted if one is not None]
         if len(kinds) < 2:
             return trials[source]
-        recalls = recalls_beside(self.folds, beside, [one for _, one in kinds], given)
+        recalls = recalls_beside(self.folds, beside, source, [one for _, one in kinds], given)
         most = max(range(1, len(kinds)), key=lambda at: recalls[at].mean())
         chosen = most if gains(recalls[most] - recalls[0]) else 0
         is_other = kinds[chosen][0] != best

@@ -18,10 +18,12 @@ def test_what_others_say_already_adds_nothing_and_what_they_do_not_say_adds(make
     config = make_config("als.factors=8", "als.regularization=100.0", "als.unobserved=0.0")
     collapsed = [fit_trial("als", one.log, config) for one in folds]
     near = [fit_trial("item_cf", one.log, config) for one in folds]
-    same, other = recalls_beside(folds, {"als": collapsed}, [collapsed, near], {})
+    same, other = recalls_beside(folds, {"als": collapsed}, "item_cf", [collapsed, near], {})
     alone = [recall_alone(one, fit, one.part(KINDS)) for one, fit in zip(folds, collapsed, strict=True)]
     np.testing.assert_allclose(same, np.concatenate(alone))
     assert len(other) == sum(len(one.part(SETTINGS)) for one in folds)
     assert other.mean() > same.mean() + 0.2
-    (unheard,) = recalls_beside(folds, {"item_cf": near}, [collapsed], {"item_cf": 0.0})  # a person wrote that
+    unheard = recalls_beside(folds, {"als": collapsed}, "item_cf", [collapsed, near], {"item_cf": 0.0})
+    np.testing.assert_allclose(unheard, [same, same])  # a person wrote that the source says nothing
+    (unheard,) = recalls_beside(folds, {"item_cf": near}, "als", [collapsed], {"item_cf": 0.0})
     np.testing.assert_allclose(unheard, same)

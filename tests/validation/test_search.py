@@ -80,9 +80,9 @@ def test_another_kind_is_chosen_where_the_blend_gains_by_it(
     noise = np.tile([-0.5, 0.5], 30)
 
     def beside(
-        folds: object, trials: dict[str, object], fitted: list[object], given: dict[str, float]
+        folds: object, trials: dict[str, object], source: str, fitted: list[object], given: dict[str, float]
     ) -> list[np.ndarray]:
-        assert list(trials) == ["als"]
+        assert (list(trials), source) == (["als"], "item_cf")
         assert len(fitted) == len(KINDS)
         return [np.full(60, 0.5), np.full(60, 0.5), 0.5 + gain + noise]
 
