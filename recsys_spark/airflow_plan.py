@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recsys_spark import package_root
 from recsys_spark.plan import BUNDLE_TABLES, PLAN, Step, steps_before
 
 PLAN_FILE = Path("airflow_dags") / "plan.json"
@@ -24,7 +25,7 @@ def _described(step: Step) -> dict[str, Any]:
         "name": step.name,
         "after": _nearest(step) if step.in_run else [],
         "in_run": step.in_run,
-        "doc": f"{_first_line(step.name)}\n\nReads {_listed(step.reads)}; writes {_listed(step.writes)}.",
+        "doc": f"{_first_line(step)}\n\nReads {_listed(step.reads)}; writes {_listed(step.writes)}.",
         "hours": step.hours,
         "conf": {"spark.executor.memoryOverheadFactor": str(step.python_memory)},
     }
@@ -42,9 +43,8 @@ def _all_before(step: Step) -> set[str]:
     return before.union(*(_all_before(one) for one in PLAN if one.name in before))
 
 
-def _first_line(step: str) -> str:
-    package = Path(__file__).parent
-    path = package / f"{step}.py" if step in ("audit", "publish") else package / "steps" / f"{step}.py"
+def _first_line(step: Step) -> str:
+    path = package_root().joinpath(*step.module.split(".")).with_suffix(".py")
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split())
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from recsys_spark import package_root
 from recsys_spark.config import Config
 from recsys_spark.errors import ConfigError
 
@@ -35,7 +36,7 @@ Places = dict[tuple[str, ...], str]
 
 def conf_folder() -> Path:
     """The folder with base.toml: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parent
+    package = package_root()
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from recsys_spark import __version__
+from recsys_spark import __version__, package_root
 from recsys_spark.config import Config
 from recsys_spark.errors import EnvironmentFault, StoreFault
 from recsys_spark.location import Location, ObjectPath
@@ -167,7 +167,7 @@ def _available_bytes() -> int:
 def _compiled_code(_: Config) -> Finding:
     """Where numba keeps what it has compiled: without such a place every worker compiles for seconds."""
     kept = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(kept) if kept else Path(__file__).parent / "kernels"
+    folder = Path(kept) if kept else package_root()
     if _can_write(folder):
         return Finding("compiled code", f"kept in {folder}")
     return Finding("compiled code", f"{folder} cannot be written", "set NUMBA_CACHE_DIR to a folder that can")

@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from recsys_spark import __version__
+from recsys_spark import __version__, package_root
 from recsys_spark.config_file import conf_folder
 from recsys_spark.errors import EnvironmentFault
 
@@ -96,7 +96,7 @@ def _files_of(one: Distribution) -> Iterator[tuple[Path, str]]:
 
 def _own_files() -> Iterator[tuple[Path, str]]:
     """This package, with conf/ inside, as in the wheel."""
-    here = Path(__file__).resolve().parent
+    here = package_root()
     for path in sorted(here.rglob("*")):
         if path.suffix in _OWN_KINDS and path.is_file() and "__pycache__" not in path.parts:
             yield path, f"recsys_spark/{path.relative_to(here)}"

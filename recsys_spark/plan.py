@@ -10,6 +10,7 @@ from dataclasses import dataclass
 class Step:
     """One step: its name, its tables, and whether it belongs to a run or comes before one (keyed by batch).
 
+    module: where its code is, inside this package.
     base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
     Steps that read `choices` are given the settings that the run chose.
     hours: after which an orchestrator gives it up.  python_memory: that workers outside the JVM take, as a share of
@@ -19,6 +20,7 @@ class Step:
     """
 
     name: str
+    module: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     in_run: bool = True
@@ -29,24 +31,34 @@ class Step:
 
 
 PLAN: tuple[Step, ...] = (
-    Step("ingest", (), ("events", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
-    Step("catalog", (), ("items", "users", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
-    Step("index", ("events", "items", "users"), ("user_index", "item_index")),
-    Step("interactions", ("events", "items", "user_index", "item_index"), ("interactions", "exposures")),
+    Step("ingest", "steps.ingest", (), ("events", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
+    Step(
+        "catalog", "steps.catalog", (), ("items", "users", "quarantine", "ingest_batches", "ingest_files"), in_run=False
+    ),
+    Step("index", "steps.index", ("events", "items", "users"), ("user_index", "item_index")),
+    Step(
+        "interactions",
+        "steps.interactions",
+        ("events", "items", "user_index", "item_index"),
+        ("interactions", "exposures"),
+    ),
     Step(
         "features",
+        "steps.features",
         ("events", "items", "users", "user_index", "item_index", "interactions", "exposures"),
         ("user_features", "item_features"),
     ),
     Step(
         "validate",
+        "steps.validate",
         ("events", "items", "users", "user_index", "item_index", "interactions"),
         ("choices",),
         base_reads=("choices",),
     ),
-    Step("item_cf", ("events", "items", "item_index", "interactions", "choices"), ("item_neighbors",)),
+    Step("item_cf", "steps.item_cf", ("events", "items", "item_index", "interactions", "choices"), ("item_neighbors",)),
     Step(
         "als",
+        "steps.als",
         ("events", "items", "users", "user_index", "item_index", "interactions", "choices"),
         ("user_factors", "item_factors"),
         base_reads=("item_factors",),
@@ -55,6 +67,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "two_tower",
+        "steps.two_tower",
         (
             "events",
             "items",
@@ -73,6 +86,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "embed",
+        "steps.embed",
         (
             "events",
             "items",
@@ -87,9 +101,12 @@ PLAN: tuple[Step, ...] = (
         base_reads=("item_embeddings",),
         python_memory=0.5,
     ),
-    Step("ann", ("items", "user_embeddings", "item_embeddings"), ("ann_shards",), hours=4, python_memory=0.5),
+    Step(
+        "ann", "steps.ann", ("items", "user_embeddings", "item_embeddings"), ("ann_shards",), hours=4, python_memory=0.5
+    ),
     Step(
         "retrieve",
+        "steps.retrieve",
         (
             "events",
             "items",
@@ -111,6 +128,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "blend",
+        "steps.blend",
         (
             "events",
             "items",
@@ -129,6 +147,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "hindsight",
+        "steps.hindsight",
         ("events", "items"),
         ("quality", "ranking_examples"),
         current_reads=(
@@ -141,8 +160,9 @@ PLAN: tuple[Step, ...] = (
             "item_features",
         ),
     ),
-    Step("changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
+    Step("changes", "steps.changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
     Step(
+        "audit",
         "audit",
         (
             "events",
@@ -161,7 +181,7 @@ PLAN: tuple[Step, ...] = (
         ("audits",),
         base_reads=("candidates",),
     ),
-    Step("publish", ("audits",), ("publishes", "runs")),
+    Step("publish", "publish", ("audits",), ("publishes", "runs")),
 )
 
 # Read at the Delta version that was pinned when the run was opened, cut at its date.

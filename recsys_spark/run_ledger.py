@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from recsys_spark import __version__
+from recsys_spark import __version__, package_root
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.config_file import config_hash
 from recsys_spark.location import Location
@@ -116,7 +115,7 @@ def record_step(root: Location, row: dict[str, Any]) -> None:
 def code_version() -> str:
     """Version and hash of the product's own source as this process found it: changed code makes a new run."""
     digest = sha256()
-    package = Path(__file__).resolve().parent
+    package = package_root()
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"

@@ -162,7 +162,7 @@ def _run_step(
         report.outcome = commit(config, run, _audited_on(config.root, run))
         report.warnings += alarms_of(config.root, run.run_id)
     else:
-        module = import_module(f"recsys_spark.steps.{step.name}")
+        module = import_module(f"recsys_spark.{step.module}")
         outputs = module.run(_inputs(context, run, step), context)
         measured = stage_outputs(context, step, outputs)
         if CHOICES.name in step.writes:

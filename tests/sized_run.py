@@ -111,7 +111,7 @@ def _measured(context: Context, name: str) -> Measured:
             one: read_table(spark, root, tables[one]) if one in PINNED else read_run(spark, root, tables[one], RUN_ID)
             for one in step(name).reads
         }
-        for written, frame in import_module(f"recsys_spark.steps.{name}").run(inputs, context).items():
+        for written, frame in import_module(f"recsys_spark.{step(name).module}").run(inputs, context).items():
             stage_run(frame, root, tables[written], RUN_ID)
         spark.catalog.clearCache()
     return Measured(_shuffled_bytes(spark) - shuffled, time.perf_counter() - started, taken.total)
