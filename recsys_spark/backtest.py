@@ -25,9 +25,9 @@ from recsys_spark.evaluate import evaluate_run
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced
 from recsys_spark.kernels.evaluation import Figure
-from recsys_spark.kernels.intervals import Tally
 from recsys_spark.location import Location
 from recsys_spark.lock import warehouse_lock
+from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import PINNED
 from recsys_spark.publish import history
 from recsys_spark.run_ledger import code_version

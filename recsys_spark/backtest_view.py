@@ -13,8 +13,8 @@ from recsys_spark.adapters.evaluation import PUBLISHED
 from recsys_spark.backtest import Folds
 from recsys_spark.console import Console
 from recsys_spark.kernels.evaluation import ALL, RATE, Figure
-from recsys_spark.kernels.intervals import Interval, Tally, difference, mean_interval
 from recsys_spark.kernels.promises import promise_error, promise_loss, promised
+from recsys_spark.numeric.bootstrap import Interval, Tally, difference, mean_interval
 
 _COLUMNS = ("recall", "ndcg", "map", "hit", "auc", "coverage", "novelty", "diversity", "serendipity", "miscalibration")
 _FEW_USERS = 30  # fewer of a segment say little of a gap between segments

@@ -23,7 +23,7 @@ from recsys_spark.config import Config, derive_seed
 from recsys_spark.inputs import read_inputs
 from recsys_spark.kernels.diversify import Diversity, widest
 from recsys_spark.kernels.evaluation import Figure
-from recsys_spark.kernels.intervals import Tally
+from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import step
 from recsys_spark.run_ledger import run_of
 from recsys_spark.steps.context import Context

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recsys_spark.kernels.list_walks import RankedLists
-from recsys_spark.kernels.metrics import ragged
+from recsys_spark.numeric.ragged import ragged
 
 
 def ranked(lists: list[list[int]]) -> RankedLists:

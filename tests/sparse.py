@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys_spark.kernels.csr import Csr
+from recsys_spark.numeric.sparse import Csr
 
 
 def csr_of_pairs(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n_rows: int, n_cols: int) -> Csr:

@@ -18,7 +18,7 @@ from recsys_spark.gate import Forced
 from recsys_spark.hindsight_trend import trend
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, popular_items
-from recsys_spark.kernels.intervals import Tally
+from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.reader import open_current
 from recsys_spark.rules_ledger import take_in_rules
 from recsys_spark.steps.accounting import BatchReport

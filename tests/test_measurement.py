@@ -12,7 +12,7 @@ from tests.measurement import read_costs
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.kernels.test_als" name="a" time="1.5">
 <properties><property name="spark_jobs" value="0" /><property name="processes" value="2" /></properties></testcase>
-<testcase classname="tests.kernels.test_csr" name="b" time="0.25">
+<testcase classname="tests.numeric.test_sparse" name="b" time="0.25">
 <properties><property name="spark_jobs" value="3" /><property name="processes" value="0" /></properties></testcase>
 <testcase classname="tests.test_gc" name="c" time="2" />
 </testsuite></testsuites>"""

@@ -19,8 +19,8 @@ from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.ivf_pq import Part
 from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.kernels.index_choice import ladder
-from recsys_spark.kernels.ranked import Ranked, merged
 from recsys_spark.location import Location
+from recsys_spark.numeric.ranked import Ranked, merged
 
 KS = (10, 100, 500)  # lists whose recall is measured
 GATED_K = 100
@@ -120,7 +120,7 @@ def _answer(sent: Any, rerank_factor: int, root: Location) -> Batches:
 def _exact(shard: Any, users: np.ndarray, n_shards: int) -> Ranked:
     """The best items of the shard by the products with all its vectors."""
     from recsys_spark.kernels.index_choice import share_of_k
-    from recsys_spark.kernels.top_k import search_items, top_k
+    from recsys_spark.numeric.top_k import search_items, top_k
 
     k, step = share_of_k(KS[-1], n_shards), max(1, _EXACT_BYTES // (4 * shard.vectors.shape[1]))
     parts = []

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.ragged import Ragged
 
 
 def ragged_of(lists: pa.Array) -> Ragged:

@@ -21,9 +21,9 @@ from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diverse_pool import diverse_pool
 from recsys_spark.kernels.fused_lists import raised
 from recsys_spark.kernels.list_walks import Walked, is_admissible
-from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.kernels.score_fusion import Fusion, bounded, fused_totals, scaled, shared_scores
+from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import CANDIDATES
 

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from recsys_spark.adapters.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration, Exploring, open_exploration
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import entries_of
 from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
 from recsys_spark.kernels.list_walks import (
     RankedLists,
@@ -28,9 +27,10 @@ from recsys_spark.kernels.list_walks import (
     walk_own,
     walk_shared,
 )
-from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.kernels.score_fusion import Fusion, Known, Moments, known_scores, moments_of
+from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.sparse import entries_of
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.newest import newest_entries
+from recsys_spark.numeric.sparse import Csr, newest_entries
 
 # A task hands its chunks on when it holds so many pairs: about 24 MB at 24 bytes each.
 _PAIRS_AT_ONCE = 1 << 20

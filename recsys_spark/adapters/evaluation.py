@@ -20,8 +20,8 @@ from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, walk_sc
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
 from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
-from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
+from recsys_spark.numeric.ragged import Ragged
 
 _BLOCK_USERS = 1024  # draws of a block take 4 MB, the walks of ten lists of 200 items 16 MB
 

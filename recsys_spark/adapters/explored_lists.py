@@ -11,8 +11,8 @@ import numpy as np
 
 from recsys_spark.kernels.blend import Fused
 from recsys_spark.kernels.fused_lists import spread
-from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import RuleBook, may_see
+from recsys_spark.numeric.ragged import Ragged
 
 if TYPE_CHECKING:
     from recsys_spark.kernels.explore import Samples

@@ -1,7 +1,7 @@
 """What showings led to, where the log has impressions: clicks, conversion and value of what was shown, by variant.
 
 Owns: these figures and their sums.  Called by the step `hindsight`.  Every figure is a ratio of sums over users with
-the draws of `kernels.intervals`, made where the users are, so that variants compare in pairs with all other figures.
+the draws of `numeric.bootstrap`, made where the users are, so that variants compare in pairs with all other figures.
 
 A showing is a user and an item, a click one that was followed by an engagement.  `ctr` is clicks per showing;
 `conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, what all engagements
@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.exposed_pairs import inverse, was_followed
 from recsys_spark.adapters.weights import exact_sum
 from recsys_spark.kernels.evaluation import ALL, Figure
-from recsys_spark.kernels.intervals import RESAMPLES, Tally, draw, user_keys
+from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 
 METRICS = ("ctr", "conversion", "value", "ctr_ips", "value_ips")
 

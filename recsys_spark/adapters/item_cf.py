@@ -27,7 +27,6 @@ from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, ev
 from recsys_spark.adapters.item_ridge import NEAR_SCHEMA, near_batches, regressed
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.fit_settings import SimilaritySettings
-from recsys_spark.kernels.csr import Csr, rows_of, stacked
 from recsys_spark.kernels.item_blocks import item_blocks
 from recsys_spark.kernels.item_cf import (
     MAX_WEIGHT,
@@ -39,9 +38,10 @@ from recsys_spark.kernels.item_cf import (
     nearest_items,
     sums_of_parts,
 )
-from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.ridge_neighbors import near_of_block
 from recsys_spark.kernels.row_products import CoOccurrences
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, rows_of, stacked
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import BoundExceeded
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.numeric.ranked import Ranked
 
 # Ten million ids of 25 bytes; every Python worker holds one copy.
 MAX_ID_BYTES = 256 << 20

@@ -6,7 +6,7 @@ Owns: the form in which a source's lists leave a task.  Called by the adapters t
 import numpy as np
 import pyarrow as pa
 
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.tables.arrow import arrow_type
 from recsys_spark.tables.catalog import RANKED_IDX
 from recsys_spark.tables.spark import spark_type

@@ -1,4 +1,4 @@
-"""The best items of every user by the product of their vectors, over the cluster, around `kernels.top_k`.
+"""The best items of every user by the product of their vectors, over the cluster, around `numeric.top_k`.
 
 Owns: the items that are searched, and how a block's users, their vectors and what they may not be shown meet.  Called
 by the sources and by `adapters.personal`.
@@ -21,9 +21,9 @@ from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
 from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.vectors import cut_vectors, matrix_of
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.top_k import Items, damped, search_items, top_k
 from recsys_spark.list_settings import Candidates
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import Items, damped, search_items, top_k
 
 # A million vectors of 64 numbers; the driver and every worker hold one copy.
 MAX_VECTOR_BYTES = 256 << 20

@@ -20,11 +20,11 @@ from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
-from recsys_spark.kernels.top_k import Items, search_items
 from recsys_spark.kernels.tower_batches import Draws, Shard, after_split, batches_of, examples_of, held_out, known_from
 from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from recsys_spark.kernels.tower_training import Catalogue, Learning, Trainer
 from recsys_spark.kernels.two_tower import TwoTower
+from recsys_spark.numeric.top_k import Items, search_items
 from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import read_items, read_users
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.ridge_rows import MAX_CONDITION, Rows, Solution, solve_all, work_for
+from recsys_spark.numeric.sparse import Csr
 
 # A row with fewer entries than this part of the factors is solved in its dual form.
 _DUAL_SHARE = 0.75

@@ -7,7 +7,7 @@ list is not one of the catalogue's and counts nowhere here.  Letters: k list len
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.metrics import Ragged, check_no_repeats
+from recsys_spark.numeric.ragged import Ragged, check_no_repeats
 
 
 def coverage_at_k(lists: Ragged, n_items: int, k: int) -> float:

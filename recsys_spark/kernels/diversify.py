@@ -27,7 +27,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.greedy_list import Pools, Rule, choose
 from recsys_spark.kernels.list_walks import RankedLists
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.ragged import Ragged
 
 _NO_CODE = -1
 _NO_CAP = int(np.iinfo(np.int64).max)

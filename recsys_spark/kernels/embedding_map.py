@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.top_k import normalized, search_items, top_k
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import normalized, search_items, top_k
 
 _MAX_PERPLEXITY = 30.0  # scikit-learn's default
 # Fewer give a perplexity below 1, which is less than one neighbour each.

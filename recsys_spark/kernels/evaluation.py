@@ -15,14 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.intervals import Tally, tally
 from recsys_spark.kernels.list_metrics import (
     calibration_error_at_k,
     intra_list_diversity_at_k,
     novelty_at_k,
     serendipity_at_k,
 )
-from recsys_spark.kernels.metrics import Match, Ragged, match
+from recsys_spark.numeric.bootstrap import Tally, tally
+from recsys_spark.numeric.metrics import Match, match
+from recsys_spark.numeric.ragged import Ragged
 
 ALL = "all"
 NEW_USERS = "users/new"
@@ -73,7 +74,7 @@ def judge(block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], dra
     """Every figure of every list, summed over the block.
 
     lists: by name one list per user, best first, -1 for an item without an index.  lengths: the k of all figures.
-    draws: how often each user counts, as `kernels.intervals.draw` returns them.
+    draws: how often each user counts, as `numeric.bootstrap.draw` returns them.
     Raises KernelError if a list has an item twice or other rows than the targets.
     """
     if len(draws) != block.targets.n_rows:

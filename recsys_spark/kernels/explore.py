@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.hashed_bags import hashed
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.hashing import hashed
+from recsys_spark.numeric.ragged import Ragged
 
 _NO_ITEM = -1
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, ragged, recall_at_k
+from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
+from recsys_spark.numeric.ragged import Ragged, ragged
 
 WINDOW_DAYS = 28
 

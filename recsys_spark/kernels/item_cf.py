@@ -27,9 +27,9 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr, transposed
-from recsys_spark.kernels.ranked import Ranked, ranked_of_rows
 from recsys_spark.kernels.row_products import CoOccurrences, Scale, extend, nearest, no_co_occurrences
+from recsys_spark.numeric.ranked import Ranked, ranked_of_rows
+from recsys_spark.numeric.sparse import Csr, transposed
 
 SimilarityName = Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta", "ridge"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.catalogue_metrics import check_items
-from recsys_spark.kernels.metrics import Ragged, check_no_repeats, check_rows_pair, find_in_rows
+from recsys_spark.numeric.ragged import Ragged, check_no_repeats, check_rows_pair, find_in_rows
 
 # Weight of the history's mix within the list's, so that a category that the list lacks costs a finite amount.
 CALIBRATION_ALPHA = 0.01

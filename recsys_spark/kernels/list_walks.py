@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.ragged import Ragged
 
 NO_ITEM = -1
 ITEM_BITS = 31

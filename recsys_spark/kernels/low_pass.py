@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from recsys_spark.kernels.csr import Csr
+from recsys_spark.numeric.sparse import Csr
 
 # Part of the greatest eigenvalue below which a direction is what rounding left.
 _NO_DIRECTION = 1e-10

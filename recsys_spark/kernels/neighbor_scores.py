@@ -11,8 +11,8 @@ it drops what matters: how many of the user's items point to j, and how nearly.
 import numpy as np
 from numba import njit
 
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+from recsys_spark.numeric.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+from recsys_spark.numeric.sparse import Csr
 
 # Lists of a block of users are made in slices of this size, whatever K.
 _LISTS_BYTES = 64 << 20

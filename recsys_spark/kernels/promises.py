@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.intervals import Tally
+from recsys_spark.numeric.bootstrap import Tally
 
 
 def promised(earlier: Sequence[Sequence[Tally]]) -> np.ndarray:

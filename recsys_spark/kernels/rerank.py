@@ -1,7 +1,7 @@
 """Exact scores for what an approximate search of one shard found.
 
 Owns: the second look.  Called by the adapters that search shards, once per block of users and shard; the reader, which
-has no compiler, does it in numpy.  Scores have the same bits as those of `kernels.top_k`, so that lists can be compared
+has no compiler, does it in numpy.  Scores have the same bits as those of `numeric.top_k`, so that lists can be compared
 and merged.
 
 Letters: n queries, r candidates of each, m vectors of the shard, f length of a vector.
@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked, offer, ranked_of_rows, sort_best_first
-from recsys_spark.kernels.top_k import exact_dot
+from recsys_spark.numeric.ranked import Ranked, offer, ranked_of_rows, sort_best_first
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import exact_dot
 
 _NONE = -1
 

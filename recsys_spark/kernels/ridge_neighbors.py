@@ -23,11 +23,11 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.cholesky import factorize, solve_factorized
-from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.item_cf import ItemSums, Similarity, co_occurrences, nearest_items
-from recsys_spark.kernels.ranked import Ranked, best_of_rows
 from recsys_spark.kernels.row_products import CoOccurrences
+from recsys_spark.numeric.cholesky import factorize, solve_factorized
+from recsys_spark.numeric.ranked import Ranked, best_of_rows
+from recsys_spark.numeric.sparse import Csr
 
 
 class Near(NamedTuple):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from recsys_spark.kernels.cholesky import FASTMATH, add_gram, factorize, products, solve_factorized
+from recsys_spark.numeric.cholesky import FASTMATH, add_gram, factorize, products, solve_factorized
 
 # Bound on the condition number of what is solved in float32: three digits of seven are left in the worst case; five, as
 # measured.

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import offer, sort_best_first
+from recsys_spark.numeric.ranked import offer, sort_best_first
+from recsys_spark.numeric.sparse import Csr
 
 # An item that can touch fewer than one in so many others keeps a list of them; for more, looking at all is faster.
 _SPARSE = 8

@@ -11,8 +11,8 @@ import numpy as np
 from recsys_spark.kernels.blend import UNITS, Fused, Pool, fuse
 from recsys_spark.kernels.fused_lists import raised, relist, spread, with_reasons
 from recsys_spark.kernels.list_walks import cells_of
-from recsys_spark.kernels.metrics import Ragged
 from recsys_spark.kernels.rules import EVERYBODY, Pins, RuleBook
+from recsys_spark.numeric.ragged import Ragged
 
 # A boosted score ends at 64: an order key of `fuse` has 62 bits, of which 16 count the items of a user's pool.
 _MAX_BOOSTED = 2.0**46

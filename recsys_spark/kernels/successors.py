@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from recsys_spark.kernels.newest import newest_entries
-from recsys_spark.kernels.ranked import Ranked, best_of_rows
+from recsys_spark.numeric.ranked import Ranked, best_of_rows
+from recsys_spark.numeric.sparse import newest_entries
 
 _UNITS = float(2**20)
 

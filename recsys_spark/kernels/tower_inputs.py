@@ -17,15 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark.errors import ContractError, DamagedError, KernelError
-from recsys_spark.kernels.hashed_bags import (
-    Bag,
-    category_bag,
-    hashed_ids,
-    joined,
-    shares_bag,
-    values_bag,
-    words_bag,
-)
+from recsys_spark.numeric.hashing import Bag, category_bag, hashed_ids, joined, shares_bag, values_bag, words_bag
 
 Kind = Literal["number", "category", "words", "values", "shares", "vector", "id"]
 

@@ -5,10 +5,11 @@ Owns: validation recall, and the choice of hard items.  Called by `adapters.towe
 
 import numpy as np
 
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, recall_at_k
-from recsys_spark.kernels.top_k import Items, top_k
 from recsys_spark.kernels.tower_batches import NONE, Shard, after_split, entries_of
+from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
+from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import Items, top_k
 
 _BLOCK_BYTES = 64 << 20
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.list_walks import ITEM_BITS, cells_of
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr
 
 _ITEM_MASK = (1 << ITEM_BITS) - 1
 

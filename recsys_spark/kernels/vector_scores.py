@@ -1,6 +1,6 @@
 """What the vectors of users say of any item, and of all items together: single products, and their moments.
 
-Owns: scores beside those of the lists that `kernels.top_k` finds, to the same bit.  Called by `adapters.personal`.
+Owns: scores beside those of the lists that `numeric.top_k` finds, to the same bit.  Called by `adapters.personal`.
 
 Letters: n queries, m searched items, f length of a vector.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from recsys_spark.kernels.top_k import Items, exact_dot
+from recsys_spark.numeric.top_k import Items, exact_dot
 
 _ROWS_AT_ONCE = 8192
 

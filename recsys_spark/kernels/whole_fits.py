@@ -11,16 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys_spark.kernels.als import Ridge, diagonal, fixed_side, gramian, initial_factors, solve_rows
-from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.kernels.low_pass import normalised, orthonormal, products, singular
-from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.ridge_neighbors import (
     added_by_neighbors,
     lists_of_added,
     near_of_block,
     ridge_of,
 )
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, transposed
 
 
 class Vectors(NamedTuple):

@@ -25,7 +25,7 @@ from recsys_spark.adapters.ranking_examples import ranking_examples
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
-from recsys_spark.kernels.intervals import Tally, difference, mean_interval
+from recsys_spark.numeric.bootstrap import Tally, difference, mean_interval
 from recsys_spark.steps.context import Context, midnight
 from recsys_spark.tables.catalog import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES
 from recsys_spark.tables.head import PublishRow

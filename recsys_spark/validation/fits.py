@@ -27,13 +27,12 @@ from recsys_spark.adapters.models import (
 )
 from recsys_spark.config import Config
 from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collapsed
-from recsys_spark.kernels.csr import Csr, entries_of, rows_of, stacked
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
-from recsys_spark.kernels.newest import newest_entries
-from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.successors import Following, Histories, successors, transitions
-from recsys_spark.kernels.top_k import damped, search_items
 from recsys_spark.kernels.whole_fits import fit_factors, fit_filter, fit_neighbors
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
+from recsys_spark.numeric.top_k import damped, search_items
 from recsys_spark.sources import check_params
 
 _DAY_US = 86_400_000_000

@@ -26,9 +26,9 @@ from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.holdout import engagements, later_events
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
-from recsys_spark.kernels.csr import Csr, rows_of
-from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.successors import Histories, newest_histories
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, rows_of
 from recsys_spark.sources import check_params, popular
 from recsys_spark.steps.context import Context
 from recsys_spark.steps.interactions import fit_interactions

@@ -11,7 +11,7 @@ from recsys_spark.adapters import ann_search
 from recsys_spark.adapters.ann_search import search_shards, takes_index
 from recsys_spark.adapters.top_k import search_users
 from recsys_spark.config_file import load_config
-from recsys_spark.kernels.top_k import search_items
+from recsys_spark.numeric.top_k import search_items
 from recsys_spark.tables.catalog import ANN_SHARDS
 from recsys_spark.tables.spark import spark_schema
 from tests.clustered import clustered, clustered_queries

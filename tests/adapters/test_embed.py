@@ -17,10 +17,10 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import embed as adapter
 from recsys_spark.adapters.embed import ItemVectors, SentModel, embed_items, embed_users, fit_item_vectors, send_model
 from recsys_spark.errors import DamagedError, KernelError
-from recsys_spark.kernels.hashed_bags import hashed
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import TowerModel, load_model
 from recsys_spark.kernels.towers import embed
+from recsys_spark.numeric.hashing import hashed
 from tests.tower_fits import SHAPE, make_model, make_weights
 
 ROUNDING = 1e-6  # of numbers up to 1 in float32: the last bits depend on the rows that are multiplied together

@@ -5,9 +5,9 @@ import pytest
 
 from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.models import Model, NearUsers, NewestPlaced, Users, neighbor_model, vector_model
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.kernels.top_k import search_items
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import search_items
 from tests.item_cf_oracle import long_tailed, neighbors_of, similarity_of, sparse
 
 N_USERS, N_ITEMS = 12, 20

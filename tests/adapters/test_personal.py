@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import personal
 from recsys_spark.adapters.models import NearUsers, NewestPlaced, NewestWeighted, neighbor_model, vector_model
 from recsys_spark.adapters.personal import Personal, propose
-from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.kernels.top_k import search_items
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.top_k import search_items
 from tests.local_frame import local_frame
 
 CUTOFF = datetime(2025, 3, 1, tzinfo=UTC)

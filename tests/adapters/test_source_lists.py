@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.check import check_schema
 from tests.item_cf_oracle import ranked_of

@@ -7,8 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.successors import Limits, fit_successors
-from recsys_spark.kernels.newest import newest_entries
 from recsys_spark.kernels.successors import Following, histories, successors, transitions
+from recsys_spark.numeric.sparse import newest_entries
 from tests.item_cf_oracle import lists_of
 from tests.local_frame import local_frame
 

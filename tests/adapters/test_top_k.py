@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import top_k
 from recsys_spark.adapters.top_k import fit_items, search_users
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.top_k import Items
+from recsys_spark.numeric.top_k import Items
 from tests.als_oracle import normal_factors
 from tests.local_frame import local_frame
 

@@ -25,6 +25,7 @@ LAYERS = {
     "setting_types": 0,
     "fit_settings": 0,
     "list_settings": 0,
+    "numeric": 1,
     "kernels": 1,
     "rule_set": 1,
     "tables": 1,

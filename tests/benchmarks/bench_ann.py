@@ -290,7 +290,7 @@ def retrieval(
     """Users/s of both searches through Spark, and what part of the exact lists the index finds."""
     from recsys_spark.adapters.ann_search import search_shards
     from recsys_spark.adapters.top_k import search_users
-    from recsys_spark.kernels.top_k import search_items
+    from recsys_spark.numeric.top_k import search_items
     from recsys_spark.tables.catalog import ANN_SHARDS
     from recsys_spark.tables.spark import spark_schema
 

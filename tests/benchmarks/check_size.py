@@ -30,10 +30,10 @@ from recsys_spark.deployment_fits import PAIR_S, REFERENCE_GFLOPS, Load, als_siz
 from recsys_spark.deployment_lists import retrieve_size
 from recsys_spark.deployment_size import in_bytes, sizes_of
 from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
-from recsys_spark.kernels.csr import transposed
 from recsys_spark.kernels.item_cf import entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.kernels.neighbor_scores import score_neighbors
-from recsys_spark.kernels.top_k import search_items, top_k
+from recsys_spark.numeric.sparse import transposed
+from recsys_spark.numeric.top_k import search_items, top_k
 from recsys_spark.plan import step
 from recsys_spark.session import open_session
 from tests.als_oracle import fixed

@@ -47,9 +47,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from recsys_spark.config_file import load_config
-from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.holdout import WINDOW_DAYS
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.sparse import Csr
 from recsys_spark.session import open_session
 from tests.benchmarks.compare_item_cf import (
     AVAILABLE_DAYS,

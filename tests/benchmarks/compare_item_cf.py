@@ -33,13 +33,13 @@ from scipy.sparse import csr_matrix
 from recsys_spark.adapters.item_cf import similarity_of
 from recsys_spark.config_file import load_config
 from recsys_spark.demo_logs import read_lines, read_purchases
-from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.holdout import Figures, Holdout, hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
-from recsys_spark.kernels.metrics import ndcg_at_k, ragged, recall_at_k
 from recsys_spark.kernels.neighbor_scores import score_neighbors
-from recsys_spark.kernels.newest import newest_entries
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
+from recsys_spark.numeric.ragged import ragged
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, newest_entries
 from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs
 

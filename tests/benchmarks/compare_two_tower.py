@@ -41,12 +41,13 @@ from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import Job, read_job
 from recsys_spark.config_file import load_config
 from recsys_spark.fit_settings import TwoTower
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, recall_at_k
 from recsys_spark.kernels.model_file import unpack
-from recsys_spark.kernels.top_k import search_items, top_k
 from recsys_spark.kernels.tower_batches import Shard
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs, squash
+from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
+from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import search_items, top_k
 from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import no_items, read_users, write_items, write_users
 from tests.benchmarks.compare_als import defaults as als_defaults

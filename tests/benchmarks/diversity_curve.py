@@ -21,7 +21,7 @@ from recsys_spark.config_file import load_config
 from recsys_spark.evaluate import evaluate_run
 from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.kernels.evaluation import ALL, Figure
-from recsys_spark.kernels.intervals import difference, mean_interval
+from recsys_spark.numeric.bootstrap import difference, mean_interval
 from recsys_spark.publish import history
 from recsys_spark.session import open_session
 from tests.benchmarks.compare_item_cf import K

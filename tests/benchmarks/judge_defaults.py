@@ -42,7 +42,7 @@ from recsys_spark.config_file import load_config
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features import declared_tables
-from recsys_spark.kernels.intervals import Interval, draw, ratio, tally, user_keys
+from recsys_spark.numeric.bootstrap import Interval, draw, ratio, tally, user_keys
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
 from recsys_spark.session import open_session

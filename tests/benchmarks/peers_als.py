@@ -19,9 +19,10 @@ from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csr_matrix
 
 from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
-from recsys_spark.kernels.csr import Csr, transposed
-from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, ragged, recall_at_k
-from recsys_spark.kernels.top_k import damped, search_items, top_k
+from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
+from recsys_spark.numeric.ragged import Ragged, ragged
+from recsys_spark.numeric.sparse import Csr, transposed
+from recsys_spark.numeric.top_k import damped, search_items, top_k
 from tests.als_oracle import fixed
 from tests.benchmarks.compare_item_cf import K, Log, Past, past_of
 from tests.sparse import csr_of_pairs

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from recsys_spark.demo_logs import read_lines
 from recsys_spark.kernels.holdout import popular_items
-from recsys_spark.kernels.metrics import Ragged, ndcg_at_k, ragged, recall_at_k
 from recsys_spark.kernels.neighbor_scores import score_neighbors
+from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
+from recsys_spark.numeric.ragged import Ragged, ragged
 from tests.benchmarks.compare_item_cf import MOVIETWEETINGS, K, Ours, Past, among, history_of, our_neighbors
 
 COUNTED_DAYS = {"n_users_7d": 7, "n_users_28d": 28, "n_users_90d": 90, "n_users": 730}

@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
-from recsys_spark.kernels.csr import Csr, transposed
+from recsys_spark.numeric.sparse import Csr, transposed
 from tests.als_oracle import fixed
 from tests.benchmarks.compare_item_cf import logs_of, past_of
 from tests.benchmarks.report import finish, size_options

@@ -14,9 +14,9 @@ from recsys_spark.config_file import load_config
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
 from recsys_spark.gate import Measured
 from recsys_spark.gates_embeddings import item_embeddings, user_embeddings
-from recsys_spark.kernels.hashed_bags import hashed
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX
+from recsys_spark.numeric.hashing import hashed
 from recsys_spark.steps import embed
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.blobs import put_blob

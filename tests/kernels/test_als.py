@@ -21,7 +21,7 @@ from recsys_spark.kernels.als import (
     row_ridges,
     solve_rows,
 )
-from recsys_spark.kernels.csr import Csr
+from recsys_spark.numeric.sparse import Csr
 from tests.als_oracle import (
     assert_rows_near,
     fit,

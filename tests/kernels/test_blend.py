@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.blend import Fused, fuse, pool_rrf
 from recsys_spark.kernels.list_walks import Walked, index_shared, walk_own, walk_shared
-from recsys_spark.kernels.metrics import ragged
+from recsys_spark.numeric.ragged import ragged
 from tests.ranked_lists import ranked
 
 N_ITEMS = 12

@@ -11,7 +11,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.kernels.category_mix import CategoryMixes
 from recsys_spark.kernels.diversify import Diversity, ItemTraits, diversify
 from recsys_spark.kernels.list_walks import RankedLists
-from recsys_spark.kernels.metrics import Ragged
+from recsys_spark.numeric.ragged import Ragged
 
 N_ITEMS = 120
 ALPHA = 0.01

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.evaluation import ALL, NEW_ITEMS, NEW_USERS, RATE, Block, Figure, add_up, judge, rows_of
-from recsys_spark.kernels.intervals import draw, user_keys
-from recsys_spark.kernels.metrics import Ragged, ragged
+from recsys_spark.numeric.bootstrap import draw, user_keys
+from recsys_spark.numeric.ragged import Ragged, ragged
 
 N_ITEMS = 6
 LENGTHS = (1, 3)

@@ -23,7 +23,7 @@ from recsys_spark.kernels.explore import (
     merge_explored,
     slots,
 )
-from recsys_spark.kernels.metrics import Ragged, ragged
+from recsys_spark.numeric.ragged import Ragged, ragged
 
 EVERYTHING = Drawing(Prior(1.0, 1.0), floor_rate=0.0, min_chance=0.0)
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.kernels.item_cf import (
     MAX_WEIGHT,
     Similarity,
@@ -20,7 +19,8 @@ from recsys_spark.kernels.item_cf import (
     item_parts,
     nearest_items,
 )
-from recsys_spark.kernels.ranked import Ranked
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, transposed
 from tests.item_cf_oracle import (
     NAMES,
     assert_same_lists,

@@ -16,7 +16,8 @@ from recsys_spark.kernels.list_metrics import (
     novelty_at_k,
     serendipity_at_k,
 )
-from recsys_spark.kernels.metrics import match, ragged
+from recsys_spark.numeric.metrics import match
+from recsys_spark.numeric.ragged import ragged
 
 # Sums of at most 50 terms of size 10 in float64, divided by counts.
 TOLERANCE = 1e-12

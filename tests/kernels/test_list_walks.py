@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.list_walks import admit, index_shared, rows_of, walk_own, walk_shared
-from recsys_spark.kernels.metrics import ragged
+from recsys_spark.numeric.ragged import ragged
 from tests.ranked_lists import ranked
 
 N_ITEMS = 400

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from recsys_spark.kernels.csr import Csr
 from recsys_spark.kernels.neighbor_scores import background, pair_scores, score_neighbors
+from recsys_spark.numeric.sparse import Csr
 from tests.item_cf_oracle import (  # fmt: skip
     lists_of,
     long_tailed,

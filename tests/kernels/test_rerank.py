@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.rerank import rerank
-from recsys_spark.kernels.top_k import search_items, top_k
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import search_items, top_k
 from tests.item_cf_oracle import List, assert_same_lists, lists_of, sparse
 
 ROOMY = 1 << 24

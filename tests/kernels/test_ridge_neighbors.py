@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked
 from recsys_spark.kernels.ridge_neighbors import (
     Added,
     added_by_neighbors,
@@ -16,6 +14,8 @@ from recsys_spark.kernels.ridge_neighbors import (
     ridge_of,
 )
 from recsys_spark.kernels.whole_fits import fit_neighbors
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr
 from tests.item_cf_oracle import lists_of, long_tailed, neighbors_of, ranked_of, similarity_of, sparse, sums_of
 
 RIDGE = 3.0

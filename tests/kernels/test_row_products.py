@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from recsys_spark.kernels.csr import Csr, transposed
 from recsys_spark.kernels.item_cf import nearest_items
 from recsys_spark.kernels.row_products import CoOccurrences, Scale, extend, nearest, no_co_occurrences
+from recsys_spark.numeric.sparse import Csr, transposed
 from tests.item_cf_oracle import (  # fmt: skip
     NAMES,
     assert_same_lists,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.top_k import search_items
 from recsys_spark.kernels.tower_batches import NONE
 from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
+from recsys_spark.numeric.top_k import search_items
 from tests.two_groups import Entry, shard_of
 
 N_ITEMS = 8

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
-from recsys_spark.kernels.top_k import search_items
 from recsys_spark.kernels.tower_batches import NONE, Batch, Draws, Shard, after_split, batches_of, known_from, take
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from recsys_spark.kernels.tower_training import Catalogue, Learning, Trainer
 from recsys_spark.kernels.towers import Tower, embed, pool_history
 from recsys_spark.kernels.two_tower import Pooled, TwoTower, as_rows
+from recsys_spark.numeric.top_k import search_items
 from tests.two_groups import ITEMS, N_ITEMS, N_NEW, PER_USER, SHAPE, SPLIT, USERS, catalogue, shard_of, users
 
 CPU = torch.device("cpu")

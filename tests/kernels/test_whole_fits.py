@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recsys_spark.kernels.als import Ridge
-from recsys_spark.kernels.csr import Csr, entries_of
 from recsys_spark.kernels.whole_fits import fit_factors, fit_filter, fit_neighbors
+from recsys_spark.numeric.sparse import Csr, entries_of
 from tests.als_oracle import oracle_row
 from tests.item_cf_oracle import NAMES, long_tailed, oracle_similarities, similarity_of, sparse
 

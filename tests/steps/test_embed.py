@@ -12,10 +12,10 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
-from recsys_spark.kernels.hashed_bags import hashed
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX, load_model
 from recsys_spark.kernels.towers import Shape, embed
+from recsys_spark.numeric.hashing import hashed
 from recsys_spark.steps import embed as step
 from recsys_spark.steps.context import Context
 from recsys_spark.tables.blobs import put_blob

@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+from recsys_spark.numeric.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
+from recsys_spark.numeric.sparse import Csr
 
 # Scores that are made at once, at most, 4 MiB of them: they stay in the cache.  Wider tiles leave fewer items to score
 # anew, narrower ones are done with sooner; these two were near the best with 8 000 and with 27 000 items.

@@ -1,8 +1,4 @@
-"""A sparse matrix as three arrays, row by row.
-
-Owns: the type that kernels exchange, and its transpose.  Called by the kernels of item-item CF
-and of sparse scores, and by the adapters that hand them blocks of rows.
-"""
+"""Sparse rows as three arrays: their type, its transpose, chosen rows, and the newest entries of every row."""
 
 from typing import NamedTuple
 
@@ -91,3 +87,18 @@ def _transpose(matrix: Csr, first: int, end: int) -> tuple[np.ndarray, np.ndarra
                 values[free[col]] = matrix.values[entry]
                 free[col] += 1
     return indptr, indices, values
+
+
+def newest_entries(indptr: np.ndarray, indices: np.ndarray, times: np.ndarray, n_newest: int) -> np.ndarray:
+    """Whether an entry is among the `n_newest` of its row, bool (n,), ties by the smaller index.
+
+    indptr: (n_rows + 1,).  times: (n,), larger is newer.
+    """
+    kept = np.ones(len(indices), bool)
+    lengths = np.diff(indptr)
+    # Few rows are long, whatever the matrix; the others are not looked at.
+    for row in np.flatnonzero(lengths > n_newest):
+        entries = slice(indptr[row], indptr[row + 1])
+        newest_first = np.lexsort((indices[entries], -times[entries]))
+        kept[indptr[row] + newest_first[n_newest:]] = False
+    return kept

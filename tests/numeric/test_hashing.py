@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.kernels.hashed_bags import (
+from recsys_spark.numeric.hashing import (
     MAX_WORDS,
     Bag,
     category_bag,

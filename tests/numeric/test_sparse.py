@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys_spark.kernels.csr import Csr, entries_of, stacked, transposed
+from recsys_spark.numeric.sparse import Csr, entries_of, stacked, transposed
 from tests.item_cf_oracle import sparse
 from tests.sparse import csr_of_pairs
 

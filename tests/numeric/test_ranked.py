@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.ranked import Ranked, best_of_rows, joined, merged, offer, ranked_of_rows, sort_best_first
+from recsys_spark.numeric.ranked import Ranked, best_of_rows, joined, merged, offer, ranked_of_rows, sort_best_first
 from tests.item_cf_oracle import lists_of
 
 # Few scores, so that many are equal.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys_spark.kernels.newest import newest_entries
+from recsys_spark.numeric.sparse import newest_entries
 
 INDPTR = np.array([0, 3, 3, 7])
 INDICES = np.array([0, 1, 2, 0, 4, 5, 9], np.int32)

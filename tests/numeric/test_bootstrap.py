@@ -8,16 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.intervals import (
-    Interval,
-    Tally,
-    difference,
-    draw,
-    mean_interval,
-    ratio,
-    tally,
-    user_keys,
-)
+from recsys_spark.numeric.bootstrap import Interval, Tally, difference, draw, mean_interval, ratio, tally, user_keys
 
 # A few hundred values of size 10 in float64.
 TOLERANCE = 1e-12

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_spark.kernels.cholesky import add_gram, factorize, products, solve_factorized
+from recsys_spark.numeric.cholesky import add_gram, factorize, products, solve_factorized
 
 DTYPES = [np.float32, np.float64]
 # Sums of up to 140 products of size 1: a few roundings of the type each.

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.csr import Csr
-from recsys_spark.kernels.ranked import Ranked
-from recsys_spark.kernels.top_k import damped, normalized, search_items, top_k
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr
+from recsys_spark.numeric.top_k import damped, normalized, search_items, top_k
 from tests.item_cf_oracle import List, assert_same_lists, lists_of, sparse
 
 ROOMY = 1 << 24
