@@ -21,8 +21,8 @@ from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.item_factors import Scored
 from recsys_spark.kernels.index_choice import share_of_k
 from recsys_spark.kernels.ivf_pq import padded, search, set_threads
-from recsys_spark.location import Location
 from recsys_spark.tables.shard_files import Shard, open_shard
+from recsys_spark.warehouse.location import Location
 
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
 

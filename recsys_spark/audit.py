@@ -13,16 +13,16 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate, Measured, verdict
 from recsys_spark.gates import run_gates
 from recsys_spark.inputs import read_inputs
-from recsys_spark.location import Location
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.publish import head, history
 from recsys_spark.run_ledger import OpenRun, refuse_run
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import AUDITS
-from recsys_spark.tables.check import measure_rows
-from recsys_spark.tables.delta import read_run
-from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.ledger import append_rows, steps_of
+from recsys_spark.warehouse.ledger import append_rows, steps_of
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.spark_check import measure_rows
+from recsys_spark.warehouse.spark_tables import read_run
+from recsys_spark.warehouse.tables import AUDITS
 
 _TABLES_AT_ONCE = 4  # that are read back and measured
 

@@ -25,17 +25,17 @@ from recsys_spark.evaluate import evaluate_run
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced
 from recsys_spark.kernels.evaluation import Figure
-from recsys_spark.location import Location
-from recsys_spark.lock import warehouse_lock
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import PINNED
 from recsys_spark.publish import history
 from recsys_spark.run_ledger import code_version
 from recsys_spark.runner import Observer, dated, run_day
-from recsys_spark.tables.catalog import EVENTS, INGEST_BATCHES, INGEST_FILES, RULES, TABLES
-from recsys_spark.tables.delta import append_once, read_table
-from recsys_spark.tables.delta_log import days_with_rows, last_version
-from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
+from recsys_spark.warehouse.ledger import append_rows, create_tables, read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.locks import warehouse_lock
+from recsys_spark.warehouse.run_files import days_with_rows, last_version
+from recsys_spark.warehouse.spark_tables import append_once, read_table
+from recsys_spark.warehouse.tables import EVENTS, INGEST_BATCHES, INGEST_FILES, RULES, TABLES
 
 FIGURES = "figures.parquet"
 MARKER = "backtest.json"

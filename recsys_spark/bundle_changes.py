@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError
-from recsys_spark.tables.catalog import PUBLISHES
-from recsys_spark.tables.head import check_history
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.publish_row import check_history
+from recsys_spark.warehouse.tables import PUBLISHES
 
 if TYPE_CHECKING:
     from recsys_spark.reader import Bundle

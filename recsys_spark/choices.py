@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.config import Config
-from recsys_spark.location import Location
-from recsys_spark.tables.catalog import CHOICES
-from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.run_files import list_run
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.run_files import list_run
+from recsys_spark.warehouse.tables import CHOICES
 
 Settings = dict[str, Any]  # dotted name of a setting: value
 

@@ -175,9 +175,9 @@ def rollback(
     sets: SetOption = None,
 ) -> None:
     """Make an earlier published run current again, by one row and without Spark."""
-    from recsys_spark.lock import warehouse_lock
     from recsys_spark.publish import rollback_to
-    from recsys_spark.tables.run_id import check_run_id
+    from recsys_spark.warehouse.locks import warehouse_lock
+    from recsys_spark.warehouse.run_id import check_run_id
 
     check_run_id(to)  # before the lock, which makes the folder of the warehouse
     config = published(settings_of(profile, file, sets))
@@ -191,7 +191,7 @@ def gc(profile: ProfileOption = "local", file: FileOption = None, sets: SetOptio
     """Delete bundles that nobody can be reading any more, and the files behind them."""
     config = published(settings_of(profile, file, sets))
     from recsys_spark.gc import collect
-    from recsys_spark.lock import warehouse_lock
+    from recsys_spark.warehouse.locks import warehouse_lock
 
     with warehouse_lock(config.root, "gc"):
         report = collect(config, datetime.now(UTC))

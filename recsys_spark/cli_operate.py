@@ -62,7 +62,7 @@ def ready(
 ) -> None:
     """Exit 0 if events of the day before D were let in, 3 if not; for an orchestrator that skips days without logs."""
     config, day = _with_tables(settings_of(profile, file, sets)), parse_day(date_text)
-    from recsys_spark.tables.delta_log import days_with_rows
+    from recsys_spark.warehouse.run_files import days_with_rows
 
     days = days_with_rows(config.root, "events")
     if day - timedelta(days=1) not in days and (config.events.is_timed or not days):

@@ -33,9 +33,9 @@ def load(
     """Check a file of rules and make it the set from a date on; nothing is taken in if any row has a fault."""
     config = settings_of(profile, file, sets)
     from recsys_spark.features import declared_tables
-    from recsys_spark.lock import warehouse_lock
     from recsys_spark.rules_ledger import take_in_rules
-    from recsys_spark.tables.ledger import create_tables
+    from recsys_spark.warehouse.ledger import create_tables
+    from recsys_spark.warehouse.locks import warehouse_lock
 
     valid_from = parse_day(date_text) or datetime.now(UTC).date()
     with warehouse_lock(config.root, "rules load"):

@@ -21,13 +21,13 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
     However it ends, the metrics file is written, where [storage] names one.
     """
     from recsys_spark.features import declared_tables
-    from recsys_spark.lock import opening_lock, step_lock, warehouse_lock
     from recsys_spark.metrics_file import write_metrics
     from recsys_spark.plan import step as step_of
     from recsys_spark.plan import steps_before
     from recsys_spark.session import open_session
     from recsys_spark.startup import log_startup
-    from recsys_spark.tables.ledger import create_tables
+    from recsys_spark.warehouse.ledger import create_tables
+    from recsys_spark.warehouse.locks import opening_lock, step_lock, warehouse_lock
 
     with (
         step_lock(config.root, step, steps_before(step_of(step)), command)

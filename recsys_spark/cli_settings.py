@@ -37,7 +37,7 @@ def settings_of(profile: str, file: Path | None, sets: list[str] | None) -> Conf
 
 def published(config: Config) -> Config:
     """`config` itself; raises NothingPublished if its warehouse is none yet, before a lock makes its folder."""
-    from recsys_spark.tables.publish_log import publishes_folder
+    from recsys_spark.warehouse.current_publish import publishes_folder
 
     if not publishes_folder(config.root).exists():
         raise NothingPublished(

@@ -9,11 +9,11 @@ from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
-from recsys_spark.location import Location
 from recsys_spark.setting_types import MAX_DAYS
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.delta_log import days_with_rows
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.run_files import days_with_rows
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 
 _MIN_EVENTS = 1000
 

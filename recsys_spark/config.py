@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 
 from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
 from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish, Validation
-from recsys_spark.location import Location, locate
 from recsys_spark.setting_types import (
     Days,
     Endpoint,
@@ -31,6 +30,7 @@ from recsys_spark.setting_types import (
     TimeFormat,
     Timezone,
 )
+from recsys_spark.warehouse.location import Location, locate
 
 _S3 = "s3://"  # the one scheme whose servers have an endpoint and a region
 

@@ -10,7 +10,7 @@ from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.gaps import dates_passed_over, gap_text
 from recsys_spark.gate import Forced, Gate, verdict
-from recsys_spark.tables.delta_log import days_with_rows
+from recsys_spark.warehouse.run_files import days_with_rows
 
 _REMEDY = (
     "ingest the missing logs, give another --date, change [audit], or pass over a gate with --force GATE --why TEXT"

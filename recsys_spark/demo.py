@@ -24,13 +24,13 @@ from recsys_spark.errors import ArgumentError
 from recsys_spark.features import declared_tables
 from recsys_spark.index_view import show_index
 from recsys_spark.kernels.holdout import WINDOW_DAYS
-from recsys_spark.location import Location
-from recsys_spark.lock import warehouse_lock
 from recsys_spark.lookup import show_related_of, show_user_of
 from recsys_spark.peak_memory import PeakMemory
 from recsys_spark.reader import open_current
-from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.locks import warehouse_lock
+from recsys_spark.warehouse.run_files import last_version
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -23,10 +23,10 @@ from recsys_spark.kernels.holdout import (
     judge_order,
     popular_items,
 )
-from recsys_spark.location import Location
 from recsys_spark.reader import Bundle
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.delta import read_run
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.spark_tables import read_run
+from recsys_spark.warehouse.tables import TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -27,8 +27,8 @@ from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import step
 from recsys_spark.run_ledger import run_of
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.delta import read_run, read_table
+from recsys_spark.warehouse.spark_tables import read_run, read_table
+from recsys_spark.warehouse.tables import TABLES
 
 _PUBLISHED = ("candidates", "fallback_candidates", "item_index")
 

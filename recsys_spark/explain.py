@@ -12,14 +12,14 @@ from rich.table import Table
 from recsys_spark.choices import ALL, read_choices
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
-from recsys_spark.location import Location
 from recsys_spark.publish import history
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import input_batches, latest_runs
 from recsys_spark.status import gates_table, steps_table
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES, RUNS
-from recsys_spark.tables.ledger import read_rows, steps_of
-from recsys_spark.tables.run_id import check_run_id
+from recsys_spark.warehouse.ledger import read_rows, steps_of
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.run_id import check_run_id
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES, RUNS
 
 
 def show_run(root: Location, run_id: str, console: Console) -> None:

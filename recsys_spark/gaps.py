@@ -6,8 +6,8 @@ Owns: which they are, and how they are said.  Called by the gates before a run, 
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from recsys_spark.location import Location
 from recsys_spark.run_ledger import COMPLETED, latest_runs
+from recsys_spark.warehouse.location import Location
 
 
 def completed_dates(root: Location) -> list[date]:

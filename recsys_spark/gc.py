@@ -13,19 +13,18 @@ from pathlib import Path
 from recsys_spark.config import Config
 from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
-from recsys_spark.location import Location
 from recsys_spark.run_ledger import COMPLETED, latest_runs, record_state
-from recsys_spark.tables.blobs import drop_blobs, named_blobs
-from recsys_spark.tables.catalog import CANDIDATE_LISTS, PUBLISHES, RANKING_EXAMPLES, RUNS
-from recsys_spark.tables.collect import delete_run, vacuum
-from recsys_spark.tables.contract import Table
-from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.head import PublishRow, restore
-from recsys_spark.tables.lease import LEASES
-from recsys_spark.tables.ledger import stored_tables
-from recsys_spark.tables.publish_log import read_history, rows_without_commit
-from recsys_spark.tables.run_files import open_published
-from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch
+from recsys_spark.warehouse.blobs import drop_blobs, named_blobs
+from recsys_spark.warehouse.contract import Table
+from recsys_spark.warehouse.current_publish import read_history, rows_without_commit
+from recsys_spark.warehouse.delta_rs import delete_run, vacuum
+from recsys_spark.warehouse.ledger import stored_tables
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.locks import LEASES
+from recsys_spark.warehouse.publish_row import PublishRow, restore
+from recsys_spark.warehouse.run_files import open_published, runs_with_rows
+from recsys_spark.warehouse.scratch import drop_scratch, runs_with_scratch
+from recsys_spark.warehouse.tables import CANDIDATE_LISTS, PUBLISHES, RANKING_EXAMPLES, RUNS
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from statistics import fmean
 
-from recsys_spark.location import Location
 from recsys_spark.run_ledger import latest_runs
-from recsys_spark.tables.catalog import RUN_STEPS
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.tables import RUN_STEPS
 
 TRAILING = 7  # bundles before it that a bundle is held against
 

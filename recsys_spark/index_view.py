@@ -13,7 +13,7 @@ from recsys_spark.console import Console
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.index_choice import choose_index
 from recsys_spark.reader import Bundle
-from recsys_spark.tables.ledger import steps_of
+from recsys_spark.warehouse.ledger import steps_of
 
 
 def show_index(bundle: Bundle, config: Config, console: Console) -> None:

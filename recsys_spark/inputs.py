@@ -10,8 +10,8 @@ from recsys_spark.features import declared_tables
 from recsys_spark.plan import PINNED, Step
 from recsys_spark.run_ledger import OpenRun
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.contract import Table
-from recsys_spark.tables.delta import read_run, read_table
+from recsys_spark.warehouse.contract import Table
+from recsys_spark.warehouse.spark_tables import read_run, read_table
 
 
 def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:

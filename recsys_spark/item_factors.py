@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError
 from recsys_spark.fold_in import fold_in
-from recsys_spark.location import Location
-from recsys_spark.tables.ledger import steps_of
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.location import Location
 
 _SETTINGS = ("alpha", "regularization", "nu", "unobserved", "n_cols", "norm_exponent")
 

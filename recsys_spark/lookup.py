@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
-from recsys_spark.location import Location
 from recsys_spark.reader import Bundle, Candidate, open_current
+from recsys_spark.warehouse.location import Location
 
 _RECENT = 10
 

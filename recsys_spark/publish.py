@@ -12,18 +12,17 @@ from recsys_spark.config import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
-from recsys_spark.location import Location
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
-from recsys_spark.tables.arrow import schema_hash
-from recsys_spark.tables.blobs import check_run_blobs
-from recsys_spark.tables.catalog import PUBLISHES
-from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.head import PublishRow, seal_row
-from recsys_spark.tables.ledger import append_rows, steps_of
-from recsys_spark.tables.publish_log import publishes_folder, read_head, read_history
-from recsys_spark.tables.run_files import list_run
+from recsys_spark.warehouse.arrow import schema_hash
+from recsys_spark.warehouse.blobs import check_run_blobs
+from recsys_spark.warehouse.current_publish import publishes_folder, read_head, read_history
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.ledger import append_rows, steps_of
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.publish_row import PublishRow, seal_row
+from recsys_spark.warehouse.run_files import last_version, list_run
+from recsys_spark.warehouse.tables import PUBLISHES
 
 _log = logging.getLogger(__name__)
 

@@ -26,14 +26,14 @@ from recsys_spark.bundle_changes import changed_users
 from recsys_spark.candidate_lists import Candidate, Candidates, Source, candidates_of
 from recsys_spark.errors import ArgumentError, BundleExpired, NothingPublished
 from recsys_spark.item_factors import ItemFactors, Scored, item_factors
-from recsys_spark.location import Location, locate
 from recsys_spark.related import HISTORY_ITEMS, Related, for_user, nearest
 from recsys_spark.row_lookup import RowLookup
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.publish_log import has_moved, publishes_folder, read_head
-from recsys_spark.tables.run_files import RunFiles, open_published
 from recsys_spark.user_encoder import UserEncoder, user_encoder
+from recsys_spark.warehouse.current_publish import has_moved, publishes_folder, read_head
+from recsys_spark.warehouse.location import Location, locate
+from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.run_files import RunFiles, open_published
+from recsys_spark.warehouse.tables import TABLES
 
 if TYPE_CHECKING:
     from recsys_spark.ann_index import AnnIndex

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_spark.tables.catalog import ID_MAX_BYTES
-from recsys_spark.tables.run_files import DataFile, RunFiles
+from recsys_spark.warehouse.run_files import DataFile, RunFiles
+from recsys_spark.warehouse.tables import ID_MAX_BYTES
 
 # A bound shorter than this is the value itself: Delta cuts texts in its log at 32 characters, delta-rs and arrow-rs at
 # 64 bytes, parquet-mr not at all.

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import ArgumentError
-from recsys_spark.location import Location
 from recsys_spark.rule_set import Rule, parse_rules
-from recsys_spark.tables.catalog import RULES
-from recsys_spark.tables.ledger import append_rows, read_rows
+from recsys_spark.warehouse.ledger import append_rows, read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.tables import RULES
 
 _OF_SETS = ("valid_from", "recorded_at")
 

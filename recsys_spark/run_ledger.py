@@ -13,13 +13,13 @@ from typing import Any
 from recsys_spark import __version__, package_root
 from recsys_spark.config import Config, derive_seed
 from recsys_spark.config_file import config_hash
-from recsys_spark.location import Location
 from recsys_spark.plan import PINNED
 from recsys_spark.rules_ledger import rules_of
-from recsys_spark.tables.catalog import INGEST_BATCHES, PUBLISHES, RUN_STEPS, RUNS
-from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.ledger import append_rows, read_rows, steps_of
-from recsys_spark.tables.run_id import make_run_id
+from recsys_spark.warehouse.ledger import append_rows, read_rows, steps_of
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.run_files import last_version
+from recsys_spark.warehouse.run_id import make_run_id
+from recsys_spark.warehouse.tables import INGEST_BATCHES, PUBLISHES, RUN_STEPS, RUNS
 
 COMPLETED = ("published", "backfilled")  # the states of a run whose bundle is whole
 

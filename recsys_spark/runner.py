@@ -25,18 +25,18 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.inputs import read_inputs
-from recsys_spark.location import Location
-from recsys_spark.lock import opening_lock
 from recsys_spark.log_context import at
 from recsys_spark.plan import PLAN, Step, steps_before
 from recsys_spark.publish import commit, head
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import CHOICES
-from recsys_spark.tables.check import RowFigures, check_rows, check_schema, measure_rows
-from recsys_spark.tables.delta import TaskRows, read_run, stage_run
-from recsys_spark.tables.ledger import steps_of
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.locks import opening_lock
+from recsys_spark.warehouse.spark_check import RowFigures, check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.spark_tables import TaskRows, read_run, stage_run
+from recsys_spark.warehouse.tables import CHOICES
 
 _log = logging.getLogger(__name__)
 

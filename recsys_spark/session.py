@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config_file import conf_folder
 from recsys_spark.errors import EnvironmentFault
-from recsys_spark.location import Location, hadoop_settings
-from recsys_spark.tables.whole_file import own_folder
+from recsys_spark.warehouse.location import Location, hadoop_settings
+from recsys_spark.warehouse.whole_file import own_folder
 
 _OLDEST_JAVA = 17
 _JAVA_TIMEOUT_S = 30  # a cold JVM on a busy machine answers in two

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from recsys_spark.errors import ArgumentError
-from recsys_spark.location import ENDPOINT, SCHEMES, locate
+from recsys_spark.warehouse.location import ENDPOINT, SCHEMES, locate
 
 
 def _check_folder(path: str) -> str:

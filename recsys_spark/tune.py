@@ -24,12 +24,12 @@ from recsys_spark.steps import index
 from recsys_spark.steps.context import Context
 from recsys_spark.steps.interactions import fit_interactions
 from recsys_spark.steps.validate import held_out_words, others
-from recsys_spark.tables.delta import read_table
-from recsys_spark.tables.delta_log import days_with_rows
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import WIDE, Grid
 from recsys_spark.validation.held_out import folds
 from recsys_spark.validation.tried import BESIDE, Chosen
+from recsys_spark.warehouse.run_files import days_with_rows
+from recsys_spark.warehouse.spark_tables import read_table
 
 _HEAD = (
     "Written by `recsys-spark tune`: settings that found most of {held_out}. Lay them over your own file, or copy what "

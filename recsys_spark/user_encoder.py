@@ -16,8 +16,8 @@ from recsys_spark.item_factors import Scored, best_scored
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_model import TowerModel, load_model
 from recsys_spark.kernels.towers import embed, pool_history
-from recsys_spark.location import Location
-from recsys_spark.tables.blobs import read_blob
+from recsys_spark.warehouse.blobs import read_blob
+from recsys_spark.warehouse.location import Location
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from recsys_spark.adapters.als_exchange import read_factors
 from recsys_spark.config_file import load_config
 from recsys_spark.fit_settings import Als
 from recsys_spark.kernels.als import Ridge, initial_factors
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.als_oracle import fit, solved
 from tests.item_cf_oracle import sparse
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
 from recsys_spark.adapters.user_blocks import LIST_FIELDS
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import RANKED_IDX
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.tables import RANKED_IDX
 
 ALL_SHOWN = Shown(np.arange(10, dtype=np.int32), pa.array([f"item {number}" for number in range(10)]))
 OWN = pa.list_(pa.struct(LIST_FIELDS))

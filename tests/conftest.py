@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.location import Location, locate
+from recsys_spark.warehouse.location import Location, locate
 from tests import measurement
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import FAST_START, FEW_ROWS, SMALL_JVM

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from recsys_spark.features import declared_tables
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
 
 
 def copy_empty_warehouse(root: Path) -> None:

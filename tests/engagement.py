@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config import Config, EventType
 from recsys_spark.steps import features, index, interactions
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.local_frame import computed_tables, local_frame
 
 DAY = date(2025, 3, 1)

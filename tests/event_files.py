@@ -19,8 +19,8 @@ from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_par
 from recsys_spark.kernels.read_file import PARSED, REFUSED, SUMMARY, Reading, read_file
 from recsys_spark.kernels.tally import FileSummary
 from recsys_spark.kernels.timestamps import to_us
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import EVENTS
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.tables import EVENTS
 
 RECEIVED_AT = datetime(2025, 2, 1, 6, tzinfo=UTC)
 LIMITS = Limits(max_file_bytes=1 << 30, max_decompressed_bytes=1 << 31, max_expansion=200, max_line_bytes=1 << 20)

@@ -28,9 +28,9 @@ _SESSION = """
 import sys
 from pathlib import Path
 from recsys_spark.session import open_session
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.delta import read_table
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.tables import EVENTS
+from recsys_spark.warehouse.spark_tables import read_table
+from recsys_spark.warehouse.ledger import create_tables
 root = Path(sys.argv[1])
 spark = open_session("classes", root)
 create_tables(root, [EVENTS])

@@ -5,7 +5,7 @@ from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
-from tests.warehouse import make_rows, stage_rows
+from tests.made_warehouse import make_rows, stage_rows
 
 WITHOUT_ROWS = frozenset({"two_tower_models", "ann_shards", "ranking_examples"})  # of a run without models and examples
 
@@ -15,7 +15,7 @@ def stage_and_audit(
 ) -> OpenRun:
     """Opens the run of `day`, writes its bundle and records its steps; audited_on: the head that its audit saw.
 
-    tables: rows in place of those of tests/warehouse.py; without them the run has no model, no index and no examples.
+    tables: rows in place of those of tests/made_warehouse.py; without them the run has no model, index or examples.
     """
     run, _ = find_or_open_run(config, day)
     rows = make_rows(run.run_id, user_ids, {}) | {name: [] for name in WITHOUT_ROWS} | tables

@@ -8,8 +8,8 @@ import numpy as np
 
 from recsys_spark.kernels.index_choice import choose_index
 from recsys_spark.kernels.ivf_pq import add, index_facts, load_index, train_index, write_index
-from recsys_spark.tables.blobs import NewBlob
 from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
+from recsys_spark.warehouse.blobs import NewBlob
 
 MODEL = "e" * 64
 

@@ -9,9 +9,9 @@ from deltalake import DeltaTable
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.event_files import TYPES, write_file
 

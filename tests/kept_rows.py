@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
-from recsys_spark.tables.contract import Table
+from recsys_spark.warehouse.contract import Table
+from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from tests.engagement import settings
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.tables import EVENTS
 
 
 def append_event(root: Path, day: date) -> None:

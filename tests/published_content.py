@@ -1,7 +1,7 @@
 """What a warehouse published, as content hashes: two runs that gave the same have the same."""
 
-from recsys_spark.location import Location
 from recsys_spark.publish import history
+from recsys_spark.warehouse.location import Location
 
 
 def published_content(root: Location) -> dict[str, str]:

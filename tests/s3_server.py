@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from recsys_spark.location import ObjectPath, arrow_files, locate
+from recsys_spark.warehouse.location import ObjectPath, arrow_files, locate
 
 # What any S3 server but AWS's takes for a key, where a test starts it itself.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_EC2_METADATA_DISABLED": "true"}

@@ -21,10 +21,10 @@ from recsys_spark.config import Config
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import PINNED, step
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.delta import read_run, read_table, stage_run
-from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.run_files import list_run
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.run_files import list_run
+from recsys_spark.warehouse.spark_tables import read_run, read_table, stage_run
 from tests.benchmarks.planted import Planted
 from tests.empty_warehouse import copy_empty_warehouse
 

@@ -6,8 +6,8 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.features import declared_tables
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.delta import TaskRows, read_run, stage_run
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.spark_tables import TaskRows, read_run, stage_run
 
 
 def staged(outputs: Mapping[str, DataFrame | TaskRows], context: Context) -> dict[str, DataFrame]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.local_frame import local_frame
 
 DAY = date(2025, 2, 1)

@@ -14,9 +14,9 @@ from recsys_spark.features import declared_tables
 from recsys_spark.item_factors import Scored
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import open_current, open_index
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
 from tests.index_files import MODEL, make_shards, unit_vectors
-from tests.warehouse import RUN_A, append_publish, make_rows, stage_rows
+from tests.made_warehouse import RUN_A, append_publish, make_rows, stage_rows
 
 N, DIM = 300, 8
 VECTORS = unit_vectors(N, DIM)

@@ -25,8 +25,8 @@ from recsys_spark.steps.accounting import BatchReport
 from recsys_spark.steps.batch import Batch, record_done
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.delta import read_table
+from recsys_spark.warehouse.spark_tables import read_table
+from recsys_spark.warehouse.tables import EVENTS
 from tests.one_event import append_event
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop
 

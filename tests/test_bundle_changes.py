@@ -6,7 +6,7 @@ import pytest
 
 from recsys_spark.errors import ArgumentError
 from recsys_spark.reader import changed_users, open_current
-from tests.warehouse import RUN_A, RUN_B, append_publish, publish_bundle
+from tests.made_warehouse import RUN_A, RUN_B, append_publish, publish_bundle
 
 
 def test_changed_users_are_those_against_the_bundle_before(root: Path) -> None:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from recsys_spark.candidate_lists import Candidate, Source, candidates_of
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import CANDIDATES
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.tables import CANDIDATES
 
 
 def test_candidates_of_gives_every_item_its_own_sources() -> None:

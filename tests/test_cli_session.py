@@ -10,7 +10,7 @@ from recsys_spark import session, startup
 from recsys_spark.cli_session import writing
 from recsys_spark.config import Config
 from recsys_spark.errors import LockedError
-from recsys_spark.lock import warehouse_lock
+from recsys_spark.warehouse.locks import warehouse_lock
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import pytest
 
 from recsys_spark.cli_settings import published, settings_of
 from recsys_spark.errors import ArgumentError, ConfigError, NothingPublished
-from recsys_spark.tables.catalog import PUBLISHES
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.tables import PUBLISHES
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from recsys_spark.clock import clock_note, known_clock, next_day
 from recsys_spark.config import Config
 from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.gate import Forced
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import append_rows
+from recsys_spark.warehouse.ledger import append_rows
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 from tests.one_event import append_event
 
 NOON = datetime(2025, 1, 6, 12, tzinfo=UTC)

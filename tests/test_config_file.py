@@ -7,7 +7,7 @@ import pytest
 from recsys_spark.config import Config
 from recsys_spark.config_file import conf_folder, config_hash, load_config
 from recsys_spark.errors import ConfigError
-from recsys_spark.location import ObjectPath
+from recsys_spark.warehouse.location import ObjectPath
 
 
 def write(folder: Path, text: str) -> Path:

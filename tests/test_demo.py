@@ -10,7 +10,7 @@ import pytest
 from recsys_spark.config_file import load_config
 from recsys_spark.demo import MARKER, prepare_folder, write_settings
 from recsys_spark.errors import ArgumentError, LockedError
-from recsys_spark.lock import warehouse_lock
+from recsys_spark.warehouse.locks import warehouse_lock
 from tests.fast_jvm import FAST_START
 
 

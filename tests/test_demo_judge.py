@@ -10,9 +10,9 @@ from recsys_spark.features import declared_tables
 from recsys_spark.kernels.holdout import Holdout
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import open_current
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.ledger import create_tables
-from tests.warehouse import MODEL, RUN_A, append_publish, make_rows, publish_bundle, stage_rows
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.tables import TABLES
+from tests.made_warehouse import MODEL, RUN_A, append_publish, make_rows, publish_bundle, stage_rows
 
 
 def test_lists_by_source_takes_the_own_list_then_the_segments_then_everybodys(

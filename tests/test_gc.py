@@ -20,16 +20,16 @@ from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.publish import commit, history, rollback_to
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
-from recsys_spark.tables.blobs import BlobColumns, blobs, put_blob
-from recsys_spark.tables.catalog import PUBLISHES, RUNS
-from recsys_spark.tables.contract import Column, run_table
-from recsys_spark.tables.delta_log import runs_with_rows
-from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.ledger import append_rows, create_tables, read_rows
-from recsys_spark.tables.scratch import runs_with_scratch, scratch_of
+from recsys_spark.warehouse.blobs import BlobColumns, blobs, put_blob
+from recsys_spark.warehouse.contract import Column, run_table
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.ledger import append_rows, create_tables, read_rows
+from recsys_spark.warehouse.run_files import runs_with_rows
+from recsys_spark.warehouse.scratch import runs_with_scratch, scratch_of
+from recsys_spark.warehouse.tables import PUBLISHES, RUNS
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.finished_run import WITHOUT_ROWS, stage_and_audit
-from tests.warehouse import log_file
+from tests.made_warehouse import log_file
 
 EXAMPLE = {"list_run_id": "r", "list_date": date(2025, 1, 1), "user_id": "a", "item_id": "i1", "variant": "main"}
 
@@ -196,7 +196,7 @@ def put_model(config: Config, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
     """Puts weights, and the row of a run that names them."""
     create_tables(config.root, [MODELS])
     monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
-    monkeypatch.setattr("recsys_spark.tables.blobs.BLOB_COLUMNS", {"models": (BlobColumns("rel_path", "", ""),)})
+    monkeypatch.setattr("recsys_spark.warehouse.blobs.BLOB_COLUMNS", {"models": (BlobColumns("rel_path", "", ""),)})
 
     def put(run_id: str, weights: bytes) -> str:
         rel_path = put_blob(config.root, weights, ".safetensors").rel_path

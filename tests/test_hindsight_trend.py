@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.hindsight_trend import TRAILING, alarms_of, trend
-from recsys_spark.tables.catalog import RUN_STEPS, RUNS
-from recsys_spark.tables.ledger import append_rows
+from recsys_spark.warehouse.ledger import append_rows
+from recsys_spark.warehouse.tables import RUN_STEPS, RUNS
 
 NOW = datetime(2025, 2, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -12,11 +12,11 @@ from recsys_spark.inputs import as_of, read_inputs
 from recsys_spark.plan import Step
 from recsys_spark.run_ledger import OpenRun
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import EVENTS, ITEMS
-from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.run_files import last_version
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import EVENTS, ITEMS
 from tests.one_event import append_event
-from tests.warehouse import RUN_A, RUN_B, make_rows, stage_rows
+from tests.made_warehouse import RUN_A, RUN_B, make_rows, stage_rows
 
 DAY = date(2025, 2, 1)
 CUT = datetime(2025, 2, 1, tzinfo=UTC)

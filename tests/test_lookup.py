@@ -6,7 +6,7 @@ import pytest
 
 from recsys_spark.console import Console
 from recsys_spark.lookup import show_related, show_user
-from tests.warehouse import RUN_A, publish_bundle
+from tests.made_warehouse import RUN_A, publish_bundle
 
 
 @pytest.fixture

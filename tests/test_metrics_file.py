@@ -13,8 +13,8 @@ from recsys_spark.config import Config
 from recsys_spark.metrics_file import metrics_text, write_metrics
 from recsys_spark.publish import commit
 from recsys_spark.run_ledger import find_or_open_run
-from recsys_spark.tables.catalog import AUDITS
-from recsys_spark.tables.ledger import append_rows
+from recsys_spark.warehouse.ledger import append_rows
+from recsys_spark.warehouse.tables import AUDITS
 from tests.finished_run import stage_and_audit
 
 SAMPLE = re.compile(r'^([a-z_]+)(\{([a-z_]+="(\\.|[^"\\])*",?)+\})? (\S+)$')

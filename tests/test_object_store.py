@@ -15,18 +15,18 @@ from recsys_spark.ann_index import open_shards
 from recsys_spark.config import Config
 from recsys_spark.errors import DamagedError, LockedError, NothingPublished, StoreFault
 from recsys_spark.gc import collect
-from recsys_spark.location import Location, ObjectPath, as_text, locate, remove_tree
-from recsys_spark.lock import warehouse_lock
 from recsys_spark.publish import history
 from recsys_spark.reader import open_current
-from recsys_spark.tables.blobs import NewBlob, blobs, check_blob, drop_blobs, put_blob, read_blob
-from recsys_spark.tables.catalog import PUBLISHES
-from recsys_spark.tables.delta_log import last_version
-from recsys_spark.tables.ledger import append_rows, read_rows
-from recsys_spark.tables.scratch import drop_scratch, runs_with_scratch, scratch_of
+from recsys_spark.warehouse.blobs import NewBlob, blobs, check_blob, drop_blobs, put_blob, read_blob
+from recsys_spark.warehouse.ledger import append_rows, read_rows
+from recsys_spark.warehouse.location import Location, ObjectPath, as_text, locate, remove_tree
+from recsys_spark.warehouse.locks import warehouse_lock
+from recsys_spark.warehouse.run_files import last_version
+from recsys_spark.warehouse.scratch import drop_scratch, runs_with_scratch, scratch_of
+from recsys_spark.warehouse.tables import PUBLISHES
 from tests.index_files import MODEL, make_shards, unit_vectors
 from tests.s3_server import copy_to, new_bucket
-from tests.warehouse import RUN_A, RUN_B, append_publish, publish_bundle
+from tests.made_warehouse import RUN_A, RUN_B, append_publish, publish_bundle
 
 USERS = [f"u{number:02d}" for number in range(12)]
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ NOW = datetime(2025, 3, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of this test alone."""
-    monkeypatch.setattr("recsys_spark.tables.whole_file.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("recsys_spark.warehouse.whole_file.gettempdir", lambda: str(tmp_path))
 
 
 @pytest.fixture(scope="module")

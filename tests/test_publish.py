@@ -13,7 +13,7 @@ from recsys_spark.publish import commit, head, history, rollback_to
 from recsys_spark.run_ledger import find_or_open_run, latest_runs
 from tests.finished_run import stage_and_audit
 from tests.index_files import make_shards, unit_vectors
-from tests.warehouse import drop_run
+from tests.made_warehouse import drop_run
 
 DAY, NEXT = date(2025, 1, 31), date(2025, 2, 1)
 

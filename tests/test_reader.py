@@ -16,11 +16,11 @@ from recsys_spark.errors import ArgumentError, DamagedError, NothingPublished
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import Bundle, open_current
-from recsys_spark.tables.catalog import CANDIDATE_LISTS, PUBLISHES
-from recsys_spark.tables.ledger import create_tables
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import CANDIDATE_LISTS, PUBLISHES
 from tests.test_row_lookup import UNICODE_IDS
-from tests.warehouse import (
+from tests.made_warehouse import (
     GENERATED_AT,
     NEIGHBORS,
     RUN_A,
@@ -243,7 +243,7 @@ def test_refresh_opens_nothing_while_nothing_changed(bundle: Bundle, monkeypatch
     def refuse(*_: object) -> None:
         raise AssertionError("the log was read")
 
-    monkeypatch.setattr("recsys_spark.tables.run_files.DeltaTable", refuse)
+    monkeypatch.setattr("recsys_spark.warehouse.run_files.DeltaTable", refuse)
     assert bundle.refresh() is bundle
 
 
@@ -261,7 +261,7 @@ def test_open_current_refuses_a_table_with_other_rows_than_published(warehouse: 
 
 
 def test_bundle_reads_what_spark_staged_byte_for_byte(root: Path, spark: SparkSession) -> None:
-    from recsys_spark.tables.delta import stage_run
+    from recsys_spark.warehouse.spark_tables import stage_run
 
     rows = make_rows(RUN_A, UNICODE_IDS, {})
     frame = spark.createDataFrame(rows["candidates"], spark_schema(CANDIDATE_LISTS, without=("run_id",)))

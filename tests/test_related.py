@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark.related import Related, for_user, nearest
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import NEIGHBORS
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.tables import NEIGHBORS
 
 
 def _rows(*lists: list[tuple[str, float]]) -> pa.Table:

@@ -8,8 +8,8 @@ import pytest
 
 from recsys_spark.errors import ArgumentError, ConfigError
 from recsys_spark.rules_ledger import rules_of, take_in_rules
-from recsys_spark.tables.catalog import RULES
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.tables import RULES
 
 CSV = """\
 rule_id,kind,item_id,category,segment,position,factor,ends_at,reason

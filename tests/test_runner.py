@@ -18,8 +18,8 @@ from recsys_spark.reader import Bundle, open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs
 from recsys_spark.runner import RunReport, join_run, run_day
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.delta_log import last_version, runs_with_rows
-from recsys_spark.tables.ledger import steps_of
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.run_files import last_version, runs_with_rows
 from tests.death import dies_at
 from tests.shop_day import DAY, ShopDay, copy_shop, lose_a_file
 from tests.small_shop import FIRST_DAY, events_of, land_events, make_shop

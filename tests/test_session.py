@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from recsys_spark import cli, session
 from recsys_spark.errors import EnvironmentFault
-from recsys_spark.location import locate
 from recsys_spark.session import check_java, check_store_client, is_fetched, local_settings, packages_of, settings_for
+from recsys_spark.warehouse.location import locate
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Ivy would keep the jar of PACKAGE."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("recsys_spark.tables.whole_file.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("recsys_spark.warehouse.whole_file.gettempdir", lambda: str(tmp_path))
     (tmp_path / ".ivy2.5.2" / "jars").mkdir(parents=True)
     return tmp_path / ".ivy2.5.2" / "jars" / "io.delta_delta-spark_4.2_2.13-4.4.0.jar"
 

@@ -15,8 +15,8 @@ from recsys_spark.run_ledger import find_or_open_run
 from recsys_spark.status import show_status
 from recsys_spark.steps.accounting import BatchReport
 from recsys_spark.steps.batch import Batch, record_done, record_plans
-from recsys_spark.tables.catalog import AUDITS
-from recsys_spark.tables.ledger import append_rows
+from recsys_spark.warehouse.ledger import append_rows
+from recsys_spark.warehouse.tables import AUDITS
 from tests.finished_run import stage_and_audit
 
 

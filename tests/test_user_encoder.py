@@ -15,13 +15,13 @@ from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX, TowerModel, load_model
 from recsys_spark.kernels.towers import embed, pool_history
 from recsys_spark.reader import Bundle, open_current
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.blobs import put_blob
-from recsys_spark.tables.catalog import TWO_TOWER_MODELS
-from recsys_spark.tables.ledger import create_tables
 from recsys_spark.user_encoder import UserEncoder, user_encoder
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.blobs import put_blob
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
 from tests.tower_fits import SHAPE, make_model
-from tests.warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
+from tests.made_warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
 
 ITEM_IDS = [f"i{n:02d}" for n in range(20)]
 HIDDEN = {"i03"}

@@ -12,8 +12,8 @@ from recsys_spark.fit_settings import TwoTower as Settings
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import Encoded, Field, TowerInputs
 from recsys_spark.kernels.towers import Shape
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import write_items, write_users
+from recsys_spark.warehouse.scratch import Scratch
 
 N_ITEMS = 40  # the first half of them of group 0
 PER_USER = 6

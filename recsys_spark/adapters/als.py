@@ -25,7 +25,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.fit_settings import Als
 from recsys_spark.kernels.als import Ridge
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 
 _log = logging.getLogger(__name__)
 

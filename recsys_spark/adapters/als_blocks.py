@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.csr import Blocks, csr_blocks, n_blocks_for
 from recsys_spark.kernels.als import row_costs
 from recsys_spark.numeric.sparse import Csr
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 
 BINS = 4096  # ranges of rows whose entries are counted, so that what the driver holds does not grow with the rows
 _ROW_BYTES = 12  # of a factor, while its row is solved: the vector, its rotation and what is written

@@ -24,7 +24,7 @@ from recsys_spark.adapters.als_blocks import Side, read_block
 from recsys_spark.adapters.vectors import CHUNK, read_chunk
 from recsys_spark.kernels.als import gramian
 from recsys_spark.numeric.sparse import Csr
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 
 
 @dataclass(frozen=True)

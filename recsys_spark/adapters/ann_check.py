@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.errors import DamagedError
-from recsys_spark.location import Location
+from recsys_spark.warehouse.location import Location
 
 
 def shard_faults(shards: DataFrame, root: Location) -> list[str]:

@@ -19,8 +19,8 @@ from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.ivf_pq import Part
 from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.kernels.index_choice import ladder
-from recsys_spark.location import Location
 from recsys_spark.numeric.ranked import Ranked, merged
+from recsys_spark.warehouse.location import Location
 
 KS = (10, 100, 500)  # lists whose recall is measured
 GATED_K = 100

@@ -22,9 +22,9 @@ from recsys_spark.adapters.csr import even_starts, read_array
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, read_block, user_blocks
 from recsys_spark.config import Config
-from recsys_spark.location import Location
 from recsys_spark.numeric.ranked import Ranked, joined, merged
 from recsys_spark.numeric.sparse import Csr, entries_of
+from recsys_spark.warehouse.location import Location
 
 _TASKS_PER_CORE = 2
 _USERS_PER_BLOCK = 2_000  # a record of 0.5 MB and more at 64 numbers; its answers of all shards are held at once

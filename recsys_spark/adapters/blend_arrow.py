@@ -24,8 +24,8 @@ from recsys_spark.kernels.list_walks import Walked, is_admissible
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.kernels.score_fusion import Fusion, bounded, fused_totals, scaled, shared_scores
 from recsys_spark.numeric.ragged import Ragged
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import CANDIDATES
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.tables import CANDIDATES
 
 # The order keys of one block of users stay in a core's cache: 50 to 200 users x 5 lists x 200 candidates were fastest
 # (9,300 users a second on one core; 7,500 with 3,000 users).

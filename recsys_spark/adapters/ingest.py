@@ -15,8 +15,8 @@ from pyspark.sql import types as T
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.read_file import PARSED, REFUSED, SUMMARY, Reading, read_file
 from recsys_spark.kernels.tally import FileSummary
-from recsys_spark.tables.contract import Table
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.contract import Table
+from recsys_spark.warehouse.spark_check import spark_schema
 
 # Opening, proving and summing up a file costs about as much as parsing this many compressed bytes.
 _FILE_COST_BYTES = 32 << 10

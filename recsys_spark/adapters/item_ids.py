@@ -10,9 +10,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import NEIGHBORS
-from recsys_spark.tables.spark import spark_type
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.spark_check import spark_type
+from recsys_spark.warehouse.tables import NEIGHBORS
 
 
 def fit_item_ids(item_index: DataFrame) -> pa.Array:

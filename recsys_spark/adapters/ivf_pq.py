@@ -23,8 +23,8 @@ from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.fit_settings import Ann
 from recsys_spark.kernels.index_choice import IndexChoice, choose_index, indexed_length
-from recsys_spark.location import Location
-from recsys_spark.tables.blobs import Blob, NewBlob
+from recsys_spark.warehouse.blobs import Blob, NewBlob
+from recsys_spark.warehouse.location import Location
 
 MAX_PARTS = 1000  # each is trained by itself and has a file at least
 

@@ -20,7 +20,7 @@ from recsys_spark.adapters.als_start import store_start
 from recsys_spark.adapters.weights import exact_sum
 from recsys_spark.fit_settings import Als
 from recsys_spark.kernels.low_pass import Product, orthonormal, singular
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 
 _log = logging.getLogger(__name__)
 

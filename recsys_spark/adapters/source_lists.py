@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_spark.numeric.ranked import Ranked
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import RANKED_IDX
-from recsys_spark.tables.spark import spark_type
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.spark_check import spark_type
+from recsys_spark.warehouse.tables import RANKED_IDX
 
 USER_LISTS = (
     f"source string, user_idx int, segment string, items {spark_type(RANKED_IDX).simpleString()}, n_own int, "

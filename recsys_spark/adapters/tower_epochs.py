@@ -25,8 +25,8 @@ from recsys_spark.kernels.tower_search import hard_items, judge, validated_rows
 from recsys_spark.kernels.tower_training import Catalogue, Learning, Trainer
 from recsys_spark.kernels.two_tower import TwoTower
 from recsys_spark.numeric.top_k import Items, search_items
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import read_items, read_users
+from recsys_spark.warehouse.scratch import Scratch
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.fit_settings import TwoTower
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.towers import Shape
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 
 OWNER = "RECSYS_OWNER_PID"  # variable that tells the process of the step: without that nobody wants the model
 NOT_KNOWN = -1.0  # in the place of a recall

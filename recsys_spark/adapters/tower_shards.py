@@ -20,8 +20,8 @@ from recsys_spark.adapters.weights import age_days
 from recsys_spark.fit_settings import TwoTower
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import TowerInputs
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import write_items, write_users
+from recsys_spark.warehouse.scratch import Scratch
 
 _ENTRY_BYTES = 16  # of a history, in memory
 _ROW_BYTES = 512  # of what a user, or an item, has besides numbers and history

@@ -18,9 +18,9 @@ from typing import Any
 
 from recsys_spark.adapters.tower_job import OWNER, Job, State, read_job, read_state
 from recsys_spark.errors import DamagedError, KernelError
-from recsys_spark.location import as_text
-from recsys_spark.tables.scratch import Scratch
-from recsys_spark.tables.whole_file import own_folder
+from recsys_spark.warehouse.location import as_text
+from recsys_spark.warehouse.scratch import Scratch
+from recsys_spark.warehouse.whole_file import own_folder
 
 _log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from recsys_spark.config import Config
 from recsys_spark.errors import ContractError
-from recsys_spark.tables.catalog import RANKING_EXAMPLES, TABLES
-from recsys_spark.tables.contract import Column, ListOf, Table, Type
+from recsys_spark.warehouse.contract import Column, ListOf, Table, Type
+from recsys_spark.warehouse.tables import RANKING_EXAMPLES, TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -164,7 +164,7 @@ def aggregate_group(index: "DataFrame", group: Group, rows: Mapping[str, Rows]) 
 
 def _typed(feature: Feature) -> str:
     """SQL of the feature in its declared type."""
-    from recsys_spark.tables.spark import spark_type
+    from recsys_spark.warehouse.spark_check import spark_type
 
     # By its name a list type says nothing about null elements, which no cast may rule out.
     return f"CAST({feature.aggregate} AS {spark_type(feature.type).simpleString()}) AS {feature.name}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from recsys_spark.config import Config
 from recsys_spark.features import Feature, Group, Rows, aggregate_group
-from recsys_spark.tables.contract import Column, ListOf, StructOf
+from recsys_spark.warehouse.contract import Column, ListOf, StructOf
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.errors import StoreFault
-from recsys_spark.location import Location, ObjectPath, answering
+from recsys_spark.warehouse.location import Location, ObjectPath, answering
 
 PIECE_BYTES = 1 << 20
 _FETCHED_BYTES = 4 << 20  # by one request to an object store

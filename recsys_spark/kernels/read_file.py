@@ -37,7 +37,7 @@ from recsys_spark.kernels.records import (
     split_lines,
 )
 from recsys_spark.kernels.tally import NOT_MALFORMED, FileSummary, Tally
-from recsys_spark.location import Location
+from recsys_spark.warehouse.location import Location
 
 PARSED, REFUSED, SUMMARY = 0, 1, 2
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from recsys_spark.kernels.records import RowFault, Unreadable
-from recsys_spark.tables.catalog import ID_MAX_BYTES
+from recsys_spark.warehouse.tables import ID_MAX_BYTES
 
 _MAX_INT32 = 2**31 - 1
 

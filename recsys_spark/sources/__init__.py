@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from recsys_spark.adapters.personal import ForMany, Personal
-    from recsys_spark.tables.scratch import Scratch
+    from recsys_spark.warehouse.scratch import Scratch
 
 
 class SourceParams(BaseModel):

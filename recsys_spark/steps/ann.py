@@ -23,8 +23,8 @@ from recsys_spark.adapters.ivf_pq import Part, fill_shards, fit_parts, indexed_i
 from recsys_spark.errors import GateRefused
 from recsys_spark.kernels.index_choice import indexed_length
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import ANN_SHARDS
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import ANN_SHARDS
 
 _log = logging.getLogger(__name__)
 

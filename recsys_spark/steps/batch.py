@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from recsys_spark.config import Config, Events, Ingest, Items, Users
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.decode import Limits, PlannedFile
-from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import append_rows, read_rows
+from recsys_spark.warehouse.ledger import append_rows, read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 
 _FEEDS: dict[str, type[Events] | type[Items] | type[Users]] = {"events": Events, "items": Items, "users": Users}
 # Settings that do not change how a line is read: a file that was set aside is not tried again because of them.

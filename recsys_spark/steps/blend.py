@@ -32,9 +32,9 @@ from recsys_spark.kernels.diversify import NOTHING, widest
 from recsys_spark.list_settings import MAIN
 from recsys_spark.rule_set import compile_rules
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import BLEND_FITS, FALLBACK_CANDIDATES
-from recsys_spark.tables.delta import TaskRows
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.spark_tables import TaskRows
+from recsys_spark.warehouse.tables import BLEND_FITS, FALLBACK_CANDIDATES
 
 _log = logging.getLogger(__name__)
 

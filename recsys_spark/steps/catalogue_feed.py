@@ -22,15 +22,15 @@ from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_column
 from recsys_spark.kernels.read_file import PARSED, Reading
 from recsys_spark.kernels.records import Fields
 from recsys_spark.kernels.timestamps import to_datetime, to_us
-from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount
 from recsys_spark.steps.batch import Batch
 from recsys_spark.steps.take_in import Feed, Stored
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import INGEST_FILES, ITEMS, USERS
-from recsys_spark.tables.contract import Table
-from recsys_spark.tables.delta import append_once, read_table
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.contract import Table
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.spark_tables import append_once, read_table
+from recsys_spark.warehouse.tables import INGEST_FILES, ITEMS, USERS
 
 _TABLES = {"items": ITEMS, "users": USERS}
 _DATE = re.compile(r"(?<![0-9])([12][0-9]{3})-([01][0-9])-([0-3][0-9])(?![0-9])")

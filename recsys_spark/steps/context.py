@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.rule_set import Rule
-from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.scratch import Scratch, scratch_of
+from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.scratch import Scratch, scratch_of
 
 
 @dataclass(frozen=True)

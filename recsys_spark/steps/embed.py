@@ -22,9 +22,9 @@ from recsys_spark.errors import ContractError, DamagedError
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.tower_model import TowerModel, load_model
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.blobs import read_blob
-from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, USER_EMBEDDINGS
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.blobs import read_blob
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import ITEM_EMBEDDINGS, USER_EMBEDDINGS
 
 _log = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from recsys_spark.features import declared_tables
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.numeric.bootstrap import Tally, difference, mean_interval
 from recsys_spark.steps.context import Context, midnight
-from recsys_spark.tables.catalog import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES
-from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES
 
 _log = logging.getLogger(__name__)
 

@@ -18,14 +18,14 @@ from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.parse_event import EVENT_COLUMNS, UNDATED_US, EventSpec, event_parser
 from recsys_spark.kernels.read_file import Reading
 from recsys_spark.kernels.timestamps import US_PER_DAY, to_datetime, to_us
-from recsys_spark.location import Location
 from recsys_spark.steps.accounting import BatchReport, FileAccount, IngestReport
 from recsys_spark.steps.batch import Batch, has_earlier
 from recsys_spark.steps.catalogue_feed import CATALOGUE_FEEDS
 from recsys_spark.steps.take_in import Feed, Intake, Observer, Request, Stored, ignore_progress, take_in
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.delta import append_once, read_table
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.spark_tables import append_once, read_table
+from recsys_spark.warehouse.tables import EVENTS
 
 # Clocks of clients run ahead: up to this much is the present, beyond it the future.
 FUTURE_BOUND = timedelta(hours=1)

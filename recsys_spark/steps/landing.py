@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow.fs import FileSelector
 
 from recsys_spark.kernels.decode import FileFault, PlannedFile, hash_file, open_landed, open_object
-from recsys_spark.location import Location, ObjectPath, answering, arrow_files
+from recsys_spark.warehouse.location import Location, ObjectPath, answering, arrow_files
 
 # Names that a writer gives to what is not finished, or that Hadoop and editors leave beside files.
 _SKIPPED_STARTS = (".", "_")

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from recsys_spark.config import Events
 from recsys_spark.kernels.parse_event import type_names
-from recsys_spark.location import Location
 from recsys_spark.steps.batch import hash_mapping
-from recsys_spark.tables.catalog import INGEST_BATCHES
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.tables import INGEST_BATCHES
 
 _TYPES = {"types", "unknown_types", "default_type"}
 _VALUES = {"value_min", "value_max", "on_bad_value"}

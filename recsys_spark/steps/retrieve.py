@@ -15,8 +15,8 @@ from recsys_spark.adapters.personal import COMPLETED, ForMany, Personal, fuses_s
 from recsys_spark.errors import ContractError
 from recsys_spark.sources import SourceContext, check_params, load
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.check import check_schema
+from recsys_spark.warehouse.spark_check import check_schema
+from recsys_spark.warehouse.tables import TABLES
 
 _log = logging.getLogger(__name__)
 

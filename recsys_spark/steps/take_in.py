@@ -20,7 +20,6 @@ from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.read_file import Reading
-from recsys_spark.location import Location
 from recsys_spark.steps.accounting import (
     BatchReport,
     FileAccount,
@@ -41,10 +40,11 @@ from recsys_spark.steps.batch import (
 )
 from recsys_spark.steps.landing import list_landing, sort_listed
 from recsys_spark.steps.reread import reread_mappings
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES, QUARANTINE
-from recsys_spark.tables.contract import Table
-from recsys_spark.tables.delta import append_once, read_table
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.contract import Table
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.spark_tables import append_once, read_table
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES, QUARANTINE
 
 Observer = Callable[[str, str, dict[str, float]], None]
 

@@ -19,10 +19,10 @@ from recsys_spark.kernels.model_file import unpack
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX, load_model, pack_model
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.blobs import put_blob, read_blob
-from recsys_spark.tables.catalog import TWO_TOWER_MODELS
-from recsys_spark.tables.ledger import steps_of
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.blobs import put_blob, read_blob
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
 
 _log = logging.getLogger(__name__)
 

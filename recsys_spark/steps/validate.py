@@ -21,16 +21,16 @@ from recsys_spark.choices import ALL, Settings, with_settings
 from recsys_spark.config import Config
 from recsys_spark.sources import check_params, load
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import CHOICES
-from recsys_spark.tables.delta_log import days_with_rows
-from recsys_spark.tables.ledger import steps_of
-from recsys_spark.tables.spark import spark_schema
 from recsys_spark.validation.bounds import bounded_settings
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.fits import FITTED, Trial
 from recsys_spark.validation.grid import USUAL
 from recsys_spark.validation.held_out import Fold, folds, window_of
 from recsys_spark.validation.tried import Chosen, Earlier, Tried
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.run_files import days_with_rows
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import CHOICES
 
 _log = logging.getLogger(__name__)
 

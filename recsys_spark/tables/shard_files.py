@@ -16,8 +16,8 @@ import numpy as np
 
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.ivf_pq import index_facts, load_index, map_index, stored_ids
-from recsys_spark.location import Location
-from recsys_spark.tables.blobs import check_blob, read_blob
+from recsys_spark.warehouse.blobs import check_blob, read_blob
+from recsys_spark.warehouse.location import Location
 
 INDEX_SUFFIX = ".faiss"
 VECTORS_SUFFIX = ".f32"

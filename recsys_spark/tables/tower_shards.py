@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import Encoded
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 
 _ENCODED = ("dense", "buckets", "bucket_weights", "id")
 

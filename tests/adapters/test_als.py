@@ -18,7 +18,7 @@ from recsys_spark.failpoint import FailpointReached
 from recsys_spark.fit_settings import Als
 from recsys_spark.fold_in import fold_in
 from recsys_spark.kernels.als import gramian, initial_factors
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.als_fits import (
     SEED,
     Entries,

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.adapters.als_blocks import Side, Sizes, are_stored, dealt_out, read_block, side_blocks_for
 from recsys_spark.kernels.als import row_costs
 from recsys_spark.numeric.sparse import Csr
-from recsys_spark.tables.scratch import Scratch, scratch_of
+from recsys_spark.warehouse.scratch import Scratch, scratch_of
 from tests.als_fits import blocks_of, make_pairs, sizes_of
 from tests.item_cf_oracle import long_tailed
 

@@ -18,7 +18,7 @@ from recsys_spark.adapters.als_exchange import (
     sum_gramians,
 )
 from recsys_spark.kernels.als import Ridge
-from recsys_spark.tables.scratch import Scratch, scratch_of
+from recsys_spark.warehouse.scratch import Scratch, scratch_of
 from tests.als_fits import Entries, sizes_of, store_entries
 from tests.als_oracle import assert_rows_near, normal_factors, oracle_row, oracle_row_loss, solved
 from tests.item_cf_oracle import long_tailed

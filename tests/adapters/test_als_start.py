@@ -10,7 +10,7 @@ from recsys_spark.adapters.als_blocks import Side
 from recsys_spark.adapters.als_exchange import Factors, read_factors, sum_gramians
 from recsys_spark.adapters.als_start import store_start
 from recsys_spark.kernels.als import initial_factors
-from recsys_spark.tables.scratch import Scratch, scratch_of
+from recsys_spark.warehouse.scratch import Scratch, scratch_of
 from tests.als_oracle import normal_factors
 
 SIZE = 3

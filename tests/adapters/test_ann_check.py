@@ -5,8 +5,8 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.ann_check import shard_faults
-from recsys_spark.tables.catalog import ANN_SHARDS
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import ANN_SHARDS
 from tests.index_files import make_shards, unit_vectors
 
 

@@ -12,8 +12,8 @@ from recsys_spark.adapters.ann_search import search_shards, takes_index
 from recsys_spark.adapters.top_k import search_users
 from recsys_spark.config_file import load_config
 from recsys_spark.numeric.top_k import search_items
-from recsys_spark.tables.catalog import ANN_SHARDS
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import ANN_SHARDS
 from tests.clustered import clustered, clustered_queries
 from tests.index_files import make_shards
 

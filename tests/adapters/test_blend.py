@@ -16,8 +16,8 @@ from recsys_spark.adapters.blend import (
 )
 from recsys_spark.config import Candidates
 from recsys_spark.errors import KernelError
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import CUTOFF, FOREVER, TYPES_SET, Event, before, make_events, make_items
 
 ITEM_IDS = ["i0", "i1", "i2", "i3", "i4"]

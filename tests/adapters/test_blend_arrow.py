@@ -13,8 +13,8 @@ from recsys_spark.errors import KernelError
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.kernels.score_fusion import Fusion
 from recsys_spark.rule_set import Rule
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import CANDIDATES
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.tables import CANDIDATES
 from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
 from tests.rule_oracle import IDS, World, admissible, compiled, expected, worlds
 

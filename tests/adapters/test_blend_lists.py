@@ -12,8 +12,8 @@ from recsys_spark.adapters.blend_scopes import Shared
 from recsys_spark.adapters.user_blocks import LIST_FIELDS
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.rule_set import Rule
-from recsys_spark.tables.arrow import arrow_schema, form_of
-from recsys_spark.tables.catalog import CANDIDATE_LISTS
+from recsys_spark.warehouse.arrow import arrow_schema, form_of
+from recsys_spark.warehouse.tables import CANDIDATE_LISTS
 from tests.blend_batches import make_shared, ranked
 from tests.rule_oracle import IDS, compiled
 

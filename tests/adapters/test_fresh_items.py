@@ -10,8 +10,8 @@ from recsys_spark.adapters import fresh_items
 from recsys_spark.adapters.fresh_items import fit_samples
 from recsys_spark.config import Config
 from recsys_spark.list_settings import Explore
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_events, make_items
 
 IDS = ("born", "made", "made long ago", "never seen", "old", "gone")

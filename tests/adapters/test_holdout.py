@@ -17,8 +17,8 @@ from recsys_spark.adapters.holdout import (
 )
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.holdout import hold_out, popular_items
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps
 from tests.local_frame import local_frame
 

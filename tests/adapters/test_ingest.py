@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.ingest import count_first, files_frame, first_events, read_landed, refused_rows, spread_files
 from recsys_spark.kernels.decode import PlannedFile
-from recsys_spark.tables.catalog import EVENTS
+from recsys_spark.warehouse.tables import EVENTS
 from tests.event_files import event, event_reading, jsonl, planned, write_file
 
 

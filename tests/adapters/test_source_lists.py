@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.numeric.ranked import Ranked
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.check import check_schema
+from recsys_spark.warehouse.spark_check import check_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.item_cf_oracle import ranked_of
 
 LISTS = ranked_of([[(7, 2.5), (3, 2.5), (9, -1.0)], [], [(3, 0.25)], []])

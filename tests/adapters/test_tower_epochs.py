@@ -18,8 +18,8 @@ from recsys_spark.kernels.model_file import pack, unpack
 from recsys_spark.kernels.negatives import expected_log_counts, proposal
 from recsys_spark.kernels.tower_batches import Batch, Shard, examples_of, held_out
 from recsys_spark.kernels.tower_training import Trainer
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import read_users, write_users
+from recsys_spark.warehouse.scratch import Scratch
 from tests.two_groups import N_ITEMS, SPLIT, stage, users
 
 ALONE = World(0, 1, torch.device("cpu"))

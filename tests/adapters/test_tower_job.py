@@ -6,7 +6,7 @@ import pytest
 
 from recsys_spark.adapters.tower_job import NOT_KNOWN, State, read_job, read_state, shape_of
 from recsys_spark.errors import DamagedError, KernelError
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.two_groups import SHAPE, settings, stage
 
 

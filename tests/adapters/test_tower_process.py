@@ -14,7 +14,7 @@ import torch
 
 from recsys_spark.adapters.tower_epochs import Training
 from recsys_spark.adapters.tower_process import OWNER, main
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.two_groups import stage
 
 TIMEOUT_S = 120

@@ -12,8 +12,8 @@ from recsys_spark.adapters.tower_shards import histories, shown_in_vain, stage_i
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import read_items, read_users
+from recsys_spark.warehouse.scratch import Scratch
 from tests.engagement import CUTOFF, before
 
 SETTINGS = load_config().two_tower.model_copy(

@@ -12,7 +12,7 @@ from recsys_spark.adapters.tower_job import read_job, read_state
 from recsys_spark.adapters.two_tower import is_staged, train
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.model_file import unpack
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.two_groups import stage
 
 # Sums of floats over two processes are in another order than over one.

@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.adapters import user_blocks as module
 from recsys_spark.adapters.user_blocks import LIST_FIELDS, user_blocks, user_rows
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.local_frame import local_frame
 
 SCHEMA = pa.schema(

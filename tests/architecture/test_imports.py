@@ -20,7 +20,6 @@ LAYERS = {
     "config": 0,
     "plan": 0,
     "failpoint": 0,
-    "location": 0,
     "config_file": 0,
     "setting_types": 0,
     "fit_settings": 0,
@@ -29,6 +28,7 @@ LAYERS = {
     "kernels": 1,
     "rule_set": 1,
     "tables": 1,
+    "warehouse": 0,
     "adapters": 2,
     "choices": 2,
     "sources": 3,
@@ -41,7 +41,7 @@ ALLOWED_AT_TOP_OF_DECLARATIONS = {"pydantic", "recsys_spark"}
 RUNS_CODE = {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"}
 
 # Reads and writes of tables go through these; the reader is the one that downstream services import.
-STORAGE = ("recsys_spark.tables", "recsys_spark.reader")
+STORAGE = ("recsys_spark.warehouse", "recsys_spark.tables", "recsys_spark.reader")
 STORAGE_CALLS = (".read.format(", ".write.format(", ".write.parquet(", ".saveAsTable(", "spark.sql(")
 
 

@@ -14,7 +14,7 @@ MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 40
 
 # Declarations, one entry a line: splitting them would hide what belongs together.
-LONG_MODULES = {"recsys_spark.tables.catalog"}
+LONG_MODULES = {"recsys_spark.warehouse.tables"}
 
 
 def test_every_step_is_a_module_and_a_job() -> None:

@@ -26,7 +26,7 @@ from recsys_spark.adapters.als import fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.config_file import load_config
 from recsys_spark.session import open_session
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.report import finish, size_options
 
 ITEMS_PER_USER, TIMES = 10, 4

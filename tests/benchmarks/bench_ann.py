@@ -291,8 +291,8 @@ def retrieval(
     from recsys_spark.adapters.ann_search import search_shards
     from recsys_spark.adapters.top_k import search_users
     from recsys_spark.numeric.top_k import search_items
-    from recsys_spark.tables.catalog import ANN_SHARDS
-    from recsys_spark.tables.spark import spark_schema
+    from recsys_spark.warehouse.spark_check import spark_schema
+    from recsys_spark.warehouse.tables import ANN_SHARDS
 
     folder = root.parent / "users"
     folder.mkdir()

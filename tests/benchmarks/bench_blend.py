@@ -30,11 +30,11 @@ from recsys_spark.features import declared_tables
 from recsys_spark.session import open_session
 from recsys_spark.steps import blend
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.arrow import arrow_type
-from recsys_spark.tables.catalog import RANKED_IDX, TABLES
-from recsys_spark.tables.delta import stage_run
-from recsys_spark.tables.ledger import create_tables
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.arrow import arrow_type
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.spark_tables import stage_run
+from recsys_spark.warehouse.tables import RANKED_IDX, TABLES
 from tests.benchmarks.report import finish, size_options
 
 N_ITEMS, N_LISTS, LENGTH, N_HAD = 27_000, 5, 200, 30

@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from recsys_spark.tables.delta_rs import open_delta, table_path
+from recsys_spark.warehouse.delta_rs import open_delta, table_path
 from tests.benchmarks.planted import planted_interactions
 from tests.benchmarks.report import finish, size_options
 

@@ -18,10 +18,10 @@ from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX
 from recsys_spark.kernels.towers import Shape
 from recsys_spark.reader import open_current
-from recsys_spark.tables.blobs import put_blob
+from recsys_spark.warehouse.blobs import put_blob
 from tests.benchmarks.report import finish, size_options
 from tests.tower_fits import make_model
-from tests.warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
+from tests.made_warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
 
 BAR_MS = 5.0
 WARM_UP = 200

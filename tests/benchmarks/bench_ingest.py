@@ -21,8 +21,8 @@ from recsys_spark.demo_logs import write_events
 from recsys_spark.features import declared_tables
 from recsys_spark.session import open_session
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.catalog import INGEST_FILES
-from recsys_spark.tables.ledger import create_tables, read_rows
+from recsys_spark.warehouse.ledger import create_tables, read_rows
+from recsys_spark.warehouse.tables import INGEST_FILES
 from tests.benchmarks.report import finish, size_options
 
 

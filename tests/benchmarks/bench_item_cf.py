@@ -35,9 +35,9 @@ from recsys_spark.numeric.sparse import Csr
 from recsys_spark.session import open_session
 from recsys_spark.steps import item_cf
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.delta import read_run, stage_run
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
+from recsys_spark.warehouse.spark_tables import read_run, stage_run
+from recsys_spark.warehouse.tables import TABLES
 from tests.benchmarks.planted import N_DRAWS, N_ITEMS, N_USERS, Planted, planted_interactions
 from tests.benchmarks.report import finish, size_options
 

@@ -22,11 +22,11 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from recsys_spark.reader import open_current
-from recsys_spark.tables.arrow import arrow_schema
-from recsys_spark.tables.catalog import CANDIDATE_LISTS, PUBLISHES
-from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.warehouse.arrow import arrow_schema
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.tables import CANDIDATE_LISTS, PUBLISHES
 from tests.benchmarks.report import finish, size_options
-from tests.warehouse import GENERATED_AT, RUN_A, append_publish, make_rows, publish_bundle, stage_rows
+from tests.made_warehouse import GENERATED_AT, RUN_A, append_publish, make_rows, publish_bundle, stage_rows
 
 CATALOGUE_SIZE = 50_000
 FEATURE_ROWS = 8000  # rows of features that make a row group of the size that the product writes
@@ -53,7 +53,7 @@ print(imported - started, opened - imported, perf_counter() - opened)
 def build(root: Path, n_users: int, k: int) -> float:
     """Publishes `n_users` lists of `k` items with one or two sources each; returns the seconds of Spark's write."""
     from recsys_spark.session import open_session
-    from recsys_spark.tables.delta import TaskRows, stage_run
+    from recsys_spark.warehouse.spark_tables import TaskRows, stage_run
 
     publish_bundle(root, "20250130-001-00000000", ["u000000000"])  # an older bundle, which must not be read
     rows = make_rows(RUN_A, [], {f"u{number:09d}": "gold" for number in range(n_users)})

@@ -29,7 +29,7 @@ from recsys_spark.adapters.low_pass import fit_low_pass
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.session import open_session
-from recsys_spark.tables.scratch import Scratch
+from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.bench_als import N_DRAWS, to_read
 from tests.benchmarks.planted import N_ITEMS, N_USERS, planted_interactions, write_pairs
 from tests.benchmarks.report import finish, size_options

@@ -35,8 +35,8 @@ from recsys_spark.adapters.tower_job import Job, read_job
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.tower_batches import Shard
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import no_items, write_items, write_users
+from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.planted import planted_interactions
 from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs

@@ -48,8 +48,8 @@ from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import search_items, top_k
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import no_items, read_users, write_items, write_users
+from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.compare_als import defaults as als_defaults
 from tests.benchmarks.compare_item_cf import (
     AVAILABLE_DAYS,

@@ -48,8 +48,8 @@ from recsys_spark.runner import run_day
 from recsys_spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.delta_rs import open_delta, table_path
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.delta_rs import open_delta, table_path
+from recsys_spark.warehouse.ledger import create_tables
 from tests.benchmarks.planted_logs import DAYS, SPECS, START, planted_log
 from tests.benchmarks.report import finish
 

@@ -42,7 +42,7 @@ from recsys_spark.numeric.bootstrap import Interval, difference, draw, mean_inte
 from recsys_spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.ledger import create_tables
 from tests.benchmarks.compare_item_cf import (
     MOVIETWEETINGS,
     Implicit,

@@ -27,9 +27,8 @@ from recsys_spark.runner import RunReport, run_day
 from recsys_spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.collect import vacuum
-from recsys_spark.tables.delta_rs import table_path
-from recsys_spark.tables.ledger import create_tables
+from recsys_spark.warehouse.delta_rs import table_path, vacuum
+from recsys_spark.warehouse.ledger import create_tables
 from tests.benchmarks.report import finish, size_options
 
 MOST_RATIO = 1.3

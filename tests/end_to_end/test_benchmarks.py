@@ -24,12 +24,12 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config_file import load_config
 from recsys_spark.demo import write_settings
-from recsys_spark.location import Location
+from recsys_spark.warehouse.location import Location
 from tests.benchmarks import report
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import with_classes
 from tests.s3_server import copy_to
-from tests.warehouse import RUN_A, publish_bundle
+from tests.made_warehouse import RUN_A, publish_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
-from recsys_spark.tables.catalog import RUN_STEPS
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.tables import RUN_STEPS
 from tests.conftest import TEST_SETTINGS
 from tests.fast_jvm import FAST_START, FEW_ROWS, with_classes
 from tests.published_content import published_content

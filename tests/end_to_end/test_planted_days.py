@@ -17,8 +17,8 @@ from recsys_spark.runner import run_day
 from recsys_spark.steps import blend
 from recsys_spark.steps.context import Context
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.catalog import AUDITS
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.tables import AUDITS
 from tests.small_shop import FIRST_DAY, land_days, make_shop
 from tests.staged import staged
 from tests.whole_day import run_whole_day

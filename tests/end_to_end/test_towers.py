@@ -9,12 +9,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.location import ObjectPath, hadoop_settings, remove_tree
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current, open_index
 from recsys_spark.session import check_store_client
-from recsys_spark.tables.blobs import blobs
-from recsys_spark.tables.ledger import steps_of
+from recsys_spark.warehouse.blobs import blobs
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.location import ObjectPath, hadoop_settings, remove_tree
 from tests.s3_server import copy_to
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
 from tests.whole_day import run_whole_day

@@ -10,8 +10,8 @@ import pytest
 
 from recsys_spark import cli
 from recsys_spark.errors import ArgumentError
-from recsys_spark.tables.run_id import check_run_id
-from tests.warehouse import RUN_A, publish_bundle
+from recsys_spark.warehouse.run_id import check_run_id
+from tests.made_warehouse import RUN_A, publish_bundle
 
 # Row 48: an own settings file, and what its refusal must name.
 BAD_CONFIGS = [

@@ -20,9 +20,9 @@ from recsys_spark.config import Config
 from recsys_spark.steps import take_in as protocol
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.ingest import ingest
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.delta import read_table
-from recsys_spark.tables.delta_rs import table_path
+from recsys_spark.warehouse.delta_rs import table_path
+from recsys_spark.warehouse.spark_tables import read_table
+from recsys_spark.warehouse.tables import EVENTS
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, refused_lines, rows_of
 

@@ -11,10 +11,10 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.publish import history
 from recsys_spark.run_ledger import latest_runs
-from recsys_spark.tables.catalog import EVENTS
-from recsys_spark.tables.delta_log import days_with_rows, runs_with_rows
-from recsys_spark.tables.ledger import steps_of
-from recsys_spark.tables.scratch import runs_with_scratch
+from recsys_spark.warehouse.ledger import steps_of
+from recsys_spark.warehouse.run_files import days_with_rows, runs_with_rows
+from recsys_spark.warehouse.scratch import runs_with_scratch
+from recsys_spark.warehouse.tables import EVENTS
 from tests.published_content import published_content
 from tests.run_process import end_run, start_run
 from tests.small_shop import land_catalogue, land_days, make_shop, write_settings

@@ -16,13 +16,13 @@ import pytest
 
 from recsys_spark.config import Config
 from recsys_spark.errors import LockedError
-from recsys_spark.lock import warehouse_lock
 from recsys_spark.publish import history
 from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import latest_runs
-from recsys_spark.tables.catalog import RUN_STEPS
-from recsys_spark.tables.delta_log import last_version, runs_with_rows
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.locks import warehouse_lock
+from recsys_spark.warehouse.run_files import last_version, runs_with_rows
+from recsys_spark.warehouse.tables import RUN_STEPS
 from tests.run_process import COMMAND, end_run, start_run
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings
 

@@ -10,8 +10,8 @@ from deltalake import DeltaTable
 from recsys_spark.errors import DamagedError
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import open_current
-from recsys_spark.tables.delta_rs import table_path
-from tests.warehouse import RUN_A, RUN_B, append_publish, drop_run, log_file, make_rows, publish_bundle, stage_rows
+from recsys_spark.warehouse.delta_rs import table_path
+from tests.made_warehouse import RUN_A, RUN_B, append_publish, drop_run, log_file, make_rows, publish_bundle, stage_rows
 
 USERS = [f"u{n:02d}" for n in range(12)]
 FLIPS = 50

@@ -9,8 +9,8 @@ from deltalake import DeltaTable
 from recsys_spark.errors import BundleExpired
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import Bundle, open_current
-from recsys_spark.tables.delta_rs import table_path
-from tests.warehouse import RUN_A, RUN_B, append_publish, collect_run, drop_run, publish_bundle
+from recsys_spark.warehouse.delta_rs import table_path
+from tests.made_warehouse import RUN_A, RUN_B, append_publish, collect_run, drop_run, publish_bundle
 
 USERS = [f"u{n:02d}" for n in range(12)]
 

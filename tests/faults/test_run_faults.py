@@ -13,8 +13,8 @@ from recsys_spark.publish import head
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
 from recsys_spark.steps import index
-from recsys_spark.tables.catalog import AUDITS
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.tables import AUDITS
 from tests.shop_day import DAY, ODD_IDS, ShopDay, copy_shop, engaged_items
 from tests.small_shop import FIRST_DAY, land_events, make_shop
 from tests.whole_day import run_whole_day

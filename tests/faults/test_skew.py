@@ -20,10 +20,10 @@ from recsys_spark.adapters.item_cf import Limits, _fit_sums, _row_blocks, fit_ne
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
-from recsys_spark.tables.catalog import EVENTS, RUN_STEPS
-from recsys_spark.tables.delta import append_once
-from recsys_spark.tables.ledger import read_rows
-from recsys_spark.tables.spark import spark_type
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.spark_check import spark_type
+from recsys_spark.warehouse.spark_tables import append_once
+from recsys_spark.warehouse.tables import EVENTS, RUN_STEPS
 from tests.conftest import TEST_SETTINGS
 from tests.small_shop import make_shop
 

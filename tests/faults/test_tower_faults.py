@@ -19,9 +19,9 @@ from recsys_spark.kernels.tower_model import SUFFIX
 from recsys_spark.numeric.hashing import hashed
 from recsys_spark.steps import embed
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.blobs import put_blob
-from recsys_spark.tables.catalog import TWO_TOWER_MODELS
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.blobs import put_blob
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
 from tests.kept_rows import kept_tables, no_broadcasts
 from tests.local_frame import local_frame

@@ -14,8 +14,8 @@ from recsys_spark.features import (
     extended_table,
     group_modules,
 )
-from recsys_spark.tables.catalog import ITEM_FEATURES, TABLES, USER_FEATURES
-from recsys_spark.tables.contract import ListOf
+from recsys_spark.warehouse.contract import ListOf
+from recsys_spark.warehouse.tables import ITEM_FEATURES, TABLES, USER_FEATURES
 
 VISITS = Feature("n_visits", "long", "visits", "days", "sum(n_visits)", check="n_visits >= 0")
 GAP = Feature("gap", "double", "longest gap", "days", "max(gap)", unit="days", null_when="one day", check="gap > 0")

@@ -26,7 +26,7 @@ from recsys_spark.kernels.decode import (
     prove_readable,
     read_pieces,
 )
-from recsys_spark.location import ObjectPath
+from recsys_spark.warehouse.location import ObjectPath
 from tests.event_files import LIMITS, planned, zstd
 
 TEXT = bytes(range(256)) * 400

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from recsys_spark.errors import StoreFault
 from recsys_spark.kernels.decode import Limits
 from recsys_spark.kernels.read_file import Reading, landed_schema, read_file
-from recsys_spark.location import ObjectPath
+from recsys_spark.warehouse.location import ObjectPath
 from tests.event_files import LIMITS, event, event_reading, jsonl, planned, read_through, write_file
 
 PLACE = {"line", "file_index", "status"}

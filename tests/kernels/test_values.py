@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.kernels.records import RowFault, Unreadable
 from recsys_spark.kernels.values import identifier, is_blank, number, position, shown, text_of
-from recsys_spark.tables.catalog import ID_MAX_BYTES
+from recsys_spark.warehouse.tables import ID_MAX_BYTES
 
 
 @given(

@@ -14,9 +14,8 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.sources import check_params
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.check import check_schema
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import check_schema, spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.index_files import make_shards
 from tests.indexed_log import indexed_log, names_of

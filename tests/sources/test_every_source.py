@@ -17,8 +17,8 @@ from recsys_spark.config_file import load_config
 from recsys_spark.plan import step
 from recsys_spark.sources import SourceParams, discover, load
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (
     TYPES_SET,
     Event,
@@ -157,7 +157,7 @@ def test_source_imports_nothing_heavy_before_it_generates(name: str) -> None:
     assert not [
         top
         for top in tops
-        if top.startswith(("pyspark", "numpy", "recsys_spark.adapters", "recsys_spark.tables.spark"))
+        if top.startswith(("pyspark", "numpy", "recsys_spark.adapters", "recsys_spark.warehouse.spark_check"))
     ]
 
 

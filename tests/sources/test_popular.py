@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from recsys_spark.sources import check_params
 from recsys_spark.sources.popular import generate
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import TYPES, TYPES_SET, Event, before, make_context, make_events, settings
 
 ITEMS = [f"i{number:02d}" for number in range(40)]

@@ -12,8 +12,8 @@ from recsys_spark.features import declared_tables
 from recsys_spark.kernels.als import Ridge
 from recsys_spark.steps import als, index, interactions
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import EVENTS, INTERACTIONS, ITEMS, USERS
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import EVENTS, INTERACTIONS, ITEMS, USERS
 from tests.als_oracle import assert_rows_near, solved
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users
 from tests.kept_rows import kept_rows, kept_tables, no_broadcasts

@@ -13,8 +13,8 @@ from recsys_spark.errors import GateRefused
 from recsys_spark.kernels.index_choice import ladder
 from recsys_spark.steps import ann
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import ANN_SHARDS
 from recsys_spark.tables.shard_files import open_shard
+from recsys_spark.warehouse.tables import ANN_SHARDS
 from tests.clustered import clustered, clustered_queries
 from tests.engagement import make_context
 from tests.kept_rows import kept_rows

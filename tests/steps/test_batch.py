@@ -21,8 +21,8 @@ from recsys_spark.steps.batch import (
     record_plans,
     record_refused,
 )
-from recsys_spark.tables.catalog import INGEST_BATCHES, INGEST_FILES
-from recsys_spark.tables.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 FILE = PlannedFile(0, "a/b.jsonl", "f" * 64, 17, 1_736_942_400_000_000_123)

@@ -16,9 +16,8 @@ from recsys_spark.config_file import load_config
 from recsys_spark.rule_set import parse_rules
 from recsys_spark.steps import als, blend, features, index, interactions, item_cf, retrieve
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (
     TYPES_SET,
     Event,

@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config_file import load_config
 from recsys_spark.steps import changes
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TABLES
 
 NOW = datetime(2025, 2, 1, tzinfo=UTC)
 HEAD = PublishRow(7, "publish", "20250131-001-9f2c81aa", date(2025, 1, 31), 6, (), "", "", 48, NOW, "")

@@ -9,7 +9,7 @@ import numpy as np
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.scratch import runs_with_scratch
+from recsys_spark.warehouse.scratch import runs_with_scratch
 
 
 def test_cutoff_is_midnight_utc_of_the_date() -> None:

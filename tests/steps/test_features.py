@@ -10,8 +10,8 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.inputs import as_of
-from recsys_spark.tables.catalog import ITEMS
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.tables import ITEMS
 from tests.engagement import (
     CUTOFF,
     TYPES_SET,

@@ -10,10 +10,9 @@ from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.steps import hindsight
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import QUALITY, TABLES
-from recsys_spark.tables.check import check_schema
-from recsys_spark.tables.head import PublishRow
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.spark_check import check_schema, spark_schema
+from recsys_spark.warehouse.tables import QUALITY, TABLES
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps
 from tests.local_frame import computed, local_frame
 from tests.staged_lists import list_rows

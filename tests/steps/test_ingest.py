@@ -12,10 +12,10 @@ from recsys_spark.config import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.kernels.timestamps import US_PER_DAY
-from recsys_spark.location import ObjectPath
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.batch import read_open
 from recsys_spark.steps.ingest import ingest
+from recsys_spark.warehouse.location import ObjectPath
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, rows_of, with_sets
 from tests.s3_server import copy_to

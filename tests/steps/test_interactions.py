@@ -13,8 +13,8 @@ from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.steps import index, interactions
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import EXPOSURES, INTERACTIONS
-from recsys_spark.tables.check import check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
+from recsys_spark.warehouse.tables import EXPOSURES, INTERACTIONS
 from tests.biased_log import biased_log, rank_correlation
 from tests.engagement import (
     CUTOFF,

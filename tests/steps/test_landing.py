@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from recsys_spark.location import ObjectPath
 from recsys_spark.steps import landing
 from recsys_spark.steps.landing import Listed, Sorted, list_landing, sort_listed
+from recsys_spark.warehouse.location import ObjectPath
 from tests.s3_server import copy_to
 
 

@@ -10,9 +10,8 @@ from recsys_spark import sources
 from recsys_spark.errors import ContractError
 from recsys_spark.sources import SourceParams
 from recsys_spark.steps import retrieve
-from recsys_spark.tables.catalog import TABLES
-from recsys_spark.tables.check import check_schema
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.spark_check import check_schema, spark_schema
+from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import make_context
 
 SCHEMA = spark_schema(TABLES["source_candidates"], without=("run_id",))

@@ -17,10 +17,10 @@ from recsys_spark.features import declared_tables
 from recsys_spark.kernels.tower_model import load_model
 from recsys_spark.steps import two_tower
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.blobs import put_blob, read_blob
-from recsys_spark.tables.catalog import TWO_TOWER_MODELS
-from recsys_spark.tables.scratch import Scratch
-from recsys_spark.tables.spark import spark_schema
+from recsys_spark.warehouse.blobs import put_blob, read_blob
+from recsys_spark.warehouse.scratch import Scratch
+from recsys_spark.warehouse.spark_check import spark_schema
+from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
 from tests.kept_rows import kept_rows, kept_tables, no_broadcasts
 from tests.local_frame import local_frame

@@ -13,9 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config import Config
 from recsys_spark.steps import validate
 from recsys_spark.steps.context import Context
-from recsys_spark.tables.catalog import CHOICES
-from recsys_spark.tables.check import check_schema
 from recsys_spark.validation.grid import Grid
+from recsys_spark.warehouse.spark_check import check_schema
+from recsys_spark.warehouse.tables import CHOICES
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_items
 from tests.indexed_log import indexed_log
 from tests.local_frame import computed

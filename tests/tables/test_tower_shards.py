@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from recsys_spark.kernels.negatives import proposal
 from recsys_spark.kernels.tower_batches import NONE, Draws, Shard, batches_of, take
 from recsys_spark.kernels.tower_inputs import Encoded
-from recsys_spark.tables.scratch import Scratch
 from recsys_spark.tables.tower_shards import _ragged as _ragged_of
 from recsys_spark.tables.tower_shards import no_items, read_items, read_users, write_items, write_users
+from recsys_spark.warehouse.scratch import Scratch
 from tests.two_groups import catalogue, users
 
 

@@ -1,0 +1,1 @@
+"""Delta tables and files: declared, written, checked, listed; ledgers, blobs, scratch, locks, object stores."""

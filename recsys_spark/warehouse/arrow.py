@@ -1,0 +1,107 @@
+"""A declared table as Arrow sees it: schema with comments, and random rows that keep the contract.
+
+Owns: the rendering from `contract` to pyarrow.  Called by `ledger`, by the adapters and by tests.
+"""
+
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_spark.warehouse.contract import Column, ListOf, MapOf, StructOf, Table, Type
+
+_SCALARS: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "date": pa.date32(),
+}
+
+# Random frames stay inside this window, so that a frame can be aged and cut by any test date after it.
+_FIRST_SECOND = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
+_SECONDS = 90 * 86400
+
+
+def arrow_type(declared: Type) -> pa.DataType:
+    """The Arrow type of a declared type; list elements and map values are not nullable."""
+    match declared:
+        case ListOf(element):
+            return pa.list_(pa.field("element", arrow_type(element), nullable=False))
+        case MapOf(value):
+            return pa.map_(pa.string(), pa.field("value", arrow_type(value), nullable=False))
+        case StructOf(fields):
+            return pa.struct([_field(column) for column in fields])
+        case _:
+            return _SCALARS[declared]
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of `table`, columns in contract order, documentation as field metadata `comment`."""
+    return pa.schema([_field(column) for column in table.columns])
+
+
+def form_of(declared: pa.DataType) -> str:
+    """A type without what writers differ in: nullability, names of list elements, the unit of times in UTC."""
+    if pa.types.is_list(declared):
+        return f"list<{form_of(declared.value_type)}>"
+    if pa.types.is_map(declared):
+        return f"map<{form_of(declared.key_type)}, {form_of(declared.item_type)}>"
+    if pa.types.is_struct(declared):
+        return f"struct<{', '.join(f'{field.name}: {form_of(field.type)}' for field in declared)}>"
+    in_utc = pa.types.is_timestamp(declared) and declared.tz in (None, "UTC")
+    return "timestamp" if in_utc else str(declared)
+
+
+def schema_hash(table: Table) -> str:
+    """Hash of the declared names and types, in order."""
+    text = ",".join(f"{field.name}:{field.type}" for field in arrow_schema(table))
+    return sha256(text.encode()).hexdigest()
+
+
+def _field(column: Column) -> pa.Field:
+    comment = f"{column.doc} [{column.unit}]" if column.unit else column.doc
+    return pa.field(column.name, arrow_type(column.type), nullable=column.nullable, metadata={"comment": comment})
+
+
+def random_table(table: Table, n_rows: int, rng: np.random.Generator) -> pa.Table:
+    """`n_rows` random rows that keep types, nullability and the uniqueness of single-column keys.
+
+    Conditions that tie columns together are the caller's to establish: the test that needs them replaces those columns.
+    """
+    columns = []
+    for column in table.columns:
+        unique = table.key == (column.name,)
+        values = [_random_value(column.type, row if unique else None, rng) for row in range(n_rows)]
+        if column.nullable:
+            values = [None if rng.random() < 0.1 else value for value in values]
+        columns.append(pa.array(values, type=arrow_type(column.type)))
+    return pa.table(columns, schema=arrow_schema(table))
+
+
+def _random_value(declared: Type, unique: int | None, rng: np.random.Generator) -> Any:
+    number = unique if unique is not None else int(rng.integers(0, 1000))
+    match declared:
+        case ListOf(element):
+            return [_random_value(element, None, rng) for _ in range(rng.integers(0, 4))]
+        case MapOf(value):
+            return [(f"key{index}", _random_value(value, None, rng)) for index in range(rng.integers(0, 3))]
+        case StructOf(fields):
+            return {column.name: _random_value(column.type, None, rng) for column in fields}
+        case "string":
+            return f"s{number}"
+        case "int" | "long":
+            return number
+        case "float" | "double":
+            return float(np.float32(rng.random()))
+        case "boolean":
+            return bool(rng.integers(0, 2))
+        case "date":
+            return date(2024, 1, 1 + number % 28)
+        case _:
+            return datetime.fromtimestamp(_FIRST_SECOND + int(rng.integers(0, _SECONDS)), tz=UTC)
