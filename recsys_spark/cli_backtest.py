@@ -39,7 +39,7 @@ def backtest(
     days, warm_up = ([parse_day(text) for text in texts] for texts in (dates, before or []))
     from recsys_spark.backtest import Plan, backtest, read_figures
     from recsys_spark.backtest_view import show_backtest
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
 
     plan = Plan(tuple(days), tuple(warm_up), window_days)
     others = read_figures(against, plan) if against else None

@@ -24,8 +24,7 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
     from recsys_spark.metrics_file import write_metrics
     from recsys_spark.plan import step as step_of
     from recsys_spark.plan import steps_before
-    from recsys_spark.session import open_session
-    from recsys_spark.startup import log_startup
+    from recsys_spark.spark.session import log_startup, open_session
     from recsys_spark.warehouse.ledger import create_tables
     from recsys_spark.warehouse.locks import opening_lock, step_lock, warehouse_lock
 

@@ -27,7 +27,7 @@ def tune(
     config, console = settings_of(profile, file, sets), Console(json_logs=False)
     from recsys_spark.clock import next_day
     from recsys_spark.errors import ArgumentError
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
     from recsys_spark.tune import tune, tuned_text, write_tuned
 
     if out.exists():

@@ -108,7 +108,7 @@ def run_demo(console: Console, folder: Path, log_starts: date = LOG_STARTS, sets
     log_starts, sets: the first day of the log, and settings laid over the demo's; the defaults are what the README
     tells of.  Raises ArgumentError if `folder` holds anything else.
     """
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
 
     started = time.perf_counter()
     prepare_folder(folder)

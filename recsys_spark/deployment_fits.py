@@ -18,12 +18,12 @@ import numpy as np
 
 from recsys_spark.adapters.als import block_bytes_for, exchange_for
 from recsys_spark.adapters.als_blocks import BINS, Sizes, side_blocks_for
-from recsys_spark.adapters.csr import n_blocks_for
 from recsys_spark.adapters.item_cf import SUM_BYTES
 from recsys_spark.config import Config
 from recsys_spark.fit_settings import TwoTower
 from recsys_spark.kernels import item_blocks
 from recsys_spark.kernels.als import row_costs
+from recsys_spark.spark.sparse_blocks import n_blocks_for
 from recsys_spark.steps.two_tower import id_buckets
 
 # Of one thread of an AMD EPYC: 128 x 64 times 64 x 8192, as exact search multiplies.
@@ -41,7 +41,7 @@ _LONG_TAIL = 2.0  # mean square of a user's number of items, in squares of the m
 
 class Load(NamedTuple):
     """What a deployment is to carry; pairs: of a user and an item.  id_bytes: of an external id, by default as
-    `adapters.sent` reckons.
+    `spark.broadcast` reckons.
     """
 
     users: int

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from recsys_spark.adapters.ann_search import takes_index
 from recsys_spark.adapters.personal import COMPLETED, fuses_scores
-from recsys_spark.adapters.sent import LISTED_BYTES
 from recsys_spark.config import Config
 from recsys_spark.deployment_fits import (
     ENTRY_S,
@@ -28,6 +27,7 @@ from recsys_spark.deployment_fits import (
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.index_choice import IndexChoice, augmented_length, bytes_per_vector, choose_index, share_of_k
 from recsys_spark.sources import check_params
+from recsys_spark.spark.broadcast import LISTED_BYTES
 
 # Of the first items of one list those that another lacks.
 _COMPLETED_SHARE = 0.7

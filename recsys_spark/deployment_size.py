@@ -10,7 +10,6 @@ from recsys_spark.adapters.als_blocks import BINS
 from recsys_spark.adapters.ann_search import takes_index
 from recsys_spark.adapters.embed import MAX_MODEL_BYTES
 from recsys_spark.adapters.item_cf import MAX_SUMS_BYTES, SUM_BYTES
-from recsys_spark.adapters.sent import LISTED_BYTES, MAX_ID_BYTES, MAX_LISTS_BYTES
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
 from recsys_spark.config import Config
 from recsys_spark.deployment_fits import (
@@ -27,6 +26,7 @@ from recsys_spark.deployment_fits import (
 from recsys_spark.deployment_lists import COUNTED, ann_size, blend_size, embed_size, index_of, retrieve_size
 from recsys_spark.kernels.index_choice import bytes_per_vector
 from recsys_spark.sources import check_params
+from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_ID_BYTES, MAX_LISTS_BYTES
 from recsys_spark.steps.two_tower import uses_towers
 
 

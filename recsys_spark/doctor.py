@@ -16,7 +16,7 @@ from uuid import uuid4
 from recsys_spark import __version__, package_root
 from recsys_spark.config import Config
 from recsys_spark.errors import EnvironmentFault, StoreFault
-from recsys_spark.session import check_java, is_fetched, local_settings, packages_of, settings_for
+from recsys_spark.spark.session import check_java, is_fetched, local_settings, packages_of, settings_for
 from recsys_spark.warehouse.location import Location, ObjectPath
 
 _MIN_FREE_BYTES = 5 << 30

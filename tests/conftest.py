@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def spark(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
 
     settings, logs = dict(TEST_SETTINGS), tmp_path_factory.mktemp("logs")
     root: Location = logs

@@ -27,7 +27,7 @@ FEW_ROWS = {
 _SESSION = """
 import sys
 from pathlib import Path
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.tables import EVENTS
 from recsys_spark.warehouse.spark_tables import read_table
 from recsys_spark.warehouse.ledger import create_tables

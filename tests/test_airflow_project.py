@@ -79,7 +79,7 @@ def test_a_day_by_the_dag_is_the_day_of_a_run(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Jobs that are no drivers of their own are done here, by the command that they are, in this session.
-    monkeypatch.setattr("recsys_spark.session.open_session", lambda *_: spark)
+    monkeypatch.setattr("recsys_spark.spark.session.open_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     done: list[str] = []
     write_events(tmp_path / "landing", date(2009, 12, 1), DAY)

@@ -8,8 +8,8 @@ from recsys_spark.cli import main
 from recsys_spark.reader import open_current
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import RUN_STEPS
-from tests.test_ann_index import publish_index
 from tests.made_warehouse import GENERATED_AT, RUN_A
+from tests.test_ann_index import publish_index
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from recsys_spark import session, startup
 from recsys_spark.cli_session import writing
 from recsys_spark.config import Config
 from recsys_spark.errors import LockedError
+from recsys_spark.spark import session
 from recsys_spark.warehouse.locks import warehouse_lock
 
 
 @pytest.fixture(autouse=True)
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ends: list[bool] = []
-    monkeypatch.setattr(startup, "log_startup", lambda _: None)
+    monkeypatch.setattr(session, "log_startup", lambda _: None)
     monkeypatch.setattr(session, "open_session", lambda *_: SimpleNamespace(stop=lambda: ends.append(True)))
     return ends
 

@@ -11,7 +11,7 @@ import pytest
 from recsys_spark import doctor
 from recsys_spark.config import Config
 from recsys_spark.errors import EnvironmentFault
-from recsys_spark.session import check_java
+from recsys_spark.spark.session import check_java
 from recsys_spark.warehouse.location import ObjectPath
 
 GIB = 1 << 30

@@ -15,8 +15,8 @@ from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.run_files import last_version
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import EVENTS, ITEMS
-from tests.one_event import append_event
 from tests.made_warehouse import RUN_A, RUN_B, make_rows, stage_rows
+from tests.one_event import append_event
 
 DAY = date(2025, 2, 1)
 CUT = datetime(2025, 2, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ from recsys_spark.item_factors import ItemFactors, item_factors
 from recsys_spark.kernels.als import Ridge, diagonal, fixed_side, gramian, solve_rows
 from recsys_spark.numeric.top_k import damped, search_items, top_k
 from recsys_spark.reader import open_current
-from tests.sparse import csr_of_pairs
 from tests.made_warehouse import FACTORS, RUN_A, publish_bundle
+from tests.sparse import csr_of_pairs
 
 VECTORS = np.array([FACTORS[one] for one in sorted(FACTORS)], np.float32)
 

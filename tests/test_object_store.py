@@ -25,8 +25,8 @@ from recsys_spark.warehouse.run_files import last_version
 from recsys_spark.warehouse.scratch import drop_scratch, runs_with_scratch, scratch_of
 from recsys_spark.warehouse.tables import PUBLISHES
 from tests.index_files import MODEL, make_shards, unit_vectors
-from tests.s3_server import copy_to, new_bucket
 from tests.made_warehouse import RUN_A, RUN_B, append_publish, publish_bundle
+from tests.s3_server import copy_to, new_bucket
 
 USERS = [f"u{number:02d}" for number in range(12)]
 NOW = datetime(2025, 3, 1, tzinfo=UTC)

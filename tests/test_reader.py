@@ -19,7 +19,6 @@ from recsys_spark.reader import Bundle, open_current
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS, PUBLISHES
-from tests.test_row_lookup import UNICODE_IDS
 from tests.made_warehouse import (
     GENERATED_AT,
     NEIGHBORS,
@@ -31,6 +30,7 @@ from tests.made_warehouse import (
     publish_bundle,
     stage_rows,
 )
+from tests.test_row_lookup import UNICODE_IDS
 
 USERS = [f"u{n:02d}" for n in range(20)]
 SEGMENTS = {"u00": "gold", "cold": "gold", "plain": None, "odd": "silver"}

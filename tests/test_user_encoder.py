@@ -20,8 +20,8 @@ from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
-from tests.tower_fits import SHAPE, make_model
 from tests.made_warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
+from tests.tower_fits import SHAPE, make_model
 
 ITEM_IDS = [f"i{n:02d}" for n in range(20)]
 HIDDEN = {"i03"}

@@ -15,9 +15,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import Blocks, csr_blocks, n_blocks_for
 from recsys_spark.kernels.als import row_costs
 from recsys_spark.numeric.sparse import Csr
+from recsys_spark.spark.sparse_blocks import Blocks, csr_blocks, n_blocks_for
 from recsys_spark.warehouse.scratch import Scratch
 
 BINS = 4096  # ranges of rows whose entries are counted, so that what the driver holds does not grow with the rows

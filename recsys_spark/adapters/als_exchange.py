@@ -21,9 +21,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.als_blocks import Side, read_block
-from recsys_spark.adapters.vectors import CHUNK, read_chunk
 from recsys_spark.kernels.als import gramian
 from recsys_spark.numeric.sparse import Csr
+from recsys_spark.spark.arrow_vectors import CHUNK, read_chunk
 from recsys_spark.warehouse.scratch import Scratch
 
 

@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.als_exchange import Factors, store_factors
-from recsys_spark.adapters.vectors import cut_vectors, read_chunk
 from recsys_spark.kernels.als import initial_factors
+from recsys_spark.spark.arrow_vectors import cut_vectors, read_chunk
 from recsys_spark.warehouse.scratch import Scratch
 
 _NEW = np.float32(0.1)  # of a cold start's numbers: what an item has that a warm start lacks

@@ -10,8 +10,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.errors import DamagedError
+from recsys_spark.spark.arrow_vectors import Batches
 from recsys_spark.warehouse.location import Location
 
 

@@ -15,11 +15,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.arrow_rows import Batches
 from recsys_spark.adapters.ivf_pq import Part
-from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.kernels.index_choice import ladder
 from recsys_spark.numeric.ranked import Ranked, merged
+from recsys_spark.spark.arrow_vectors import Batches, matrix_of
 from recsys_spark.warehouse.location import Location
 
 KS = (10, 100, 500)  # lists whose recall is measured

@@ -17,13 +17,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.ann_recall import as_queries
-from recsys_spark.adapters.arrow_rows import Batches
-from recsys_spark.adapters.csr import even_starts, read_array
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, read_block, user_blocks
 from recsys_spark.config import Config
 from recsys_spark.numeric.ranked import Ranked, joined, merged
 from recsys_spark.numeric.sparse import Csr, entries_of
+from recsys_spark.spark.arrow_vectors import Batches
+from recsys_spark.spark.sparse_blocks import even_starts, read_array
 from recsys_spark.warehouse.location import Location
 
 _TASKS_PER_CORE = 2

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_spark.adapters.arrow_lists import indptr_of, ragged_of
 from recsys_spark.adapters.blend_scopes import (
     Scope,
     Worker,
@@ -24,6 +23,7 @@ from recsys_spark.kernels.list_walks import Walked, is_admissible
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.kernels.score_fusion import Fusion, bounded, fused_totals, scaled, shared_scores
 from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.spark.arrow_lists import indptr_of, ragged_of
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.tables import CANDIDATES
 

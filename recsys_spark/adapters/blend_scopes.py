@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_spark.adapters.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration, Exploring, open_exploration
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.diversify import NO_TRAITS, NOTHING, Diversity, ItemTraits
@@ -31,6 +30,7 @@ from recsys_spark.kernels.rules import EVERYBODY, RuleBook, Rules, may_see, open
 from recsys_spark.kernels.score_fusion import Fusion, Known, Moments, known_scores, moments_of
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.sparse import entries_of
+from recsys_spark.spark.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 
 
 @dataclass(frozen=True)

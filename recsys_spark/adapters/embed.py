@@ -20,14 +20,13 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.arrow_rows import Batches, map_rows
-from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
-from recsys_spark.adapters.vectors import matrix_of
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_model import TowerModel, load_model
 from recsys_spark.kernels.towers import Shape, Tower, embed, pool_history
+from recsys_spark.spark.arrow_vectors import Batches, map_rows, matrix_of
+from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 # A table of a million hashed ids of 128 numbers, and more; the driver and every worker hold one copy.
 MAX_MODEL_BYTES = 1 << 30

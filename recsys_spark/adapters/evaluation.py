@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from recsys_spark.adapters.arrow_lists import ragged_of
 from recsys_spark.adapters.blend_arrow import fuse_scopes
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, walk_scopes, worker_of
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
@@ -22,6 +21,7 @@ from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.spark.arrow_lists import ragged_of
 
 _BLOCK_USERS = 1024  # draws of a block take 4 MB, the walks of ten lists of 200 items 16 MB
 

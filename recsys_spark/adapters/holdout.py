@@ -18,9 +18,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists, shown_items
-from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
 from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config import Config
+from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light
 HEAD_SHARE = 0.5  # the fewest items that had this share of all engagements, a user and an item counting once, are head

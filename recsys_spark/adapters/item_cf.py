@@ -3,7 +3,7 @@
 Owns: what travels, in which order it is summed, and what bounds a task's memory.  Called by the step `item_cf`, and by
 the source `user_cf` with users and items exchanged.
 
-1. Pairs become blocks of users' rows, each row cut to the newest items (`adapters.csr`).
+1. Pairs become blocks of users' rows, each row cut to the newest items (`spark.sparse_blocks`).
 2. One job sums a few integers per item; they are collected (MAX_SUMS_BYTES) and sent to every task.
 3. Items are cut into blocks of equal work.  Each row travels to every item block that it touches, once.
 4. A task reads the rows for its items in the order of the users, in chunks of at most `block_bytes`, and writes lists.
@@ -23,9 +23,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import Blocks, Newest, blocks_for, csr_blocks, even_starts, read_array
 from recsys_spark.adapters.item_ridge import NEAR_SCHEMA, near_batches, regressed
-from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.fit_settings import SimilaritySettings
 from recsys_spark.kernels.item_blocks import item_blocks
 from recsys_spark.kernels.item_cf import (
@@ -42,6 +40,8 @@ from recsys_spark.kernels.ridge_neighbors import near_of_block
 from recsys_spark.kernels.row_products import CoOccurrences
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of, stacked
+from recsys_spark.spark.broadcast import check_bytes
+from recsys_spark.spark.sparse_blocks import Blocks, Newest, blocks_for, csr_blocks, even_starts, read_array
 
 _log = logging.getLogger(__name__)
 

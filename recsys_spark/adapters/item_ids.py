@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from recsys_spark.adapters.sent import MAX_ID_BYTES, check_bytes
+from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.spark_check import spark_type
 from recsys_spark.warehouse.tables import NEIGHBORS

@@ -15,12 +15,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import read_array
-from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.kernels.ridge_neighbors import Near, added_by_neighbors, ridge_of
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
+from recsys_spark.spark.broadcast import check_bytes
+from recsys_spark.spark.sparse_blocks import read_array
 
 # Sums of 67 million pairs of items, for the regressions of `ridge`; the driver and every worker hold one copy.
 MAX_GRAM_BYTES = 512 << 20

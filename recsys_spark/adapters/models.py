@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.kernels import neighbor_scores, vector_scores
 from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.kernels.successors import place_weights
@@ -17,6 +16,7 @@ from recsys_spark.kernels.vector_scores import Spread
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries
 from recsys_spark.numeric.top_k import Items, top_k
+from recsys_spark.spark.sparse_blocks import RowBlock
 
 _SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
 

@@ -20,13 +20,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import is_hidden
-from recsys_spark.adapters.csr import RowBlock, blocks_for, cut_pairs, even_starts, read_array
 from recsys_spark.adapters.models import Model, Scorer, Users, VectorModel
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.adapters.vectors import cut_vectors
 from recsys_spark.kernels.union_lists import appended, for_all_cells, missing, union_cells
 from recsys_spark.list_settings import Candidates
 from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.spark.arrow_vectors import cut_vectors
+from recsys_spark.spark.sparse_blocks import RowBlock, blocks_for, cut_pairs, even_starts, read_array
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
 _LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record

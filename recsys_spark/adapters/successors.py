@@ -2,7 +2,7 @@
 
 Owns: which events are a history, what travels, and what bounds a task's memory.  Called by the source `successors`.
 
-1. Events become blocks of users' histories, each cut to the newest (`adapters.csr`).
+1. Events become blocks of users' histories, each cut to the newest (`spark.sparse_blocks`).
 2. Each block's pairs are summed, cut by ranges of source items, and travel as arrays, once each.
 3. A task adds up the sums of its range, exactly, and writes lists: the same for any blocks, tasks and retries.
 """
@@ -17,9 +17,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import blocks_for, cut_pairs, even_starts, read_array
-from recsys_spark.adapters.sent import LISTED_BYTES, MAX_LISTS_BYTES, check_bytes
 from recsys_spark.kernels.successors import Following, Transitions, added, newest_histories, successors, transitions
+from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_LISTS_BYTES, check_bytes
+from recsys_spark.spark.sparse_blocks import blocks_for, cut_pairs, even_starts, read_array
 
 _PARTS = (("sources", "int32"), ("targets", "int32"), ("sums", "int64"))
 _CHUNK = "range int, sources binary, targets binary, sums binary"

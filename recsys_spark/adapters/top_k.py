@@ -17,13 +17,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import is_hidden
-from recsys_spark.adapters.csr import cut_pairs, even_starts, read_array
-from recsys_spark.adapters.sent import check_bytes
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
-from recsys_spark.adapters.vectors import cut_vectors, matrix_of
 from recsys_spark.list_settings import Candidates
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import Items, damped, search_items, top_k
+from recsys_spark.spark.arrow_vectors import cut_vectors, matrix_of
+from recsys_spark.spark.broadcast import check_bytes
+from recsys_spark.spark.sparse_blocks import cut_pairs, even_starts, read_array
 
 # A million vectors of 64 numbers; the driver and every worker hold one copy.
 MAX_VECTOR_BYTES = 256 << 20

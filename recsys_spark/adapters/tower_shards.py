@@ -13,13 +13,13 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.arrow_rows import Batches, map_rows
-from recsys_spark.adapters.csr import even_starts
 from recsys_spark.adapters.engagement import engaged_pairs
 from recsys_spark.adapters.weights import age_days
 from recsys_spark.fit_settings import TwoTower
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import TowerInputs
+from recsys_spark.spark.arrow_vectors import Batches, map_rows
+from recsys_spark.spark.sparse_blocks import even_starts
 from recsys_spark.tables.tower_shards import write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
 

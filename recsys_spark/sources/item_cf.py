@@ -35,7 +35,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.adapters.models import NewestWeighted, neighbor_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.sent import fit_lists
+    from recsys_spark.spark.broadcast import fit_lists
 
     n_items = inputs["item_index"].count()
     lists = inputs["item_neighbors"].select(

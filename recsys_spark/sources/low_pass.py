@@ -40,10 +40,10 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     from recsys_spark.adapters.low_pass import fit_low_pass
     from recsys_spark.adapters.models import vector_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.sent import check_bytes
     from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
     from recsys_spark.adapters.weights import age_days
     from recsys_spark.numeric.top_k import search_items
+    from recsys_spark.spark.broadcast import check_bytes
 
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()
     rank = min(params.rank, n_items)

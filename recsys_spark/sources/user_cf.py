@@ -36,7 +36,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
     from recsys_spark.adapters.models import NearUsers, neighbor_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.sent import fit_lists
+    from recsys_spark.spark.broadcast import fit_lists
 
     n_users = inputs["user_index"].count()
     pairs = inputs["interactions"].where(F.col("weight") > 0)

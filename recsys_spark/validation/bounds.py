@@ -4,11 +4,11 @@ Owns: which settings have such a bound.  Called by the step `validate`: what is 
 the run.
 """
 
-from recsys_spark.adapters.sent import LISTED_BYTES, MAX_LISTS_BYTES
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
 from recsys_spark.choices import Settings, with_settings
 from recsys_spark.config import Config
 from recsys_spark.sources import check_params
+from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_LISTS_BYTES
 
 _NUMBER_BYTES = 4
 _LEAST_RANK = 16  # of a graph filter that is worth its products

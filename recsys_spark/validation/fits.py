@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.adapters.csr import RowBlock
 from recsys_spark.adapters.item_cf import similarity_of
 from recsys_spark.adapters.item_ridge import MAX_GRAM_BYTES, PAIR_BYTES
 from recsys_spark.adapters.models import (
@@ -34,6 +33,7 @@ from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
 from recsys_spark.numeric.top_k import damped, search_items
 from recsys_spark.sources import check_params
+from recsys_spark.spark.sparse_blocks import RowBlock
 
 _DAY_US = 86_400_000_000
 

@@ -29,6 +29,7 @@ LAYERS = {
     "rule_set": 1,
     "tables": 1,
     "warehouse": 0,
+    "spark": 1,
     "adapters": 2,
     "choices": 2,
     "sources": 3,
@@ -96,7 +97,7 @@ def test_declarations_import_nothing_heavy_at_the_top() -> None:
 
 
 def test_only_the_session_module_builds_a_session() -> None:
-    assert [one.name for one in MODULES if "SparkSession.builder" in one.text] == ["recsys_spark.session"]
+    assert [one.name for one in MODULES if "SparkSession.builder" in one.text] == ["recsys_spark.spark.session"]
 
 
 def test_only_tables_and_reader_touch_storage() -> None:

@@ -37,7 +37,7 @@ from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
 from recsys_spark.numeric.sparse import Csr, transposed
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch
 from tests.als_oracle import fixed
 from tests.benchmarks.planted import N_ITEMS, N_USERS, planted_interactions, write_pairs

@@ -101,7 +101,7 @@ def write_items(folder: Path, vectors: np.ndarray) -> None:
 
 def measure(folder: Path, vectors: np.ndarray, asked: argparse.Namespace) -> dict[str, Any]:
     """Every part but memory."""
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
 
     faiss = Faiss()
     spark = open_session("bench ann", folder, {"spark.driver.memory": "4g"})
@@ -349,7 +349,7 @@ def autofaiss(python: Path, folder: Path, vectors: np.ndarray, queries: np.ndarr
 
 def memory(folder: Path, vectors: np.ndarray) -> dict[str, Any]:
     """Peak of a worker that fills one shard with all items, in MB, in a session of its own."""
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
 
     spark = open_session("bench ann", folder, {"spark.driver.memory": "4g"})
     items = spark.read.parquet(str(folder / "items"))

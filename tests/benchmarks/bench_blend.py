@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.features import declared_tables
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.steps import blend
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.arrow import arrow_type

@@ -35,7 +35,7 @@ from recsys_spark.adapters.embed import embed_items, send_model
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import load_model
 from recsys_spark.kernels.towers import Shape
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from tests.benchmarks.report import finish, size_options
 from tests.tower_fits import USERS, make_model
 

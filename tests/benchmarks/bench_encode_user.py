@@ -20,8 +20,8 @@ from recsys_spark.kernels.towers import Shape
 from recsys_spark.reader import open_current
 from recsys_spark.warehouse.blobs import put_blob
 from tests.benchmarks.report import finish, size_options
-from tests.tower_fits import make_model
 from tests.made_warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows
+from tests.tower_fits import make_model
 
 BAR_MS = 5.0
 WARM_UP = 200

@@ -52,7 +52,7 @@ print(imported - started, opened - imported, perf_counter() - opened)
 
 def build(root: Path, n_users: int, k: int) -> float:
     """Publishes `n_users` lists of `k` items with one or two sources each; returns the seconds of Spark's write."""
-    from recsys_spark.session import open_session
+    from recsys_spark.spark.session import open_session
     from recsys_spark.warehouse.spark_tables import TaskRows, stage_run
 
     publish_bundle(root, "20250130-001-00000000", ["u000000000"])  # an older bundle, which must not be read

@@ -28,7 +28,7 @@ from recsys_spark.adapters.item_cf import Limits, fit_neighbors
 from recsys_spark.adapters.low_pass import fit_low_pass
 from recsys_spark.config_file import load_config
 from recsys_spark.kernels.item_cf import Similarity
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.bench_als import N_DRAWS, to_read
 from tests.benchmarks.planted import N_ITEMS, N_USERS, planted_interactions, write_pairs

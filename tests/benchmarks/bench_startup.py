@@ -26,8 +26,8 @@ SIDES = ("before", "now", "kept")
 SIDE = """
 import sys
 from pathlib import Path
-from recsys_spark.session import check_java, open_session
-from recsys_spark.startup import startup_seconds
+from recsys_spark.spark.session import check_java, open_session
+from recsys_spark.spark.session import startup_seconds
 side, folder = sys.argv[1], Path(sys.argv[2])
 if side == "before":
     check_java()

@@ -30,7 +30,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.top_k import fit_items, search_users
 from recsys_spark.kernels.als import Ridge, initial_factors
 from recsys_spark.numeric.sparse import Csr
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from tests.als_oracle import fit
 from tests.benchmarks.planted import planted_interactions
 from tests.benchmarks.report import finish, size_options

@@ -35,7 +35,7 @@ from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.numeric.sparse import transposed
 from recsys_spark.numeric.top_k import search_items, top_k
 from recsys_spark.plan import step
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from tests.als_oracle import fixed
 from tests.benchmarks.planted import Planted, planted_interactions
 from tests.benchmarks.report import finish, size_options

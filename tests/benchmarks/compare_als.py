@@ -50,7 +50,7 @@ from recsys_spark.config_file import load_config
 from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.sparse import Csr
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from tests.benchmarks.compare_item_cf import (
     AVAILABLE_DAYS,
     MOVIETWEETINGS,

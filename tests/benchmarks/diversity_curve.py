@@ -23,7 +23,7 @@ from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.numeric.bootstrap import difference, mean_interval
 from recsys_spark.publish import history
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from tests.benchmarks.compare_item_cf import K
 from tests.benchmarks.judge_published import judge_options, plans_of
 from tests.benchmarks.report import finish

@@ -45,7 +45,7 @@ from recsys_spark.features import declared_tables
 from recsys_spark.numeric.bootstrap import Interval, draw, ratio, tally, user_keys
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.warehouse.delta_rs import open_delta, table_path

@@ -24,7 +24,7 @@ from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect
 from recsys_spark.hindsight_trend import trend
 from recsys_spark.runner import RunReport, run_day
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.steps.catalog import ingest_catalogue
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.warehouse.delta_rs import table_path, vacuum

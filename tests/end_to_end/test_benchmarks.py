@@ -28,8 +28,8 @@ from recsys_spark.warehouse.location import Location
 from tests.benchmarks import report
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import with_classes
-from tests.s3_server import copy_to
 from tests.made_warehouse import RUN_A, publish_bundle
+from tests.s3_server import copy_to
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ def load(
             if err.name != "implicit":
                 raise
             pytest.skip("compares with implicit: run the tests with `uv run --group bench`")
-        for place in (module, sys.modules["recsys_spark.session"]):
+        for place in (module, sys.modules["recsys_spark.spark.session"]):
             monkeypatch.setattr(place, "open_session", lambda *_: spark, raising=False)
         monkeypatch.setattr(SparkSession, "stop", lambda _: None)
         if logs := sys.modules.get("tests.benchmarks.compare_item_cf"):

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current, open_index
-from recsys_spark.session import check_store_client
+from recsys_spark.spark.session import check_store_client
 from recsys_spark.warehouse.blobs import blobs
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.location import ObjectPath, hadoop_settings, remove_tree

@@ -89,7 +89,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object, **__: object) -> None:
         raise AssertionError("Spark was started")
 
-    monkeypatch.setattr("recsys_spark.session.open_session", started)
+    monkeypatch.setattr("recsys_spark.spark.session.open_session", started)
 
 
 @pytest.fixture

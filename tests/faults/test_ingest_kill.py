@@ -84,7 +84,7 @@ def _rows(config: Config, table: str) -> list[dict[str, Any]]:
 _CHILD = """
 import sys
 from pathlib import Path
-from recsys_spark.session import open_session
+from recsys_spark.spark.session import open_session
 from recsys_spark.steps.ingest import ingest
 from tests.conftest import TEST_SETTINGS
 from tests.event_files import RECEIVED_AT

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters import sent
 from recsys_spark.config import Config
 from recsys_spark.config_file import load_config
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.sources import check_params
+from recsys_spark.spark import broadcast
 from recsys_spark.warehouse.spark_check import check_schema, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
@@ -101,7 +101,7 @@ def test_generate_sums_weight_times_similarity_also_for_what_nobody_had(
     # the kettle and one with the gong; the sock one of its two with the shawl and with the gong, whose brand it has.
     kettle, gong, shawl, gong_of_sock = 2 / sqrt(3 * 2), 1 / sqrt(3 * 2), 1 / sqrt(2), 1 / 2
     # Lists of the teapot and of the sock, two each, are sent, 8 bytes an item; kettle, gong and shawl have some too.
-    monkeypatch.setattr(sent, "MAX_LISTS_BYTES", 4 * 8)
+    monkeypatch.setattr(broadcast, "MAX_LISTS_BYTES", 4 * 8)
     # Nothing reads like what cleo, dora and eve have; gus, who dislikes the teapot, has nothing.  No list has a third.
     assert propose(*PLAIN, UNDECAYED, "sources.content.max_items=2") == _scores(
         {
@@ -151,7 +151,7 @@ def test_generate_reads_the_named_fields_of_the_newest_items_for_what_is_neither
 
 
 def test_generate_refuses_more_neighbors_than_it_can_send(propose: Propose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent, "MAX_LISTS_BYTES", 4 * 8 - 1)
+    monkeypatch.setattr(broadcast, "MAX_LISTS_BYTES", 4 * 8 - 1)
     with pytest.raises(KernelError, match=r"got 32; lower sources\.content\.num_neighbors"):
         propose(*PLAIN)
 

@@ -2,18 +2,23 @@
 
 Owns: the check of Java, the local profile, the Delta jar, what Python keeps of the JVM.  Under spark-submit the session
 exists already and its settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
+
+How long a command took to its first Spark job: what a user waits before anything happens.
 """
 
 import fcntl
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from recsys_spark.config_file import conf_folder
@@ -201,3 +206,36 @@ def _cause(err: Exception, log_file: Path) -> str:
         if "unresolved dependency" in line or "Exception in thread" in line or "not found" in line.lower():
             return line.strip(" \t:")[:300]
     return (str(err).strip() or type(err).__name__).splitlines()[0][:300]
+
+
+_log = logging.getLogger(__name__)
+
+
+def log_startup(spark: SparkSession) -> None:
+    """Logs the seconds from the start of this process to the session and to its first job."""
+    found = startup_seconds(spark)
+    if found is not None:
+        _log.info("phase=start session_s=%.1f first_job_s=%.1f", *found)
+
+
+def startup_seconds(spark: SparkSession) -> tuple[float, float] | None:
+    """Seconds from the start of this process to the session, and to its first job; None without a job or /proc.
+
+    Of a session of more than a thousand jobs the first is forgotten, and nothing is said.
+    """
+    context, started = spark.sparkContext._jsc.sc(), _process_started()
+    try:
+        first = context.statusStore().job(0).submissionTime().get().getTime() / 1000
+    except Py4JJavaError:  # NoSuchElementException
+        return None
+    return None if started is None else (context.startTime() / 1000 - started, first - started)
+
+
+def _process_started() -> float | None:
+    """When this process was started, s since 1970; None where the kernel does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return None
+    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")

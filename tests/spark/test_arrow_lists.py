@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from recsys_spark.adapters.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
+from recsys_spark.spark.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 
 LISTS = pa.array([[9], [1, 2], None, [], [3]], pa.list_(pa.int32())).slice(1)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters import csr
-from recsys_spark.adapters.csr import (
+from recsys_spark.spark import sparse_blocks
+from recsys_spark.spark.sparse_blocks import (
     Newest,
     RowBlock,
     block_batch,
@@ -63,7 +63,7 @@ def test_csr_blocks_counts_rows_and_entries_and_leaves_empty_blocks_out(spark: S
 def test_csr_blocks_keeps_the_newest_of_each_row(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, n_at_once: int
 ) -> None:
-    monkeypatch.setattr(csr, "_PAIRS_AT_ONCE", n_at_once)
+    monkeypatch.setattr(sparse_blocks, "_PAIRS_AT_ONCE", n_at_once)
     rows = [(0, item, float(item), time, False) for item, time in ((1, 5), (2, 9), (3, 7), (4, 7))]
     pairs = _pairs(spark, [*rows, (1, 8, 8.0, 1, False)]).repartition(2)
     left = {"weight": "float32", "hidden": "bool"}

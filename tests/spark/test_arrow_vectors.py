@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.vectors import CHUNK, cut_vectors, matrix_of, read_chunk
+from recsys_spark.spark.arrow_vectors import CHUNK, cut_vectors, matrix_of, read_chunk
 from tests.als_oracle import normal_factors
 
 

@@ -3,9 +3,9 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters import sent
-from recsys_spark.adapters.sent import check_bytes, fit_lists
 from recsys_spark.errors import KernelError
+from recsys_spark.spark import broadcast
+from recsys_spark.spark.broadcast import check_bytes, fit_lists
 from tests.local_frame import local_frame
 
 SCHEMA = "idx int, indices array<int>, scores array<float>"
@@ -25,7 +25,7 @@ def test_fit_lists_of_nothing_are_empty(spark: SparkSession) -> None:
 
 
 def test_fit_lists_refuses_more_than_it_can_send(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent, "MAX_LISTS_BYTES", 15)
+    monkeypatch.setattr(broadcast, "MAX_LISTS_BYTES", 15)
     with pytest.raises(
         KernelError, match=r"retrieve: expected at most 15 bytes of lists .*, got 16; lower num_things,"
     ):

@@ -1,6 +1,8 @@
 """Vectors on their way to the block of rows that they belong to: chunks as binary columns, not rows.
 
 Owns: the form in which vectors are shuffled.  Called by the adapters of ALS and of top-K.
+
+Rows to a Python function and back, whatever their columns are called.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.csr import read_array
+from recsys_spark.spark.sparse_blocks import read_array
 
 CHUNK = "block int, rows binary, vectors binary"
 
@@ -54,3 +56,19 @@ def matrix_of(vectors: pa.ListArray) -> np.ndarray:
 def read_chunk(batch: pa.RecordBatch, at: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows, int32 (n,), and vectors, float32 (n, size), of the record at place `at`; not to be written to."""
     return read_array(batch["rows"], at, "int32"), read_array(batch["vectors"], at, "float32").reshape(-1, size)
+
+
+Batches = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+def map_rows(frame: DataFrame, function: Batches, schema: str) -> DataFrame:
+    """`frame.mapInArrow(function, schema)`."""
+    columns = [F.col(f"`{name}`") for name in frame.columns]
+    return frame.select(F.struct(*columns).alias("row")).mapInArrow(_unpacked(function), schema)
+
+
+def _unpacked(function: Batches) -> Batches:
+    def unpacked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return function(pa.RecordBatch.from_struct_array(batch["row"]) for batch in batches)
+
+    return unpacked

@@ -14,9 +14,17 @@ from py4j.protocol import REFLECTION_COMMAND_NAME
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark import cli, session
+from recsys_spark import cli
 from recsys_spark.errors import EnvironmentFault
-from recsys_spark.session import check_java, check_store_client, is_fetched, local_settings, packages_of, settings_for
+from recsys_spark.spark import session
+from recsys_spark.spark.session import (
+    check_java,
+    check_store_client,
+    is_fetched,
+    local_settings,
+    packages_of,
+    settings_for,
+)
 from recsys_spark.warehouse.location import locate
 
 

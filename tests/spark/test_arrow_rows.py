@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.arrow_rows import map_rows
+from recsys_spark.spark.arrow_vectors import map_rows
 
 
 def test_map_rows_gives_the_function_columns_of_any_name(spark: SparkSession) -> None:

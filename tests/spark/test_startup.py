@@ -11,7 +11,7 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from recsys_spark.startup import log_startup, startup_seconds
+from recsys_spark.spark.session import log_startup, startup_seconds
 
 
 def session(started_s: float, jobs: dict[int, float]) -> Any:
@@ -56,7 +56,7 @@ def test_spark_is_asked_as_it_answers(spark: SparkSession) -> None:
 
 
 def test_a_process_knows_when_it_was_started() -> None:
-    code = "import time; time.sleep(1.5); from recsys_spark.startup import _process_started; print(_process_started())"
+    code = "import time; time.sleep(1.5); from recsys_spark.spark import session; print(session._process_started())"
     before = time.time()
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert before - 0.1 < float(ended.stdout) < before + 1.0
