@@ -9,7 +9,7 @@ from datetime import date
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError, GateRefused
 from recsys_spark.gaps import dates_without_run, days_between, gap_text

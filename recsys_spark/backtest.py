@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import config_hash
+from recsys_spark.config.load import config_hash
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError
 from recsys_spark.evaluate import evaluate_run
 from recsys_spark.features import declared_tables

@@ -33,7 +33,7 @@ from recsys_spark.worker_faults import named_fault
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from recsys_spark.config import Config
+    from recsys_spark.config.schema import Config
     from recsys_spark.runner import Observer
 
 app = typer.Typer(

@@ -27,7 +27,7 @@ from recsys_spark.errors import ArgumentError, EnvironmentFault, GateRefused
 from recsys_spark.gate import forced_gates
 
 if TYPE_CHECKING:
-    from recsys_spark.config import Config
+    from recsys_spark.config.schema import Config
 
 
 def backfill(

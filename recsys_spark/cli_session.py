@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from recsys_spark.config import Config
+    from recsys_spark.config.schema import Config
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, NothingPublished
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Settings profile in conf/.")]

@@ -7,9 +7,9 @@ runner, before a run is opened, so that what the settings come to is part of it.
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
+from recsys_spark.config.types import MAX_DAYS
 from recsys_spark.errors import GateRefused
-from recsys_spark.setting_types import MAX_DAYS
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.run_files import days_with_rows

@@ -6,7 +6,7 @@ that nothing is computed for a day whose logs are missing.
 
 from datetime import date, timedelta
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.gaps import dates_passed_over, gap_text
 from recsys_spark.gate import Forced, Gate, verdict

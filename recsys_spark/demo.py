@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.demo_judge import judge_bundle
 from recsys_spark.demo_logs import read_purchases, write_catalogue, write_events

@@ -19,8 +19,8 @@ import numpy as np
 from recsys_spark.adapters.als import block_bytes_for, exchange_for
 from recsys_spark.adapters.als_blocks import BINS, Sizes, side_blocks_for
 from recsys_spark.adapters.item_cf import SUM_BYTES
-from recsys_spark.config import Config
-from recsys_spark.fit_settings import TwoTower
+from recsys_spark.config.models import TwoTower
+from recsys_spark.config.schema import Config
 from recsys_spark.kernels import item_blocks
 from recsys_spark.kernels.als import row_costs
 from recsys_spark.spark.sparse_blocks import n_blocks_for

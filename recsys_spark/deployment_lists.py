@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from recsys_spark.adapters.ann_search import takes_index
 from recsys_spark.adapters.personal import COMPLETED, fuses_scores
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import (
     ENTRY_S,
     NUMBER_BYTES,

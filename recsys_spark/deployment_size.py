@@ -11,7 +11,7 @@ from recsys_spark.adapters.ann_search import takes_index
 from recsys_spark.adapters.embed import MAX_MODEL_BYTES
 from recsys_spark.adapters.item_cf import MAX_SUMS_BYTES, SUM_BYTES
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import (
     NUMBER_BYTES,
     Load,

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from recsys_spark import __version__, package_root
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import EnvironmentFault, StoreFault
 from recsys_spark.spark.session import check_java, is_fetched, local_settings, packages_of, settings_for
 from recsys_spark.warehouse.location import Location, ObjectPath

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_spark.choices import ALL, read_choices
+from recsys_spark.config.choices import ALL, read_choices
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.publish import history

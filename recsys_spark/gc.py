@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.run_ledger import COMPLETED, latest_runs, record_state

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import KernelError
 from recsys_spark.kernels.index_choice import choose_index

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from recsys_spark import __version__, package_root
-from recsys_spark.config_file import conf_folder
+from recsys_spark.config.load import conf_folder
 from recsys_spark.errors import EnvironmentFault
 
 NAME = "recsys-env.tar.gz"

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.clock import usable_sources
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_columns, catalogue_parser
 from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
 from recsys_spark.kernels.records import RowFault

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.feeds import FEEDS, FeedFiles, name_files, sort_by_feed

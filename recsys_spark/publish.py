@@ -8,7 +8,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables

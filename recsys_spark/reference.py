@@ -3,7 +3,7 @@
 Owns: that text.  Called by `recsys-spark reference`; a test holds the README against it.
 """
 
-from recsys_spark.config_file import conf_folder
+from recsys_spark.config.load import conf_folder
 from recsys_spark.features import declared_tables
 from recsys_spark.warehouse.contract import Column, ListOf, MapOf, StructOf, Table, Type
 

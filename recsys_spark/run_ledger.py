@@ -11,8 +11,8 @@ from hashlib import sha256
 from typing import Any
 
 from recsys_spark import __version__, package_root
-from recsys_spark.config import Config, derive_seed
-from recsys_spark.config_file import config_hash
+from recsys_spark.config.load import config_hash
+from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.plan import PINNED
 from recsys_spark.rules_ledger import rules_of
 from recsys_spark.warehouse.ledger import append_rows, read_rows, steps_of

@@ -15,9 +15,9 @@ from importlib import import_module
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
-from recsys_spark.choices import as_chosen, choices_note, read_choices, shape_note
 from recsys_spark.clock import clock_note, known_clock, next_day
-from recsys_spark.config import Config, derive_seed
+from recsys_spark.config.choices import as_chosen, choices_note, read_choices, shape_note
+from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.failpoint import failpoint

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.deployment_fits import REFERENCE_GFLOPS, Load, StepSize
 from recsys_spark.deployment_size import choices_of, in_bytes, in_flop, sizes_of, warnings_of

@@ -11,8 +11,8 @@ from recsys_spark.adapters import als, als_blocks
 from recsys_spark.adapters.als import Fit
 from recsys_spark.adapters.als_blocks import Counts, Side, Sizes, dealt_out, fit_blocks, fit_counts
 from recsys_spark.adapters.als_exchange import read_factors
-from recsys_spark.config_file import load_config
-from recsys_spark.fit_settings import Als
+from recsys_spark.config.load import load_config
+from recsys_spark.config.models import Als
 from recsys_spark.kernels.als import Ridge, initial_factors
 from recsys_spark.warehouse.scratch import Scratch
 from tests.als_oracle import fit, solved

@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.warehouse.location import Location, locate
 from tests import measurement
 from tests.empty_warehouse import copy_empty_warehouse

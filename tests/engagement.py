@@ -9,7 +9,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config import Config, EventType
+from recsys_spark.config.schema import Config, EventType
 from recsys_spark.steps import features, index, interactions
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_check import spark_schema

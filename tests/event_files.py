@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from recsys_spark.config import Events
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Events
 from recsys_spark.kernels.decode import Limits, PlannedFile
 from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
 from recsys_spark.kernels.read_file import PARSED, REFUSED, SUMMARY, Reading, read_file

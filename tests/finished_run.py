@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step
 from tests.made_warehouse import make_rows, stage_rows
 

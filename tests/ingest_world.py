@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.gate import forced_gates
 from recsys_spark.run_ledger import latest_runs
 from recsys_spark.runner import RunReport, run_day

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import PINNED, step
 from recsys_spark.steps.context import Context

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from tests.empty_warehouse import copy_empty_warehouse
 
 # All that fit within seconds: what training adds to a day is for the tests of towers to say.

@@ -14,8 +14,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.cli import main
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.plan import PLAN
 from recsys_spark.publish import head

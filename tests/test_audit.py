@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import forced_gates
 from recsys_spark.publish import head

@@ -9,7 +9,7 @@ import pytest
 
 from recsys_spark import backfill as module
 from recsys_spark.backfill import backfill, dates_to_run
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError, GateRefused, LockedError
 from recsys_spark.gate import Forced

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.backtest import Plan, backtest, read_figures, write_figures
 from recsys_spark.backtest_view import show_backtest
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.gate import Forced

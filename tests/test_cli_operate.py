@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark import cli, doctor
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from tests.finished_run import stage_and_audit
 from tests.one_event import append_event
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from recsys_spark.cli_session import writing
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import LockedError
 from recsys_spark.spark import session
 from recsys_spark.warehouse.locks import warehouse_lock

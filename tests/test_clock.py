@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from recsys_spark.clock import clock_note, known_clock, next_day
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.gate import Forced
 from recsys_spark.warehouse.ledger import append_rows

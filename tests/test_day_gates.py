@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.clock import next_day
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import Forced

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.demo import MARKER, prepare_folder, write_settings
 from recsys_spark.errors import ArgumentError, LockedError
 from recsys_spark.warehouse.locks import warehouse_lock

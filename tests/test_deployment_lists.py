@@ -4,8 +4,8 @@ from math import ceil
 
 import pytest
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import Load, model_bytes
 from recsys_spark.deployment_lists import ann_size, blend_size, embed_size, index_of, max_items, retrieve_size
 from recsys_spark.errors import KernelError

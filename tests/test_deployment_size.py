@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import Load
 from recsys_spark.deployment_size import choices_of, in_bytes, in_flop, limits_of, sizes_of, warnings_of
 from tests.benchmarks.planted import planted_interactions

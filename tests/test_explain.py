@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.explain import show_run

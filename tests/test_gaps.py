@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.gaps import completed_dates, dates_passed_over, dates_without_run, days_between, gap_text
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.gate import Gate, Measured
 from recsys_spark.gates import coverage, fallback_share, list_form, run_gates, top_item_share, volume
 from recsys_spark.steps.context import Context

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark import gates_content
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.gate import Gate, Measured
 from recsys_spark.gates_content import content
 from recsys_spark.steps.context import Context

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.gate import Gate, Measured
 from recsys_spark.gates_embeddings import drift, item_embeddings, model, shards, user_embeddings
 from recsys_spark.steps.context import Context

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect, runs_to_keep

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.console import Console
 from recsys_spark.index_view import ladder_table, show_index
 from recsys_spark.reader import open_current

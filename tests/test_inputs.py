@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.inputs import as_of, read_inputs
 from recsys_spark.plan import Step
 from recsys_spark.run_ledger import OpenRun

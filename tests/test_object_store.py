@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark.ann_index import open_shards
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError, LockedError, NothingPublished, StoreFault
 from recsys_spark.gc import collect
 from recsys_spark.publish import history

@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.spellings import Feed
 from recsys_spark.preview import preview_feed, preview_notes, preview_table, shape_line
 from recsys_spark.sample import Kind

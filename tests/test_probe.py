@@ -15,8 +15,8 @@ import pytest
 import zstandard
 
 from recsys_spark import cli
-from recsys_spark.config import Config, EventColumns
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config, EventColumns
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.kernels.parse_event import EventSpec, event_parser
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark import publish
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.publish import commit, head, history, rollback_to
 from recsys_spark.run_ledger import find_or_open_run, latest_runs

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.clock import next_day
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES, PLAN

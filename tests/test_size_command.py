@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark import cli
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.size_command import with_towers
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark import status
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.publish import commit
 from recsys_spark.run_ledger import find_or_open_run

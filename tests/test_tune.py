@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import ArgumentError
 from recsys_spark.steps.ingest import ingest
 from recsys_spark.tune import tune, tuned_text, write_tuned

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_spark.adapters.tower_job import Job
-from recsys_spark.config_file import load_config
-from recsys_spark.fit_settings import TwoTower as Settings
+from recsys_spark.config.load import load_config
+from recsys_spark.config.models import TwoTower as Settings
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import Encoded, Field, TowerInputs
 from recsys_spark.kernels.towers import Shape

@@ -20,9 +20,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters.als_blocks import Side, Sizes, are_stored, fit_blocks, fit_counts, read_block
 from recsys_spark.adapters.als_exchange import Factors, Half, hash_of, solve_half
 from recsys_spark.adapters.als_start import store_start
+from recsys_spark.config.models import Als
 from recsys_spark.errors import KernelError
 from recsys_spark.failpoint import failpoint
-from recsys_spark.fit_settings import Als
 from recsys_spark.kernels.als import Ridge
 from recsys_spark.spark.sparse_blocks import PAIR_BYTES
 from recsys_spark.warehouse.scratch import Scratch

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.ann_recall import as_queries
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES, read_block, user_blocks
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.numeric.ranked import Ranked, joined, merged
 from recsys_spark.numeric.sparse import Csr, entries_of
 from recsys_spark.spark.arrow_vectors import Batches

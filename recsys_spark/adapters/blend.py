@@ -20,10 +20,10 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
 from recsys_spark.adapters.user_blocks import list_columns
 from recsys_spark.adapters.weights import is_positive, known_events
-from recsys_spark.config import Config
+from recsys_spark.config.lists import MAIN, Candidates
+from recsys_spark.config.schema import Config
 from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.kernels.score_fusion import Fusion
-from recsys_spark.list_settings import MAIN, Candidates
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 # Twenty million entries of shared lists; a worker holds 28 bytes for each.

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from recsys_spark.adapters.blend_arrow import blend_block, block_users
 from recsys_spark.adapters.blend_scopes import Shared, Worker, worker_of
 from recsys_spark.adapters.user_blocks import LIST_FIELDS, user_blocks
-from recsys_spark.list_settings import MAIN
+from recsys_spark.config.lists import MAIN
 from recsys_spark.warehouse.run_writer import Maker
 
 RUNGS = ("history", "features", "segment", "everybody", "none")

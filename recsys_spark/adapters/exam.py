@@ -16,7 +16,7 @@ from recsys_spark.adapters.blend import fit_had, fit_shared, fit_shown
 from recsys_spark.adapters.blend_scopes import Settings
 from recsys_spark.adapters.evaluation import Exam
 from recsys_spark.adapters.holdout import HEAVY_ITEMS, POPULAR, fit_item_users, head_items, popular_lists
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 
 LENGTHS = (20, 100)  # places of a list that are judged, beside all that are stored
 POPULAR_28 = next(iter(POPULAR))

@@ -22,7 +22,7 @@ from recsys_spark.adapters.weights import (
     lengths,
     needs_length,
 )
-from recsys_spark.config import EventType
+from recsys_spark.config.schema import EventType
 from recsys_spark.kernels.propensity import (
     ExposureCounts,
     Harvest,

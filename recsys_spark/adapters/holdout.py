@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists, shown_items
 from recsys_spark.adapters.weights import is_positive, known_events
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light

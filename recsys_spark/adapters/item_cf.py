@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.item_ridge import NEAR_SCHEMA, near_batches, regressed
-from recsys_spark.fit_settings import SimilaritySettings
+from recsys_spark.config.models import SimilaritySettings
 from recsys_spark.kernels.item_blocks import item_blocks
 from recsys_spark.kernels.item_cf import (
     MAX_WEIGHT,

@@ -17,9 +17,9 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.config.models import Ann
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.failpoint import failpoint
-from recsys_spark.fit_settings import Ann
 from recsys_spark.kernels.index_choice import IndexChoice, choose_index, indexed_length
 from recsys_spark.spark.arrow_vectors import Batches, matrix_of
 from recsys_spark.warehouse.blobs import Blob, NewBlob

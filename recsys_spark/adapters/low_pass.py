@@ -18,7 +18,7 @@ from recsys_spark.adapters.als_blocks import Sizes, fit_blocks, fit_counts
 from recsys_spark.adapters.als_exchange import Factors, Half, read_factors, solve_half, sum_gramians
 from recsys_spark.adapters.als_start import store_start
 from recsys_spark.adapters.weights import exact_sum
-from recsys_spark.fit_settings import Als
+from recsys_spark.config.models import Als
 from recsys_spark.kernels.low_pass import Product, orthonormal, singular
 from recsys_spark.warehouse.scratch import Scratch
 

@@ -14,8 +14,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from recsys_spark.config.models import TwoTower
 from recsys_spark.errors import ConfigError
-from recsys_spark.fit_settings import TwoTower
 from recsys_spark.kernels.tower_inputs import Field, Kind, TowerInputs
 
 KNOWN_ID = "known_id"  # of an item that somebody had: what is not learnt says nothing

@@ -7,8 +7,8 @@ the job, and by the process that trains; neither torch nor Spark.
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from recsys_spark.config.models import TwoTower
 from recsys_spark.errors import KernelError
-from recsys_spark.fit_settings import TwoTower
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.towers import Shape
 from recsys_spark.warehouse.scratch import Scratch

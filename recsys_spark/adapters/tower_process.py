@@ -17,8 +17,8 @@ import torch.distributed as dist
 
 from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import OWNER, read_job
+from recsys_spark.config.models import TwoTower
 from recsys_spark.errors import KernelError, RecsysError
-from recsys_spark.fit_settings import TwoTower
 from recsys_spark.warehouse.location import locate
 from recsys_spark.warehouse.scratch import Scratch
 

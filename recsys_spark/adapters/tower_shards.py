@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.engagement import engaged_pairs
 from recsys_spark.adapters.weights import age_days
-from recsys_spark.fit_settings import TwoTower
+from recsys_spark.config.models import TwoTower
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.spark.arrow_vectors import Batches, map_rows

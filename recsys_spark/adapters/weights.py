@@ -11,7 +11,7 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.config import EventType
+from recsys_spark.config.schema import EventType
 
 # "For good".  Later than any run, and early enough for the nanoseconds of pandas, which end in 2262.
 FOREVER = datetime(2200, 1, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ContractError
 from recsys_spark.warehouse.contract import Column, ListOf, Table, Type
 from recsys_spark.warehouse.tables import RANKING_EXAMPLES, TABLES

@@ -7,7 +7,7 @@ Rows: `days` (see `adapters.engagement.engagement_days`), `items` (see `engaged_
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import COUNTED_DAYS, Feature, Group, Rows, aggregate_group, window_text
 
 if TYPE_CHECKING:

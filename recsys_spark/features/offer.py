@@ -7,7 +7,7 @@ Rows: the index with prices as in `adapters.shelf.shelf`.
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import INDEX, Feature, Group, aggregate_group
 
 if TYPE_CHECKING:

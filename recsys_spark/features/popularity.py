@@ -8,7 +8,7 @@ Rows: `days` (see `adapters.engagement.engagement_days`), `users` (see `engaged_
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import COUNTED_DAYS, INDEX, RECENT_DAYS, Feature, Group, Rows, aggregate_group, window_text
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ Rows: `showings` (see `adapters.showings.showings`).
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import RECENT_DAYS, Feature, Group, Rows, aggregate_group, window_text
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ Rows: `categories` (see `adapters.shelf.category_rows`).
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import Feature, Group, Rows, aggregate_group
 from recsys_spark.warehouse.contract import Column, ListOf, StructOf
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from recsys_spark.config import Items, Users
+from recsys_spark.config.schema import Items, Users
 from recsys_spark.kernels.records import Fields, RowFault
 from recsys_spark.kernels.timestamps import time_reader, to_us
 from recsys_spark.kernels.values import identifier, is_blank, number, shown, text_of

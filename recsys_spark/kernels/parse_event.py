@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from recsys_spark.config import Events
+from recsys_spark.config.schema import Events
 from recsys_spark.kernels.records import Fields, RowFault
 from recsys_spark.kernels.timestamps import US_PER_DAY, time_reader, to_datetime, to_us
 from recsys_spark.kernels.values import identifier, is_blank, number, position, shown, text_of

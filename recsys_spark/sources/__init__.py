@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import fault_text, place_of
+from recsys_spark.config.load import fault_text, place_of
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Owns: how far a long vector counts.  The factors are those of the step `als`.  C
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from recsys_spark.setting_types import PositiveInt, Ratio
+from recsys_spark.config.types import PositiveInt, Ratio
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

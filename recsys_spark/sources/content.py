@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from recsys_spark.setting_types import NonNegativeFloat, PositiveInt
+from recsys_spark.config.types import NonNegativeFloat, PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

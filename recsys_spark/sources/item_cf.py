@@ -6,7 +6,7 @@ Owns: what a history is.  The similarities are those of the step `item_cf`.  Cal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from recsys_spark.setting_types import NonNegativeFloat, PositiveInt
+from recsys_spark.config.types import NonNegativeFloat, PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from recsys_spark.setting_types import NonNegativeFloat, PositiveInt
+from recsys_spark.config.types import NonNegativeFloat, PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

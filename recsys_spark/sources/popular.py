@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from recsys_spark.setting_types import HalfLifeDays, NonNegativeFloat, PositiveDays, PositiveInt
+from recsys_spark.config.types import HalfLifeDays, NonNegativeFloat, PositiveDays, PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Owns: which events are a history, and how far back it counts.  Called by the ste
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from recsys_spark.setting_types import NonNegativeFloat, PositiveFloat, PositiveInt
+from recsys_spark.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

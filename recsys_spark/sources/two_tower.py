@@ -7,7 +7,7 @@ the step `retrieve`.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from recsys_spark.setting_types import PositiveInt
+from recsys_spark.config.types import PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ Owns: who is near.  Off by default.  Called by the step `retrieve`.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from recsys_spark.fit_settings import SimilaritySettings
-from recsys_spark.setting_types import PositiveInt
+from recsys_spark.config.models import SimilaritySettings
+from recsys_spark.config.types import PositiveInt
 from recsys_spark.sources import SourceContext, SourceParams
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pathlib import Path
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from recsys_spark.config_file import conf_folder
+from recsys_spark.config.load import conf_folder
 from recsys_spark.errors import EnvironmentFault
 from recsys_spark.warehouse.location import Location, hadoop_settings
 from recsys_spark.warehouse.whole_file import own_folder

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from recsys_spark.config import Ingest
+from recsys_spark.config.schema import Ingest
 from recsys_spark.errors import ContractError
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.tally import FileSummary

@@ -15,7 +15,7 @@ from recsys_spark.adapters.als_exchange import sum_gramians
 from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.blend import shown_items
 from recsys_spark.adapters.weights import age_days
-from recsys_spark.fit_settings import Als
+from recsys_spark.config.models import Als
 from recsys_spark.kernels.als import effective_rank, has_collapsed
 from recsys_spark.sources.als import Params
 from recsys_spark.steps.context import Context

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recsys_spark.config import Config, Events, Ingest, Items, Users
+from recsys_spark.config.schema import Config, Events, Ingest, Items, Users
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.decode import Limits, PlannedFile
 from recsys_spark.steps.accounting import BatchReport, FileAccount

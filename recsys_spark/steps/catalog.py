@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.ingest import ALL_FEEDS
 from recsys_spark.steps.take_in import Intake, Observer, Request, ignore_progress, take_in

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.history import judge_rows
 from recsys_spark.adapters.ingest import Landed
-from recsys_spark.config import Items, Users
+from recsys_spark.config.schema import Items, Users
 from recsys_spark.errors import ContractError
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_columns, catalogue_parser

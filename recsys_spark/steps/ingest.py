@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.ingest import Landed, count_first, files_frame, first_events
-from recsys_spark.config import Config, Events
+from recsys_spark.config.schema import Config, Events
 from recsys_spark.errors import ContractError
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.parse_event import EVENT_COLUMNS, UNDATED_US, EventSpec, event_parser

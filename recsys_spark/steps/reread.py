@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recsys_spark.config import Events
+from recsys_spark.config.schema import Events
 from recsys_spark.kernels.parse_event import type_names
 from recsys_spark.steps.batch import hash_mapping
 from recsys_spark.warehouse.ledger import read_rows

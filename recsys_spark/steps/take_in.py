@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.ingest import Landed, files_frame, read_landed, refused_rows
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import failpoint
 from recsys_spark.kernels.decode import PlannedFile

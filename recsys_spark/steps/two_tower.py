@@ -13,7 +13,7 @@ from recsys_spark.adapters.tower_columns import fit_inputs, item_columns, user_c
 from recsys_spark.adapters.tower_job import Job, State, read_job
 from recsys_spark.adapters.tower_shards import histories, shown_in_vain, stage_items, stage_users
 from recsys_spark.adapters.two_tower import is_staged, train
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError, DamagedError
 from recsys_spark.kernels.model_file import unpack
 from recsys_spark.kernels.tower_inputs import TowerInputs

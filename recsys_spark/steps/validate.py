@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.personal import Personal
-from recsys_spark.choices import ALL, Settings, with_settings
-from recsys_spark.config import Config
+from recsys_spark.config.choices import ALL, Settings, with_settings
+from recsys_spark.config.schema import Config
 from recsys_spark.sources import check_params, load
 from recsys_spark.spark.arrow_vectors import matrix_of
 from recsys_spark.steps.context import Context

@@ -5,8 +5,8 @@ the run.
 """
 
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
-from recsys_spark.choices import Settings, with_settings
-from recsys_spark.config import Config
+from recsys_spark.config.choices import Settings, with_settings
+from recsys_spark.config.schema import Config
 from recsys_spark.sources import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_LISTS_BYTES
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.validation.blends import choose_blend, useless_sources
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_shared

@@ -24,7 +24,7 @@ from recsys_spark.adapters.models import (
     neighbor_model,
     vector_model,
 )
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collapsed
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.successors import Following, Histories, successors, transitions

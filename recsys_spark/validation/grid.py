@@ -8,7 +8,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
-from recsys_spark.choices import Settings
+from recsys_spark.config.choices import Settings
 
 
 class Stage(NamedTuple):

@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import is_hidden, shown_items
 from recsys_spark.adapters.holdout import engagements, later_events
 from recsys_spark.adapters.weights import is_positive, known_events
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.kernels.successors import Histories, newest_histories
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of

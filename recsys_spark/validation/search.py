@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from recsys_spark.adapters.blend import weight_of
-from recsys_spark.choices import Settings, source_of, value_of, with_settings
-from recsys_spark.config import Config
+from recsys_spark.config.choices import Settings, source_of, value_of, with_settings
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import KernelError
 from recsys_spark.validation.bounds import is_bounded
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.choices import Settings
+from recsys_spark.config.choices import Settings
 
 _SURE = 2.0  # standard errors
 

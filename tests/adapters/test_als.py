@@ -13,9 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import als
 from recsys_spark.adapters.als import Fit, block_bytes_for, exchange_for, factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
+from recsys_spark.config.models import Als
 from recsys_spark.errors import KernelError
 from recsys_spark.failpoint import FailpointReached
-from recsys_spark.fit_settings import Als
 from recsys_spark.fold_in import fold_in
 from recsys_spark.kernels.als import gramian, initial_factors
 from recsys_spark.warehouse.scratch import Scratch

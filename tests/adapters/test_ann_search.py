@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import ann_search
 from recsys_spark.adapters.ann_search import search_shards, takes_index
 from recsys_spark.adapters.top_k import search_users
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.numeric.top_k import search_items
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import ANN_SHARDS

@@ -14,7 +14,7 @@ from recsys_spark.adapters.blend import (
     is_hidden,
     weight_of,
 )
-from recsys_spark.config import Candidates
+from recsys_spark.config.schema import Candidates
 from recsys_spark.errors import KernelError
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES

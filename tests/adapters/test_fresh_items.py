@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.adapters import fresh_items
 from recsys_spark.adapters.fresh_items import fit_samples
-from recsys_spark.config import Config
-from recsys_spark.list_settings import Explore
+from recsys_spark.config.lists import Explore
+from recsys_spark.config.schema import Config
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_events, make_items

@@ -15,7 +15,7 @@ from recsys_spark.adapters.holdout import (
     popular_lists,
     with_history,
 )
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.holdout import hold_out, popular_items
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES

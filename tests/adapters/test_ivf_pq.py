@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters import ivf_pq
 from recsys_spark.adapters.ivf_pq import Part, fill_shards, fit_parts, indexed_items, train_parts
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.models import Ann
 from recsys_spark.errors import ConfigError, KernelError
-from recsys_spark.fit_settings import Ann
 from recsys_spark.kernels.index_choice import augmented_length
 from recsys_spark.tables.shard_files import open_shard
 from tests.clustered import clustered

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.low_pass import fit_low_pass
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.warehouse.scratch import scratch_of
 from tests.local_frame import local_frame
 

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.tower_shards import histories, shown_in_vain, stage_items, stage_users
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.tables.tower_shards import read_items, read_users

@@ -19,8 +19,8 @@ from recsys_spark.adapters.weights import (
     known_events,
     needs_length,
 )
-from recsys_spark.config import EventType
-from recsys_spark.setting_types import MAX_DAYS
+from recsys_spark.config.schema import EventType
+from recsys_spark.config.types import MAX_DAYS
 from tests.engagement import CUTOFF, TYPES, Event, before, make_events, settings
 from tests.local_frame import local_frame
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from recsys_spark.adapters.als import fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.report import finish, size_options

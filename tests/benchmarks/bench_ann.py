@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from recsys_spark.ann_index import AnnIndex
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.index_choice import IndexChoice, ladder
 from recsys_spark.tables.shard_files import open_shard
 from tests.benchmarks.report import finish, size_options

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.demo import write_settings
 from recsys_spark.demo_logs import write_events
 from recsys_spark.features import declared_tables

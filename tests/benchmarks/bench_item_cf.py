@@ -28,7 +28,7 @@ from implicit.nearest_neighbours import CosineRecommender
 from pyspark.sql import SparkSession
 from scipy.sparse import csr_matrix
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr

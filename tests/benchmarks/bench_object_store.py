@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from tests.benchmarks.report import finish, size_options
 from tests.published_content import published_content
 from tests.s3_server import CREDENTIALS, new_bucket, s3_server

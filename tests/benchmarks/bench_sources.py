@@ -26,7 +26,7 @@ from recsys_spark.adapters.als import factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.adapters.item_cf import Limits, fit_neighbors
 from recsys_spark.adapters.low_pass import fit_low_pass
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import Job, read_job
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.tower_batches import Shard
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.tables.tower_shards import no_items, write_items, write_users

@@ -24,8 +24,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # as a
 import numpy as np
 
 from recsys_spark.adapters.item_cf import similarity_of
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import PAIR_S, REFERENCE_GFLOPS, Load, als_size, item_cf_size
 from recsys_spark.deployment_lists import retrieve_size
 from recsys_spark.deployment_size import in_bytes, sizes_of

@@ -46,7 +46,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.sparse import Csr

@@ -31,7 +31,7 @@ from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 from scipy.sparse import csr_matrix
 
 from recsys_spark.adapters.item_cf import similarity_of
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.demo_logs import read_lines, read_purchases
 from recsys_spark.kernels.holdout import Figures, Holdout, hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts

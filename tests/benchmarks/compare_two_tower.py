@@ -39,8 +39,8 @@ import torch
 
 from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import Job, read_job
-from recsys_spark.config_file import load_config
-from recsys_spark.fit_settings import TwoTower
+from recsys_spark.config.load import load_config
+from recsys_spark.config.models import TwoTower
 from recsys_spark.kernels.model_file import unpack
 from recsys_spark.kernels.tower_batches import Shard
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs, squash

@@ -17,7 +17,7 @@ from typing import Any
 
 from recsys_spark.backtest import Folds
 from recsys_spark.backtest_view import tallies
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.evaluate import evaluate_run
 from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.kernels.evaluation import ALL, Figure

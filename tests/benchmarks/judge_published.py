@@ -30,8 +30,8 @@ from pyspark.sql import SparkSession
 from recsys_spark.adapters.exam import POPULAR_28
 from recsys_spark.backtest import Folds, Plan, backtest, write_figures
 from recsys_spark.backtest_view import list_names, show_backtest, tallies
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events

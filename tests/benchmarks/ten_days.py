@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.demo import write_settings
 from recsys_spark.warehouse.location import Location
 from tests.benchmarks import report

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import RUN_STEPS
 from tests.conftest import TEST_SETTINGS

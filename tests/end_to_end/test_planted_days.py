@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import forced_gates
 from recsys_spark.reader import changed_users, open_current

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current, open_index
 from recsys_spark.spark.session import check_store_client

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps import take_in as protocol
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.ingest import ingest

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import EXIT_REFUSED, GateRefused
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.ingest import ingest

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps.ingest import ingest
 from tests.death import dies_at
 from tests.event_files import RECEIVED_AT, event, jsonl

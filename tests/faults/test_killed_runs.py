@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pyarrow.compute as pc
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import LockedError
 from recsys_spark.publish import history
 from recsys_spark.reader import open_current

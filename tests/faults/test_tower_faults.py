@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
 from recsys_spark.gate import Measured
 from recsys_spark.gates_embeddings import item_embeddings, user_embeddings

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_columns, catalogue_parser
 from recsys_spark.kernels.records import RowFault
 from recsys_spark.kernels.timestamps import to_us

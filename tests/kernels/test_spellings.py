@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from recsys_spark.config import EventColumns, ItemColumns, UserColumns
+from recsys_spark.config.schema import EventColumns, ItemColumns, UserColumns
 from recsys_spark.kernels.column_profile import Profile, words
 from recsys_spark.kernels.spellings import REQUIRED, RULES
 

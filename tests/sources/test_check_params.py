@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import ConfigError
 from recsys_spark.sources import check_params, discover
 
@@ -74,7 +74,7 @@ def test_check_params_tells_every_fault_at_once() -> None:
 
 def test_check_params_starts_neither_spark_nor_numpy() -> None:
     program = (
-        "import sys; from recsys_spark.config_file import load_config; from recsys_spark.sources import check_params;"
+        "import sys; from recsys_spark.config.load import load_config; from recsys_spark.sources import check_params;"
         "check_params(load_config()); print([m for m in ('pyspark', 'numpy', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

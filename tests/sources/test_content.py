@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError, KernelError
 from recsys_spark.sources import check_params
 from recsys_spark.spark import broadcast

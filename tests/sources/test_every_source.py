@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark import sources
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.plan import step
 from recsys_spark.sources import SourceParams, discover, load
 from recsys_spark.steps.context import Context

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
 from tests.proposed import proposed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.warehouse.spark_check import check_schema, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import TYPES_SET, Event, before, make_context

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import ContractError
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.kernels.tally import FileSummary

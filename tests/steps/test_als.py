@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.als import Ridge
 from recsys_spark.steps import als, index, interactions

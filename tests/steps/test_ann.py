@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import GateRefused
 from recsys_spark.kernels.index_choice import ladder
 from recsys_spark.steps import ann

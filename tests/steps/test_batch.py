@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError
 from recsys_spark.kernels.decode import PlannedFile
 from recsys_spark.steps.accounting import BatchReport, FileAccount

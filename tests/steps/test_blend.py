@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.blend import variant_of
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.rule_set import parse_rules
 from recsys_spark.steps import als, blend, features, index, interactions, item_cf, retrieve
 from recsys_spark.steps.context import Context

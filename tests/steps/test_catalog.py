@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.steps.accounting import IngestReport
 from recsys_spark.steps.catalog import ingest_catalogue

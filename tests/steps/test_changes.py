@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.steps import changes
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.publish_row import PublishRow

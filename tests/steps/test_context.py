@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.scratch import runs_with_scratch
 

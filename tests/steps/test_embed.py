@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs

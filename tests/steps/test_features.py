@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.features import declared_tables
 from recsys_spark.inputs import as_of
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.failpoint import FailpointReached
 from recsys_spark.kernels.timestamps import US_PER_DAY

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps import index, interactions
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows

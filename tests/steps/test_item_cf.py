@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import BoundExceeded
 from recsys_spark.features import declared_tables
 from recsys_spark.steps import item_cf

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps import reread
 from recsys_spark.steps.batch import hash_mapping, make_mapping
 from recsys_spark.steps.reread import keeps_identity, reread_mappings

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps.accounting import BatchReport, IngestReport
 from recsys_spark.steps.batch import Batch, make_mapping, record_done
 from recsys_spark.steps.catalog import ingest_catalogue

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters import two_tower as training
 from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import State, read_job
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import ConfigError
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.tower_model import load_model

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.steps import validate
 from recsys_spark.steps.context import Context
 from recsys_spark.validation.grid import Grid

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from recsys_spark.choices import with_settings
-from recsys_spark.config import Config
+from recsys_spark.config.choices import with_settings
+from recsys_spark.config.schema import Config
 from recsys_spark.validation.bounds import bounded_settings, is_bounded
 
 

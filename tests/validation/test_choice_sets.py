@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.validation.choice_sets import (
     BLEND,
     KINDS,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import KernelError
 from recsys_spark.validation import search as module
 from recsys_spark.validation.choice_sets import SETTINGS, Judged, recall_alone

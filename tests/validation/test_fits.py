@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.validation import fits
 from recsys_spark.validation.fits import fit_trial
 from tests.trial_world import CUTOFF, N_GROUPS, N_ITEMS, grouped_log

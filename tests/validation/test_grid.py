@@ -2,8 +2,8 @@
 
 import pytest
 
-from recsys_spark.choices import with_settings
-from recsys_spark.config_file import load_config
+from recsys_spark.config.choices import with_settings
+from recsys_spark.config.load import load_config
 from recsys_spark.sources import check_params, discover
 from recsys_spark.validation.fits import FITTED
 from recsys_spark.validation.grid import USUAL, WIDE, Grid

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.validation import item_facts as module
 from recsys_spark.validation.item_facts import item_facts

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.validation.choice_sets import KINDS, SETTINGS, recall_alone
 from recsys_spark.validation.fits import fit_trial
 from recsys_spark.validation.kinds import recalls_beside

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from recsys_spark.choices import value_of, with_settings
-from recsys_spark.config import Config
+from recsys_spark.config.choices import value_of, with_settings
+from recsys_spark.config.schema import Config
 from recsys_spark.validation import search as module
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import Grid, Stage

@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from recsys_spark import choices
-from recsys_spark.choices import as_chosen, choices_note, read_choices, shape_note, with_settings
-from recsys_spark.config import Config
+from recsys_spark.config import choices
+from recsys_spark.config.choices import as_chosen, choices_note, read_choices, shape_note, with_settings
+from recsys_spark.config.schema import Config
 from tests.small_shop import make_shop
 
 

@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from recsys_spark.config import derive_seed
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
+from recsys_spark.config.schema import derive_seed
 
 
 def test_derive_seed_differs_by_step_and_day_and_is_fixed_for_ever() -> None:

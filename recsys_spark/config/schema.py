@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from recsys_spark.fit_settings import Als, Ann, ItemCf, TwoTower
-from recsys_spark.list_settings import Audit, Candidates, Hindsight, Publish, Validation
-from recsys_spark.setting_types import (
+from recsys_spark.config.lists import Audit, Candidates, Hindsight, Publish, Validation
+from recsys_spark.config.models import Als, Ann, ItemCf, TwoTower
+from recsys_spark.config.types import (
     Days,
     Endpoint,
     FileFormat,

@@ -8,14 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recsys_spark.setting_types import (
-    NonNegativeFloat,
-    PositiveDays,
-    PositiveFloat,
-    PositiveInt,
-    Ratio,
-    Section,
-)
+from recsys_spark.config.types import NonNegativeFloat, PositiveDays, PositiveFloat, PositiveInt, Ratio, Section
 
 
 class SimilaritySettings(Section):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from recsys_spark.setting_types import Endpoint, Folder, Place, Region, TimeFormat, Timezone
+from recsys_spark.config.types import Endpoint, Folder, Place, Region, TimeFormat, Timezone
 
 
 def accepts(kind: Any, value: str) -> bool:

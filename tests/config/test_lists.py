@@ -2,9 +2,9 @@
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.lists import DiversitySettings
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import ConfigError
-from recsys_spark.list_settings import DiversitySettings
 
 
 @pytest.mark.parametrize(

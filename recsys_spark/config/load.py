@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recsys_spark import package_root
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError
 
 # Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from recsys_spark.setting_types import (
+from recsys_spark.config.types import (
     MAX_DAYS,
     Days,
     Name,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys_spark.config_file import load_config
+from recsys_spark.config.load import load_config
 from recsys_spark.errors import ConfigError
 
 

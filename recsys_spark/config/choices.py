@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_spark.config import Config
+from recsys_spark.config.schema import Config
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.run_files import list_run

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.config import Config
-from recsys_spark.config_file import conf_folder, config_hash, load_config
+from recsys_spark.config.load import conf_folder, config_hash, load_config
+from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError
 from recsys_spark.warehouse.location import ObjectPath
 

@@ -1,0 +1,1 @@
+"""Settings: types, sections, the layering of files, arguments and choices of the run."""
