@@ -123,7 +123,7 @@ def step(
         if name in ("ingest", "catalog"):
             _ingest_one(spark, config, console, name, False, observe)
             return
-        from recsys_spark.clock import next_day
+        from recsys_spark.ingest.clock import next_day
         from recsys_spark.runner import join_run
 
         console.finished(join_run(spark, config, day or next_day(config), name, observe, forced))
@@ -239,8 +239,7 @@ def _ingest_all(spark: "SparkSession", config: "Config", console: Console, histo
 def _ingest_one(
     spark: "SparkSession", config: "Config", console: Console, name: str, history: bool, observe: "Observer"
 ) -> None:
-    from recsys_spark.steps.catalog import ingest_catalogue
-    from recsys_spark.steps.ingest import ingest
+    from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 
     if name == "catalog":
         console.ingested(ingest_catalogue(spark, config, progress=observe))

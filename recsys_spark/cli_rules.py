@@ -33,7 +33,7 @@ def load(
     """Check a file of rules and make it the set from a date on; nothing is taken in if any row has a fault."""
     config = settings_of(profile, file, sets)
     from recsys_spark.features import declared_tables
-    from recsys_spark.rules_ledger import take_in_rules
+    from recsys_spark.ingest.rules import take_in_rules
     from recsys_spark.warehouse.ledger import create_tables
     from recsys_spark.warehouse.locks import warehouse_lock
 
@@ -50,8 +50,7 @@ def show(
 ) -> None:
     """Show the rules that hold for a date, and which of them are in force then."""
     config, console = settings_of(profile, file, sets), Console(json_logs=False)
-    from recsys_spark.rule_set import in_force
-    from recsys_spark.rules_ledger import rules_of
+    from recsys_spark.ingest.rules import in_force, rules_of
     from recsys_spark.steps.context import midnight
 
     day = parse_day(date_text) or datetime.now(UTC).date()

@@ -25,8 +25,8 @@ def tune(
 ) -> None:
     """Search settings widely on what is held out of the log, and write those that found most; minutes to an hour."""
     config, console = settings_of(profile, file, sets), Console(json_logs=False)
-    from recsys_spark.clock import next_day
     from recsys_spark.errors import ArgumentError
+    from recsys_spark.ingest.clock import next_day
     from recsys_spark.spark.session import open_session
     from recsys_spark.tune import tune, tuned_text, write_tuned
 

@@ -198,8 +198,7 @@ def _drop(demo: Demo, first: date, end: date) -> None:
 
 def _take_in(demo: Demo) -> None:
     """Ingest of what was dropped, as `recsys-spark ingest` does it."""
-    from recsys_spark.steps.catalog import ingest_catalogue
-    from recsys_spark.steps.ingest import ingest
+    from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 
     with demo.console.progress("ingest") as observe:
         reports = [take_in(demo.spark, demo.config, progress=observe) for take_in in (ingest_catalogue, ingest)]

@@ -17,9 +17,9 @@ from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_
 from recsys_spark.adapters.holdout import judged_users, later_events, with_history
 from recsys_spark.adapters.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
 from recsys_spark.adapters.personal import fuses_scores
-from recsys_spark.clock import known_clock
 from recsys_spark.config.choices import as_chosen
 from recsys_spark.config.schema import Config, derive_seed
+from recsys_spark.ingest.clock import known_clock
 from recsys_spark.inputs import read_inputs
 from recsys_spark.kernels.diversify import Diversity, widest
 from recsys_spark.kernels.evaluation import Figure

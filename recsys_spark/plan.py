@@ -31,9 +31,13 @@ class Step:
 
 
 PLAN: tuple[Step, ...] = (
-    Step("ingest", "steps.ingest", (), ("events", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
+    Step("ingest", "ingest.step_ingest", (), ("events", "quarantine", "ingest_batches", "ingest_files"), in_run=False),
     Step(
-        "catalog", "steps.catalog", (), ("items", "users", "quarantine", "ingest_batches", "ingest_files"), in_run=False
+        "catalog",
+        "ingest.step_ingest",
+        (),
+        ("items", "users", "quarantine", "ingest_batches", "ingest_files"),
+        in_run=False,
     ),
     Step("index", "steps.index", ("events", "items", "users"), ("user_index", "item_index")),
     Step(

@@ -12,13 +12,13 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_spark.clock import usable_sources
 from recsys_spark.config.schema import Config
-from recsys_spark.kernels.parse_catalogue import CatalogueSpec, catalogue_columns, catalogue_parser
-from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
-from recsys_spark.kernels.records import RowFault
+from recsys_spark.ingest.clock import usable_sources
+from recsys_spark.ingest.parse_catalogue import CatalogueSpec, catalogue_columns, catalogue_parser
+from recsys_spark.ingest.parse_event import EVENT_COLUMNS, EventSpec, event_parser
+from recsys_spark.ingest.records import RowFault
+from recsys_spark.ingest.values import to_datetime, to_us
 from recsys_spark.kernels.spellings import Feed
-from recsys_spark.kernels.timestamps import to_datetime, to_us
 from recsys_spark.sample import Kind
 from recsys_spark.settings_text import one_line
 

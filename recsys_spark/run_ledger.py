@@ -13,8 +13,8 @@ from typing import Any
 from recsys_spark import __version__, package_root
 from recsys_spark.config.load import config_hash
 from recsys_spark.config.schema import Config, derive_seed
+from recsys_spark.ingest.rules import rules_of
 from recsys_spark.plan import PINNED
-from recsys_spark.rules_ledger import rules_of
 from recsys_spark.warehouse.ledger import append_rows, read_rows, steps_of
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.run_files import last_version

@@ -15,7 +15,6 @@ from importlib import import_module
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.audit import audit
-from recsys_spark.clock import clock_note, known_clock, next_day
 from recsys_spark.config.choices import as_chosen, choices_note, read_choices, shape_note
 from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.day_gates import check_days, warnings_of
@@ -24,11 +23,12 @@ from recsys_spark.failpoint import failpoint
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.hindsight_trend import alarms_of
+from recsys_spark.ingest.clock import clock_note, known_clock, next_day
+from recsys_spark.ingest.rules import rules_of
 from recsys_spark.inputs import read_inputs
 from recsys_spark.log_context import at
 from recsys_spark.plan import PLAN, Step, steps_before
 from recsys_spark.publish import commit, head
-from recsys_spark.rules_ledger import rules_of
 from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.ledger import steps_of

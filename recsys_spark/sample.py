@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recsys_spark.kernels.decode import FileFault, Layout, Limits, layout_of, open_landed, read_pieces, read_row_batches
-from recsys_spark.kernels.held_lines import Raw
-from recsys_spark.kernels.records import CsvReader, Record, RowFault, read_jsonl, read_rows, split_lines
-from recsys_spark.steps.landing import list_landing
+from recsys_spark.ingest.decode import FileFault, Layout, Limits, layout_of, open_landed, read_pieces, read_row_batches
+from recsys_spark.ingest.held_lines import Raw
+from recsys_spark.ingest.landing import list_landing
+from recsys_spark.ingest.records import CsvReader, Record, RowFault, read_jsonl, read_rows, split_lines
 
 ROWS_PER_FILE = 2000
 # Logs of one kind look alike: the first, the middle and the last tell the spellings, and formats that changed.

@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Events
-from recsys_spark.kernels.decode import Limits, PlannedFile
-from recsys_spark.kernels.parse_event import EVENT_COLUMNS, EventSpec, event_parser
-from recsys_spark.kernels.read_file import PARSED, REFUSED, SUMMARY, Reading, read_file
-from recsys_spark.kernels.tally import FileSummary
-from recsys_spark.kernels.timestamps import to_us
+from recsys_spark.ingest.decode import Limits, PlannedFile
+from recsys_spark.ingest.parse_event import EVENT_COLUMNS, EventSpec, event_parser
+from recsys_spark.ingest.read_file import PARSED, REFUSED, SUMMARY, FileSummary, Reading, read_file
+from recsys_spark.ingest.values import to_us
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.tables import EVENTS
 

@@ -16,15 +16,14 @@ from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.gate import Forced
 from recsys_spark.hindsight_trend import trend
+from recsys_spark.ingest.accounting import BatchReport
+from recsys_spark.ingest.batches import Batch, record_done
+from recsys_spark.ingest.rules import take_in_rules
+from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.reader import open_current
-from recsys_spark.rules_ledger import take_in_rules
-from recsys_spark.steps.accounting import BatchReport
-from recsys_spark.steps.batch import Batch, record_done
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.warehouse.spark_tables import read_table
 from recsys_spark.warehouse.tables import EVENTS
 from tests.one_event import append_event

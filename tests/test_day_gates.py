@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.clock import next_day
 from recsys_spark.config.schema import Config
 from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import Forced
+from recsys_spark.ingest.clock import next_day
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from tests.one_event import append_event
 

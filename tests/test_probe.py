@@ -18,7 +18,7 @@ from recsys_spark import cli
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config, EventColumns
 from recsys_spark.demo_logs import write_catalogue, write_events
-from recsys_spark.kernels.parse_event import EventSpec, event_parser
+from recsys_spark.ingest.parse_event import EventSpec, event_parser
 
 START = datetime(2025, 3, 1, 8, 0, tzinfo=UTC)
 ACTIONS = ["view"] * 7 + ["addToCart"] * 2 + ["purchase"]

@@ -9,7 +9,7 @@ import pytest
 
 from recsys_spark import run_ledger
 from recsys_spark.config.schema import Config
-from recsys_spark.rules_ledger import take_in_rules
+from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state, record_step, steps_of
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES

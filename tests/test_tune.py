@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.errors import ArgumentError
-from recsys_spark.steps.ingest import ingest
+from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.tune import tune, tuned_text, write_tuned
 from recsys_spark.validation.grid import Grid
 from recsys_spark.validation.tried import Chosen, Tried

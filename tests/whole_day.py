@@ -5,9 +5,8 @@ from datetime import date
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
+from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.runner import RunReport, run_day
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 
 
 def run_whole_day(spark: SparkSession, config: Config, day: date | None = None) -> RunReport:

@@ -14,8 +14,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+from recsys_spark.blend.compile_rules import Catalogue
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
-from recsys_spark.rule_set import Catalogue
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 _VECTORS = ("item_factors", "item_embeddings")

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from recsys_spark.kernels.timestamps import time_reader, to_datetime
+from recsys_spark.ingest.values import time_reader, to_datetime
 
 EPOCH_UNITS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # units in a second
 

@@ -28,9 +28,9 @@ from recsys_spark.adapters.explored_lists import Exploration
 from recsys_spark.adapters.fresh_items import fit_samples
 from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.adapters.user_blocks import user_rows
+from recsys_spark.blend.compile_rules import compile_rules
 from recsys_spark.config.lists import MAIN
 from recsys_spark.kernels.diversify import NOTHING, widest
-from recsys_spark.rule_set import compile_rules
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.spark_tables import TaskRows

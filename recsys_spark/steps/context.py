@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
-from recsys_spark.rule_set import Rule
+from recsys_spark.ingest.rules import Rule
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.scratch import Scratch, scratch_of
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from recsys_spark.adapters.blend_arrow import blend_block, block_users
 from recsys_spark.adapters.blend_scopes import Shared, Shown, worker_of
 from recsys_spark.errors import KernelError
+from recsys_spark.ingest.rules import Rule
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.kernels.score_fusion import Fusion
-from recsys_spark.rule_set import Rule
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.tables import CANDIDATES
 from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked

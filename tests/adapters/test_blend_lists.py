@@ -10,8 +10,8 @@ import pyarrow as pa
 from recsys_spark.adapters.blend_lists import list_maker, segment_lists
 from recsys_spark.adapters.blend_scopes import Shared
 from recsys_spark.adapters.user_blocks import LIST_FIELDS
+from recsys_spark.ingest.rules import Rule
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
-from recsys_spark.rule_set import Rule
 from recsys_spark.warehouse.arrow import arrow_schema, form_of
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS
 from tests.blend_batches import make_shared, ranked

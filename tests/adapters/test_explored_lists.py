@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from recsys_spark.adapters.blend_arrow import blend_block
 from recsys_spark.adapters.blend_scopes import Shared, Shown, worker_of
 from recsys_spark.adapters.explored_lists import EXPLORE, Exploration
+from recsys_spark.ingest.rules import Rule
 from recsys_spark.kernels.explore import Samples
-from recsys_spark.rule_set import Rule
 from tests.adapters.test_blend_arrow import SHARED_ROWS, blend, items_of
 from tests.blend_batches import make_shared, make_users
 from tests.rule_oracle import IDS, World, admissible, compiled, worlds

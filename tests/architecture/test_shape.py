@@ -10,7 +10,7 @@ from tests.architecture.modules import PACKAGE, ROOT
 
 MODULES = [one for one in modules.MODULES if one.path.name != "__init__.py"]
 
-MAX_MODULE_LINES = 300
+MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 40
 
 # Declarations, one entry a line: splitting them would hide what belongs together.

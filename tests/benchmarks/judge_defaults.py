@@ -42,12 +42,11 @@ from recsys_spark.config.schema import Config
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features import declared_tables
+from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.numeric.bootstrap import Interval, draw, ratio, tally, user_keys
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
 from recsys_spark.spark.session import open_session
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.warehouse.delta_rs import open_delta, table_path
 from recsys_spark.warehouse.ledger import create_tables
 from tests.benchmarks.planted_logs import DAYS, SPECS, START, planted_log

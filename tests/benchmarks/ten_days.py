@@ -23,10 +23,9 @@ from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features import declared_tables
 from recsys_spark.gc import collect
 from recsys_spark.hindsight_trend import trend
+from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.runner import RunReport, run_day
 from recsys_spark.spark.session import open_session
-from recsys_spark.steps.catalog import ingest_catalogue
-from recsys_spark.steps.ingest import ingest
 from recsys_spark.warehouse.delta_rs import table_path, vacuum
 from recsys_spark.warehouse.ledger import create_tables
 from tests.benchmarks.report import finish, size_options

@@ -17,9 +17,9 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
-from recsys_spark.steps import take_in as protocol
-from recsys_spark.steps.accounting import IngestReport
-from recsys_spark.steps.ingest import ingest
+from recsys_spark.ingest import take_in as protocol
+from recsys_spark.ingest.accounting import IngestReport
+from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.spark_tables import read_table
 from recsys_spark.warehouse.tables import EVENTS

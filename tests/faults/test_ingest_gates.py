@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import EXIT_REFUSED, GateRefused
-from recsys_spark.steps.accounting import IngestReport
-from recsys_spark.steps.ingest import ingest
+from recsys_spark.ingest.accounting import IngestReport
+from recsys_spark.ingest.step_ingest import ingest
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import (
     batch_states,

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
-from recsys_spark.steps.ingest import ingest
+from recsys_spark.ingest.step_ingest import ingest
 from tests.death import dies_at
 from tests.event_files import RECEIVED_AT, event, jsonl
 from tests.ingest_world import batch_states, check_accounts, drop, file_rows, make_world, refused_lines, rows_of
@@ -85,7 +85,7 @@ _CHILD = """
 import sys
 from pathlib import Path
 from recsys_spark.spark.session import open_session
-from recsys_spark.steps.ingest import ingest
+from recsys_spark.ingest.events import ingest
 from tests.conftest import TEST_SETTINGS
 from tests.event_files import RECEIVED_AT
 from tests.ingest_world import make_world

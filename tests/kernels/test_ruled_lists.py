@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from recsys_spark.ingest.rules import Rule
 from recsys_spark.kernels.blend import Fused, Pool, fuse, pool_rrf
 from recsys_spark.kernels.list_walks import RankedLists, admit, index_shared, keep_values, walk_own, walk_shared
 from recsys_spark.kernels.ruled_lists import boost_totals, fuse_boosted, pins_of, place_pins
 from recsys_spark.kernels.rules import Effects, RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.numeric.ragged import Ragged, ragged
-from recsys_spark.rule_set import Rule
 from tests.rule_oracle import IDS, N_ITEMS, RRF_K, Listed, User, World, admissible, compiled, expected, worlds
 
 NO_EFFECTS = Effects(*(np.zeros(0, np.int32) for _ in range(3)), np.zeros(0))

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 
 from recsys_spark.errors import KernelError
+from recsys_spark.ingest.rules import Rule
 from recsys_spark.kernels import rules as rules_module
 from recsys_spark.kernels.list_walks import RankedLists, admit
 from recsys_spark.kernels.rules import RuleBook, Rules, may_see, open_rules, split_lists
 from recsys_spark.numeric.ragged import ragged
-from recsys_spark.rule_set import Rule
 from tests.rule_oracle import IDS, N_ITEMS, SEGMENTS, User, World, admissible, compiled, targets, worlds
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import variant_of
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.rule_set import parse_rules
+from recsys_spark.ingest.rules import parse_rules
 from recsys_spark.steps import als, blend, features, index, interactions, item_cf, retrieve
 from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema

@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.adapters.weights import known_events
-from recsys_spark.clock import known_clock
 from recsys_spark.config.schema import Config
+from recsys_spark.ingest.clock import known_clock
 from recsys_spark.steps.context import Context
 from recsys_spark.validation import held_out
 from recsys_spark.validation.held_out import Fold, folds, window_of

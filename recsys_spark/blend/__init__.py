@@ -1,0 +1,1 @@
+"""All lists of a user into one: collected, fused, ruled, diversified, explored."""
