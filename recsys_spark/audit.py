@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
 from recsys_spark.features import declared_tables
 from recsys_spark.gate import Forced, Gate, Measured, verdict
@@ -16,7 +17,6 @@ from recsys_spark.inputs import read_inputs
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.publish import head, history
 from recsys_spark.run_ledger import OpenRun, refuse_run
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.ledger import append_rows, steps_of
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.publish_row import PublishRow

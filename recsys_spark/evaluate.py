@@ -19,6 +19,7 @@ from recsys_spark.adapters.item_traits import fit_traits, has_room_for_categorie
 from recsys_spark.adapters.personal import fuses_scores
 from recsys_spark.config.choices import as_chosen
 from recsys_spark.config.schema import Config, derive_seed
+from recsys_spark.context import Context
 from recsys_spark.ingest.clock import known_clock
 from recsys_spark.inputs import read_inputs
 from recsys_spark.kernels.diversify import Diversity, widest
@@ -26,7 +27,6 @@ from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import step
 from recsys_spark.run_ledger import run_of
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_tables import read_run, read_table
 from recsys_spark.warehouse.tables import TABLES
 

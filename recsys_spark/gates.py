@@ -11,10 +11,10 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.context import Context
 from recsys_spark.gate import Gate, Measured, verdict
 from recsys_spark.gates_content import content
 from recsys_spark.gates_embeddings import drift, item_embeddings, model, shards, user_embeddings
-from recsys_spark.steps.context import Context
 
 
 def run_gates(inputs: dict[str, DataFrame], context: Context, measured: Measured) -> list[Gate]:

@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.ann_check import shard_faults
+from recsys_spark.context import Context
 from recsys_spark.gate import Gate, Measured, verdict
-from recsys_spark.steps.context import Context
 
 _MAX_NORM_ERROR = 1e-3  # of a vector of length 1, in float32 and in any dimension
 

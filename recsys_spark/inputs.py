@@ -6,10 +6,10 @@ Owns: the cut at the date.  Called by the runner and the audit; no step can see 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.context import Context
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import PINNED, Step
 from recsys_spark.run_ledger import OpenRun
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.spark_tables import read_run, read_table
 

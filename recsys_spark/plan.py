@@ -39,10 +39,10 @@ PLAN: tuple[Step, ...] = (
         ("items", "users", "quarantine", "ingest_batches", "ingest_files"),
         in_run=False,
     ),
-    Step("index", "steps.index", ("events", "items", "users"), ("user_index", "item_index")),
+    Step("index", "signals.step_index", ("events", "items", "users"), ("user_index", "item_index")),
     Step(
         "interactions",
-        "steps.interactions",
+        "signals.step_interactions",
         ("events", "items", "user_index", "item_index"),
         ("interactions", "exposures"),
     ),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_spark.kernels.propensity import ExposureCounts, PositionCounts
+from recsys_spark.signals.kernels.propensity import ExposureCounts, PositionCounts
 
 
 @dataclass(frozen=True)

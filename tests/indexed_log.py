@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.steps.context import Context
+from recsys_spark.context import Context
 from tests.engagement import Event, make_events, oracle_interactions
 from tests.staged_lists import frame
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame
 
 from recsys_spark.adapters.personal import ForMany
+from recsys_spark.context import Context
 from recsys_spark.sources import check_params, load
-from recsys_spark.steps.context import Context
 from recsys_spark.steps.retrieve import lists_of
 
 

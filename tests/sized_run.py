@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.features import declared_tables
 from recsys_spark.plan import PINNED, step
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.run_files import list_run

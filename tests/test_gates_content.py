@@ -8,9 +8,9 @@ from pyspark.sql import SparkSession
 
 from recsys_spark import gates_content
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.gate import Gate, Measured
 from recsys_spark.gates_content import content
-from recsys_spark.steps.context import Context
 from tests.engagement import Event, make_events, make_items
 from tests.staged_lists import DAY, NOW, RUN_ID, Lists, frame, list_rows, staged
 

@@ -7,9 +7,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.gate import Gate, Measured
 from recsys_spark.gates_embeddings import drift, item_embeddings, model, shards, user_embeddings
-from recsys_spark.steps.context import Context
 from tests.index_files import make_shards, unit_vectors
 from tests.staged_lists import DAY, RUN_ID, embeddings, staged
 

@@ -89,10 +89,10 @@ def test_join_run_refuses_a_step_before_its_inputs(spark: SparkSession, shop: Co
 def test_stage_outputs_refuses_a_step_that_forgets_a_table(
     spark: SparkSession, shop: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recsys_spark.steps import index
+    from recsys_spark.signals import step_index
 
     changed = copy_shop(shop.root, tmp_path, "candidates.k=6")
-    monkeypatch.setattr(index, "run", lambda inputs, context: {})
+    monkeypatch.setattr(step_index, "run", lambda inputs, context: {})
     with pytest.raises(ContractError, match=r"step index: expected .*'item_index', 'user_index'\], got \[\]"):
         run_day(spark, changed, DAY)
 

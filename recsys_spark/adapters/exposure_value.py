@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.exposed_pairs import inverse, was_followed
-from recsys_spark.adapters.weights import exact_sum
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
+from recsys_spark.signals.event_weights import exact_sum
+from recsys_spark.signals.exposures import inverse, was_followed
 
 METRICS = ("ctr", "conversion", "value", "ctr_ips", "value_ips")
 

@@ -14,10 +14,10 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.showings import showings
-from recsys_spark.adapters.weights import known_events
 from recsys_spark.config.lists import Explore
 from recsys_spark.kernels.explore import Drawing, FreshItems, Samples, draw_samples, global_prior
+from recsys_spark.signals.event_weights import known_events
+from recsys_spark.signals.exposures import showings
 
 # The samples of so many items are 64 MiB.  Beyond it the newest are explored: each has few showings to give anyway.
 MAX_FRESH_ITEMS = 1 << 16

@@ -17,9 +17,10 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import active_users, features_of_lists, own_lists, shown_items
-from recsys_spark.adapters.weights import is_positive, known_events
+from recsys_spark.adapters.user_blocks import list_columns
 from recsys_spark.config.schema import Config
+from recsys_spark.signals.event_weights import is_positive, known_events
+from recsys_spark.signals.visibility import active_users, features_of_lists, shown_items
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light
@@ -158,3 +159,12 @@ def popular_lists(inputs: Mapping[str, DataFrame], config: Config, cutoff: datet
 
 def _ranked_item(item: Column, at: Column) -> Column:
     return F.struct(item["item_idx"].alias("item_idx"), (at + 1).alias("rank"), item["score"].alias("score"))
+
+
+def own_lists(source_candidates: DataFrame) -> DataFrame:
+    """One row per user with lists of their own: user_idx, own (by source: source, item_idx and score, best first,
+    n_own, mean and deviation).
+    """
+    of_users = source_candidates.where(F.col("user_idx").isNotNull())
+    mine = of_users.select("user_idx", F.struct(*list_columns()).alias("one"))
+    return mine.groupBy("user_idx").agg(F.sort_array(F.collect_list("one")).alias("own"))

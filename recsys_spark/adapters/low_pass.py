@@ -17,9 +17,9 @@ from recsys_spark.adapters.als import block_bytes_for, exchange_for
 from recsys_spark.adapters.als_blocks import Sizes, fit_blocks, fit_counts
 from recsys_spark.adapters.als_exchange import Factors, Half, read_factors, solve_half, sum_gramians
 from recsys_spark.adapters.als_start import store_start
-from recsys_spark.adapters.weights import exact_sum
 from recsys_spark.config.models import Als
 from recsys_spark.kernels.low_pass import Product, orthonormal, singular
+from recsys_spark.signals.event_weights import exact_sum
 from recsys_spark.warehouse.scratch import Scratch
 
 _log = logging.getLogger(__name__)

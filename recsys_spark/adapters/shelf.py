@@ -7,7 +7,7 @@ feature groups.
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.weights import exact_sum
+from recsys_spark.signals.event_weights import exact_sum
 
 # A million millions in any currency is a fault of the catalogue, and nine million such prices can still be summed.
 _MAX_PRICE = 1e12

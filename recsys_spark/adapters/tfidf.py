@@ -16,10 +16,10 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.index import fit_index
 from recsys_spark.adapters.item_cf import Limits, fit_neighbors
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.kernels.tfidf import TITLE, tfidf_weights, token_counts
+from recsys_spark.signals.dense_index import fit_index
 
 # Columns of the catalogue that may be named beside its further attributes; tags hold several values.
 _COLUMNS = (TITLE, "category", "brand")

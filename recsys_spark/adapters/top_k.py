@@ -16,11 +16,11 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import is_hidden
 from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
 from recsys_spark.config.lists import Candidates
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import Items, damped, search_items, top_k
+from recsys_spark.signals.visibility import is_hidden
 from recsys_spark.spark.arrow_vectors import cut_vectors, matrix_of
 from recsys_spark.spark.broadcast import check_bytes
 from recsys_spark.spark.sparse_blocks import cut_pairs, even_starts, read_array

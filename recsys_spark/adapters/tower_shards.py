@@ -13,11 +13,11 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.engagement import engaged_pairs
-from recsys_spark.adapters.weights import age_days
 from recsys_spark.config.models import TwoTower
 from recsys_spark.kernels.tower_batches import NONE, Shard
 from recsys_spark.kernels.tower_inputs import TowerInputs
+from recsys_spark.signals.engagement import engaged_pairs
+from recsys_spark.signals.event_weights import age_days
 from recsys_spark.spark.arrow_vectors import Batches, map_rows
 from recsys_spark.spark.sparse_blocks import even_starts
 from recsys_spark.tables.tower_shards import write_items, write_users

@@ -1,7 +1,7 @@
 """How much, how recently and how variedly a user engages, in the window of `[interactions]`.
 
 Owns: the first group of user features.
-Rows: `days` (see `adapters.engagement.engagement_days`), `items` (see `engaged_pairs`).
+Rows: `days` (see `signals.engagement.engagement_days`), `items` (see `engaged_pairs`).
 """
 
 from datetime import datetime
@@ -100,7 +100,7 @@ def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, 
     """`index` with the group's features of every user as of `cutoff`."""
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.engagement import engaged_pairs, engagement_days
+    from recsys_spark.signals.engagement import engaged_pairs, engagement_days
 
     days = engagement_days(inputs["events"].where(F.col("user_id").isNotNull()), "user_id", config, cutoff)
     rows = {"days": Rows(days, "user_id"), "items": Rows(engaged_pairs(inputs["interactions"], cutoff), "user_idx")}

@@ -1,7 +1,7 @@
 """How much, how recently and by how many an item is engaged with, in the window of `[interactions]`.
 
 Owns: the first group of item features.  Events without a user count in what counts events, not in what counts users.
-Rows: `days` (see `adapters.engagement.engagement_days`), `users` (see `engaged_pairs`), and the index with created_days
+Rows: `days` (see `signals.engagement.engagement_days`), `users` (see `engaged_pairs`), and the index with created_days
 (age by the catalogue) and n_active (users who engaged with anything in the last RECENT_DAYS days).
 """
 
@@ -142,8 +142,8 @@ def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, 
     """`index` with the group's features of every item as of `cutoff`."""
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.engagement import engaged_pairs, engagement_days
-    from recsys_spark.adapters.weights import age_days
+    from recsys_spark.signals.engagement import engaged_pairs, engagement_days
+    from recsys_spark.signals.event_weights import age_days
 
     days = engagement_days(inputs["events"], "item_id", config, cutoff)
     pairs = engaged_pairs(inputs["interactions"], cutoff)

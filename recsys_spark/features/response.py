@@ -1,7 +1,7 @@
 """What a user was shown, and what came of it.
 
 Owns: the user features of exposures.
-Rows: `showings` (see `adapters.showings.showings`).
+Rows: `showings` (see `signals.exposures.showings`).
 """
 
 from datetime import datetime
@@ -41,7 +41,7 @@ GROUP = Group(
 
 def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
     """`index` with the group's features of every user as of `cutoff`."""
-    from recsys_spark.adapters.showings import showings
+    from recsys_spark.signals.exposures import showings
 
     rows = showings(inputs["exposures"], inputs["interactions"], cutoff, RECENT_DAYS)
     return aggregate_group(index, GROUP, {"showings": Rows(rows, "user_idx")})

@@ -55,8 +55,8 @@ def _text_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, context: 
     """idx, indices and scores: the neighbours of every item that anybody has, among what may be shown."""
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.blend import fit_shown_idx, shown_items
     from recsys_spark.adapters.tfidf import Vocabulary, fit_text_neighbors
+    from recsys_spark.signals.visibility import fit_shown_idx, shown_items
 
     had = inputs["interactions"].where(F.col("weight") > 0).select("item_idx").distinct()
     shown = shown_items(inputs, context.config, context.cutoff).select("item_idx")

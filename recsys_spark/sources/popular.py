@@ -60,7 +60,7 @@ def _visits(events: "DataFrame", params: Params, context: SourceContext) -> "Dat
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.weights import age_days, is_positive, known_events
+    from recsys_spark.signals.event_weights import age_days, is_positive, known_events
 
     trend_days = _TREND_HALF_LIVES * params.trend_half_life_days
     last_time = (
@@ -86,7 +86,7 @@ def _shared_scores(visits: "DataFrame", params: Params) -> "DataFrame":
     """(source, segment, item_id, score) of the lists for everybody, without items that score zero."""
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.weights import exact_sum
+    from recsys_spark.signals.event_weights import exact_sum
 
     lists = [name for name in ("global", "trending") if name in params.lists]
     scores = {"global": "n_visitors", "trending": "n_decayed"}

@@ -13,12 +13,12 @@ from recsys_spark.adapters.als import Fit, factor_rows, fit_factors
 from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.adapters.als_exchange import sum_gramians
 from recsys_spark.adapters.attributes import attribute_pairs
-from recsys_spark.adapters.blend import shown_items
-from recsys_spark.adapters.weights import age_days
 from recsys_spark.config.models import Als
+from recsys_spark.context import Context
 from recsys_spark.kernels.als import effective_rank, has_collapsed
+from recsys_spark.signals.event_weights import age_days
+from recsys_spark.signals.visibility import shown_items
 from recsys_spark.sources.als import Params
-from recsys_spark.steps.context import Context
 
 _log = logging.getLogger(__name__)
 

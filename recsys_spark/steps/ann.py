@@ -20,9 +20,9 @@ from recsys_spark.adapters.ann_recall import (
     serving_nprobe,
 )
 from recsys_spark.adapters.ivf_pq import Part, fill_shards, fit_parts, indexed_items, train_parts
+from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
 from recsys_spark.kernels.index_choice import indexed_length
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import ANN_SHARDS
 

@@ -13,15 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import (
-    active_users,
-    fit_had,
-    fit_settings,
-    fit_shared,
-    fit_shown,
-    newcomers,
-    variant_of,
-)
+from recsys_spark.adapters.blend import fit_had, fit_settings, fit_shared, fit_shown, variant_of
 from recsys_spark.adapters.blend_lists import RUNGS, list_maker, segment_lists
 from recsys_spark.adapters.blend_scopes import Settings, Shared
 from recsys_spark.adapters.explored_lists import Exploration
@@ -30,8 +22,9 @@ from recsys_spark.adapters.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.adapters.user_blocks import user_rows
 from recsys_spark.blend.compile_rules import compile_rules
 from recsys_spark.config.lists import MAIN
+from recsys_spark.context import Context
 from recsys_spark.kernels.diversify import NOTHING, widest
-from recsys_spark.steps.context import Context
+from recsys_spark.signals.visibility import active_users, newcomers
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.spark_tables import TaskRows
 from recsys_spark.warehouse.tables import BLEND_FITS, FALLBACK_CANDIDATES

@@ -6,7 +6,7 @@ Owns: what counts as a change.  Called by the runner; the audit holds it against
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.steps.context import Context
+from recsys_spark.context import Context
 
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:

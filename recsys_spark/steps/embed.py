@@ -13,15 +13,15 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from recsys_spark.adapters.blend import shown_items
 from recsys_spark.adapters.embed import embed_items, embed_users, fit_item_vectors, send_model
 from recsys_spark.adapters.tower_columns import item_columns, user_columns
 from recsys_spark.adapters.tower_job import shape_of
-from recsys_spark.adapters.weights import exact_sum
+from recsys_spark.context import Context
 from recsys_spark.errors import ContractError, DamagedError
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.tower_model import TowerModel, load_model
-from recsys_spark.steps.context import Context
+from recsys_spark.signals.event_weights import exact_sum
+from recsys_spark.signals.visibility import shown_items
 from recsys_spark.warehouse.blobs import read_blob
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import ITEM_EMBEDDINGS, USER_EMBEDDINGS

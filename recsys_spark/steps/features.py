@@ -7,9 +7,9 @@ Called by the runner.
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.engagement import engaged_pairs
+from recsys_spark.context import Context
 from recsys_spark.features import FeatureTable, declared_tables, group_modules
-from recsys_spark.steps.context import Context
+from recsys_spark.signals.engagement import engaged_pairs
 
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:

@@ -18,15 +18,15 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import fit_settings
 from recsys_spark.adapters.evaluation import PUBLISHED, evaluate_lists
 from recsys_spark.adapters.exam import LENGTHS, POPULAR_28, fit_exam, fit_variants, with_published
-from recsys_spark.adapters.exposed_pairs import exposed_pairs
 from recsys_spark.adapters.exposure_value import exposure_figures
 from recsys_spark.adapters.holdout import judged_users, later_events
 from recsys_spark.adapters.ranking_examples import ranking_examples
+from recsys_spark.context import Context, midnight
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.numeric.bootstrap import Tally, difference, mean_interval
-from recsys_spark.steps.context import Context, midnight
+from recsys_spark.signals.exposures import exposed_pairs
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES

@@ -12,11 +12,11 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import fit_shown_idx
 from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
 from recsys_spark.adapters.item_ids import fit_item_ids, with_item_ids
+from recsys_spark.context import Context
 from recsys_spark.errors import BoundExceeded
-from recsys_spark.steps.context import Context
+from recsys_spark.signals.visibility import fit_shown_idx
 
 _log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from recsys_spark.adapters.tower_job import Job, State, read_job
 from recsys_spark.adapters.tower_shards import histories, shown_in_vain, stage_items, stage_users
 from recsys_spark.adapters.two_tower import is_staged, train
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.errors import ConfigError, DamagedError
 from recsys_spark.kernels.model_file import unpack
 from recsys_spark.kernels.tower_inputs import TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX, load_model, pack_model
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.blobs import put_blob, read_blob
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.spark_check import spark_schema

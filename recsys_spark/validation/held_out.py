@@ -21,17 +21,17 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import is_hidden, shown_items
 from recsys_spark.adapters.holdout import engagements, later_events
-from recsys_spark.adapters.weights import is_positive, known_events
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.kernels.successors import Histories, newest_histories
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
+from recsys_spark.signals.event_weights import is_positive, known_events
+from recsys_spark.signals.interactions import fit_interactions
+from recsys_spark.signals.visibility import is_hidden, shown_items
 from recsys_spark.sources import check_params, popular
 from recsys_spark.spark.sparse_blocks import RowBlock
-from recsys_spark.steps.context import Context
-from recsys_spark.steps.interactions import fit_interactions
 from recsys_spark.validation.choice_sets import Judged
 from recsys_spark.validation.fits import TrialLog
 from recsys_spark.validation.grid import ATTRIBUTES

@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.tfidf import Vocabulary, fit_token_pairs
+from recsys_spark.context import Context
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.sources import check_params
-from recsys_spark.steps.context import Context
 from recsys_spark.validation.grid import ATTRIBUTES
 
 

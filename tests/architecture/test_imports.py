@@ -23,6 +23,8 @@ LAYERS = {
     "numeric": 1,
     "kernels": 1,
     "ingest": 1,
+    "context": 1,
+    "signals": 2,
     "blend": 2,
     "tables": 1,
     "warehouse": 0,

@@ -29,12 +29,12 @@ from pyspark.sql import SparkSession
 from scipy.sparse import csr_matrix
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.spark.session import open_session
 from recsys_spark.steps import item_cf
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.spark_tables import read_run, stage_run
 from recsys_spark.warehouse.tables import TABLES

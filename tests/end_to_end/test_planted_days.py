@@ -10,13 +10,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import forced_gates
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.reader import changed_users, open_current
 from recsys_spark.runner import run_day
 from recsys_spark.steps import blend
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.small_shop import FIRST_DAY, land_days, make_shop

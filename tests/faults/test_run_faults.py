@@ -12,7 +12,7 @@ from recsys_spark.errors import GateRefused
 from recsys_spark.publish import head
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
-from recsys_spark.steps import index
+from recsys_spark.signals import step_index
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.shop_day import DAY, ODD_IDS, ShopDay, copy_shop, engaged_items
@@ -35,14 +35,14 @@ def test_poison_row_ends_the_run_soon_and_publishes_nothing(
                 raise ValueError("poison")
             yield batch
 
-    sound = index.run
+    sound = step_index.run
 
     def poisoned(inputs: dict[str, DataFrame], context: object) -> dict[str, DataFrame]:
         outputs = sound(inputs, context)
         users = outputs["user_index"]
         return outputs | {"user_index": users.mapInArrow(explode, users.schema)}
 
-    monkeypatch.setattr(index, "run", poisoned)
+    monkeypatch.setattr(step_index, "run", poisoned)
     with pytest.raises(PySparkException, match="poison"):
         run_day(spark, config, DAY)
     assert len([*deaths.iterdir()]) == 2, "a task is tried as often as the session says, and its step once"

@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
 from recsys_spark.gate import Measured
 from recsys_spark.gates_embeddings import item_embeddings, user_embeddings
@@ -18,7 +19,6 @@ from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.tower_model import SUFFIX
 from recsys_spark.numeric.hashing import hashed
 from recsys_spark.steps import embed
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TWO_TOWER_MODELS

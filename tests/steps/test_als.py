@@ -8,10 +8,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.als import Ridge
-from recsys_spark.steps import als, index, interactions
-from recsys_spark.steps.context import Context
+from recsys_spark.signals import step_index, step_interactions
+from recsys_spark.steps import als
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import EVENTS, INTERACTIONS, ITEMS, USERS
 from tests.als_oracle import assert_rows_near, solved
@@ -72,8 +73,8 @@ def world(
 
     tables = {"events": make_events(spark, LOG), "items": make_items(spark, SHELF), "users": make_users(spark, PEOPLE)}
     with no_broadcasts(spark):
-        tables |= index.run(tables, make())
-        tables |= interactions.run(tables, make())
+        tables |= step_index.run(tables, make())
+        tables |= step_interactions.run(tables, make())
         yield kept_tables(tables), make
 
 

@@ -9,10 +9,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
 from recsys_spark.kernels.index_choice import ladder
 from recsys_spark.steps import ann
-from recsys_spark.steps.context import Context
 from recsys_spark.tables.shard_files import open_shard
 from recsys_spark.warehouse.tables import ANN_SHARDS
 from tests.clustered import clustered, clustered_queries

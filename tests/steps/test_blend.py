@@ -13,9 +13,10 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.blend import variant_of
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.ingest.rules import parse_rules
-from recsys_spark.steps import als, blend, features, index, interactions, item_cf, retrieve
-from recsys_spark.steps.context import Context
+from recsys_spark.signals import step_index, step_interactions
+from recsys_spark.steps import als, blend, features, item_cf, retrieve
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (
@@ -230,8 +231,8 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     context = make_context(spark, make_config(TYPES_SET, 'sources.enabled=["popular","item_cf","als"]'))
     events = make_events(spark, [Event("u1", "i1", "buy", before(days=1))])
     tables = {"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}
-    tables |= computed_tables(index.run(tables, context))
-    tables |= interactions.run(tables, context)
+    tables |= computed_tables(step_index.run(tables, context))
+    tables |= step_interactions.run(tables, context)
     tables |= computed_tables({"interactions": tables["interactions"]})
     tables |= computed_tables({"user_features": features.run(tables, context)["user_features"]})
     for module in (item_cf, als):

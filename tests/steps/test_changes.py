@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.steps import changes
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.errors import DamagedError
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
@@ -17,7 +18,6 @@ from recsys_spark.kernels.tower_model import SUFFIX, load_model
 from recsys_spark.kernels.towers import Shape, embed
 from recsys_spark.numeric.hashing import hashed
 from recsys_spark.steps import embed as step
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TWO_TOWER_MODELS

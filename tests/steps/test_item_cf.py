@@ -4,10 +4,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.errors import BoundExceeded
 from recsys_spark.features import declared_tables
 from recsys_spark.steps import item_cf
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps
 from tests.local_frame import computed

@@ -12,11 +12,11 @@ from recsys_spark.adapters import two_tower as training
 from recsys_spark.adapters.tower_epochs import Training, World
 from recsys_spark.adapters.tower_job import State, read_job
 from recsys_spark.config.load import load_config
+from recsys_spark.context import Context
 from recsys_spark.errors import ConfigError
 from recsys_spark.features import declared_tables
 from recsys_spark.kernels.tower_model import load_model
 from recsys_spark.steps import two_tower
-from recsys_spark.steps.context import Context
 from recsys_spark.warehouse.blobs import put_blob, read_blob
 from recsys_spark.warehouse.scratch import Scratch
 from recsys_spark.warehouse.spark_check import spark_schema

@@ -11,8 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.steps import validate
-from recsys_spark.steps.context import Context
 from recsys_spark.validation.grid import Grid
 from recsys_spark.warehouse.spark_check import check_schema
 from recsys_spark.warehouse.tables import CHOICES

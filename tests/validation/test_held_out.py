@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.weights import known_events
 from recsys_spark.config.schema import Config
+from recsys_spark.context import Context
 from recsys_spark.ingest.clock import known_clock
-from recsys_spark.steps.context import Context
+from recsys_spark.signals.event_weights import known_events
 from recsys_spark.validation import held_out
 from recsys_spark.validation.held_out import Fold, folds, window_of
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_items, oracle_interactions

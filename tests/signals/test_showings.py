@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.showings import showings
+from recsys_spark.signals.exposures import showings
 from tests.engagement import CUTOFF, before
 from tests.local_frame import local_frame
 

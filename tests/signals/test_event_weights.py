@@ -8,7 +8,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.weights import (
+from recsys_spark.config.schema import EventType
+from recsys_spark.config.types import MAX_DAYS
+from recsys_spark.signals.event_weights import (
     FOREVER,
     event_weight,
     exact_sum,
@@ -19,8 +21,6 @@ from recsys_spark.adapters.weights import (
     known_events,
     needs_length,
 )
-from recsys_spark.config.schema import EventType
-from recsys_spark.config.types import MAX_DAYS
 from tests.engagement import CUTOFF, TYPES, Event, before, make_events, settings
 from tests.local_frame import local_frame
 

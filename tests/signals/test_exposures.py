@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.exposed_pairs import (
+from recsys_spark.signals.exposures import (
     N_POSITIONS,
     exposed_pairs,
     fit_examination,
     fit_inverse_weights,
     shown_chances,
 )
-from recsys_spark.kernels.propensity import fit_positions, harvest, shown_propensity
+from recsys_spark.signals.kernels.propensity import fit_positions, harvest, shown_propensity
 from tests.biased_log import BiasedLog, biased_log, count_exposures, count_showings
 from tests.engagement import CUTOFF, TYPES, Event, before, make_events, make_items
 from tests.local_frame import local_frame

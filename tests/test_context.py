@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.steps.context import Context
+from recsys_spark.context import Context
 from recsys_spark.warehouse.scratch import runs_with_scratch
 
 

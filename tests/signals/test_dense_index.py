@@ -5,8 +5,8 @@ import random
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.index import MAX_IDS, fit_index, range_starts
 from recsys_spark.errors import KernelError
+from recsys_spark.signals.dense_index import MAX_IDS, fit_index, range_starts
 from tests.engagement import settings
 from tests.local_frame import local_frame
 

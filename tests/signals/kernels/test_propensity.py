@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels import propensity as kernel
-from recsys_spark.kernels.propensity import (
+from recsys_spark.signals.kernels import propensity as kernel
+from recsys_spark.signals.kernels.propensity import (
     PositionCounts,
     PositionPropensity,
     fit_positions,

@@ -1,8 +1,6 @@
-"""Turns events into one weight per user and item, and impressions into exposures.
+"""Events of a user and an item summed to one interaction, and the showings of their pairs.
 
-Owns: the bound on bots, the sum of weights, dislikes, the figures of the day's matrix.  Called by the runner.
-Events are aggregated under their string ids first and given indices after, so that a user with very many events is
-one short row by the time of the joins.
+Owns: how events are weighed and added up, for a day and for the small runs of validation.
 """
 
 import logging
@@ -11,8 +9,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.exposed_pairs import exposed_pairs, fit_inverse_weights
-from recsys_spark.adapters.weights import (
+from recsys_spark.context import Context
+from recsys_spark.signals.event_weights import (
     event_weight,
     exact_sum,
     excluded_until,
@@ -22,20 +20,9 @@ from recsys_spark.adapters.weights import (
     lengths,
     needs_length,
 )
-from recsys_spark.steps.context import Context
+from recsys_spark.signals.exposures import exposed_pairs, fit_inverse_weights
 
 _log = logging.getLogger(__name__)
-
-
-def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    """`interactions` and `exposures`.
-
-    Figures: n_capped_user_days, n_anonymous (events in the window without a user), n_users and n_items with at least
-    one interaction, n_interactions, density (n_interactions / (n_users * n_items), 0 if there is none).
-    """
-    interactions = fit_interactions(inputs, context)
-    fit_density(interactions, context)
-    return {"interactions": interactions, "exposures": _exposures(inputs, context)}
 
 
 def fit_interactions(inputs: dict[str, DataFrame], context: Context) -> DataFrame:
@@ -170,7 +157,7 @@ def fit_density(interactions: DataFrame, context: Context) -> None:
     _log.info("step=interactions phase=weights n_interactions=%d density=%.6g", row["n_interactions"], density)
 
 
-def _exposures(inputs: dict[str, DataFrame], context: Context) -> DataFrame:
+def fit_exposures(inputs: dict[str, DataFrame], context: Context) -> DataFrame:
     """Impressions of known users in the window, one row each."""
     shown = has_role(context.config.events.types, "impression") & F.col("user_id").isNotNull()
     events = known_events(inputs["events"], context.cutoff, context.config.interactions.window_days).where(shown)

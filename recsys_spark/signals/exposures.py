@@ -1,11 +1,14 @@
 """What users were shown, what they did then, and with what chance they came to judge it.
 
 Owns: showings of pairs of user and item, and what an engagement counts for by its propensities.  Called by the steps
-`interactions` and `hindsight`; the arithmetic is `kernels.propensity`.
+`interactions` and `hindsight`; the arithmetic is `signals.kernels.propensity`.
+
+What was shown to whom of late, and whether they engaged with it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.weights import (
+from recsys_spark.config.schema import EventType
+from recsys_spark.signals.engagement import engaged_pairs
+from recsys_spark.signals.event_weights import (
     FOREVER,
     event_weight,
     exact_sum,
@@ -22,8 +27,7 @@ from recsys_spark.adapters.weights import (
     lengths,
     needs_length,
 )
-from recsys_spark.config.schema import EventType
-from recsys_spark.kernels.propensity import (
+from recsys_spark.signals.kernels.propensity import (
     ExposureCounts,
     Harvest,
     PositionCounts,
@@ -160,3 +164,24 @@ def _chance_of(n_users: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa
             yield pa.RecordBatch.from_arrays([batch["item_id"], chance], names=["item_id", "chance"])
 
     return chances
+
+
+def showings(exposures: DataFrame, interactions: DataFrame, cutoff: datetime, n_days: int) -> DataFrame:
+    """One row per user and item shown in the `n_days` days before `cutoff`: user_idx, item_idx, n_exposures, converted.
+
+    converted: the user engaged with the item at or after its first showing in these days, told by the last engagement,
+    and did not return all of it: the pair has a weight.
+    """
+    shown = (
+        exposures.where(F.col("event_time") >= F.lit(cutoff - timedelta(days=n_days)))
+        .groupBy("user_idx", "item_idx")
+        .agg(F.count(F.lit(1)).alias("n_exposures"), F.min("event_time").alias("first_shown"))
+    )
+    kept = engaged_pairs(interactions.where(F.col("weight") > 0), cutoff)
+    engaged = kept.select("user_idx", "item_idx", "last_time")
+    return shown.join(engaged, on=["user_idx", "item_idx"], how="left").select(
+        "user_idx",
+        "item_idx",
+        "n_exposures",
+        F.coalesce(F.col("last_time") >= F.col("first_shown"), F.lit(False)).alias("converted"),
+    )

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.engagement import engaged_pairs, engagement_days
+from recsys_spark.signals.engagement import engaged_pairs, engagement_days
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_events
 
 

@@ -1,7 +1,7 @@
 """With what chance a user got to judge an item: that it was shown at all, and that its position was looked at.
 
 Owns: the two propensities, which are estimated from different things and kept apart.  Called by
-`adapters.exposed_pairs`, which weighs by them.  An item is engaged with if it is shown, examined and liked; the first
+`signals.exposures`, which weighs by them.  An item is engaged with if it is shown, examined and liked; the first
 two are the policy's doing, and an inverse weight takes them out.
 
 The propensity of a position comes from items that were shown at several positions.  What differs between the

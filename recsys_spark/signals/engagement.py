@@ -8,8 +8,8 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.weights import age_days, finite_value, has_role, is_negative, is_positive, known_events
 from recsys_spark.config.schema import Config
+from recsys_spark.signals.event_weights import age_days, finite_value, has_role, is_negative, is_positive, known_events
 
 # A decimal sum is the same for every order of the rows; six digits are more than logged values have.
 _EXACT = "decimal(38,6)"

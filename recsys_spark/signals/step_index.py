@@ -8,9 +8,9 @@ import logging
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.adapters.index import fit_index
-from recsys_spark.adapters.weights import known_events
-from recsys_spark.steps.context import Context
+from recsys_spark.context import Context
+from recsys_spark.signals.dense_index import fit_index
+from recsys_spark.signals.event_weights import known_events
 
 _log = logging.getLogger(__name__)
 

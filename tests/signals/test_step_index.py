@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.steps import index
+from recsys_spark.signals import step_index
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_context, make_events, make_items, make_users
 
 
@@ -19,7 +19,7 @@ def test_run_indexes_events_and_catalogue(spark: SparkSession, make_config) -> N
         "users": make_users(spark, {"u1": {}}),
     }
     context = make_context(spark, make_config(TYPES_SET))
-    outputs = index.run(inputs, context)
+    outputs = step_index.run(inputs, context)
     assert sorted(tuple(row) for row in outputs["user_index"].collect()) == [(0, "u1"), (1, "u2"), (2, "u9")]
     assert sorted(tuple(row) for row in outputs["item_index"].collect()) == [(0, "i1"), (1, "i2"), (2, "i3"), (3, "i9")]
     assert context.figures == {"n_users": 3.0, "n_items": 4.0}
@@ -27,5 +27,5 @@ def test_run_indexes_events_and_catalogue(spark: SparkSession, make_config) -> N
 
 def test_run_gives_empty_indices_when_nothing_is_known(spark: SparkSession, make_config) -> None:
     inputs = {"events": make_events(spark, []), "items": make_items(spark, {}), "users": make_users(spark, {})}
-    outputs = index.run(inputs, make_context(spark, make_config()))
+    outputs = step_index.run(inputs, make_context(spark, make_config()))
     assert [outputs[name].count() for name in ("user_index", "item_index")] == [0, 0]

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.steps import index, interactions
-from recsys_spark.steps.context import Context
+from recsys_spark.context import Context
+from recsys_spark.signals import step_index, step_interactions
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from recsys_spark.warehouse.tables import EXPOSURES, INTERACTIONS
 from tests.biased_log import biased_log, rank_correlation
@@ -38,7 +38,7 @@ def _run(spark: SparkSession, config: Config, events: DataFrame, items: DataFram
     """What both steps made, worked out, and their figures."""
     inputs = {"events": events, "items": items or make_items(spark, {}), "users": make_users(spark, {})}
     context = make_context(spark, config)
-    for step in (index, interactions):
+    for step in (step_index, step_interactions):
         inputs |= computed_tables(step.run(inputs, context))
     spark.catalog.clearCache()
     return inputs, context
@@ -170,9 +170,9 @@ def planted(spark: SparkSession) -> Answer:
     context = make_context(spark, load_config(sets=(TYPES_SET, *sets)))
     events = make_events(spark, [event for case in _PLANTED.values() for event in case], **_SHOWN)
     inputs = {"events": events, "items": make_items(spark, {}), "users": make_users(spark, {})}
-    inputs |= computed_tables(index.run(inputs, context))
+    inputs |= computed_tables(step_index.run(inputs, context))
     inputs["item_index"] = computed(inputs["item_index"].where("item_id <> 'i3'"))
-    inputs |= computed_tables(interactions.run(inputs, context))
+    inputs |= computed_tables(step_interactions.run(inputs, context))
     spark.catalog.clearCache()
     return inputs, context
 
@@ -264,8 +264,8 @@ def in_new_york(spark: SparkSession) -> tuple[dict[tuple[str, str], tuple], str]
     context = make_context(spark, load_config(sets=(TYPES_SET, *(f"interactions.{one}" for one in sets))))
     inputs = {"events": unsized, "items": make_items(spark, {}), "users": make_users(spark, {})}
     with settings(spark, spark__sql__session__timeZone="America/New_York"):
-        inputs |= index.run(inputs, context)
-        inputs |= interactions.run(inputs, context)
+        inputs |= step_index.run(inputs, context)
+        inputs |= step_interactions.run(inputs, context)
         pairs, plan = _pairs(inputs), inputs["interactions"]._jdf.queryExecution().toString()
     spark.catalog.clearCache()
     return pairs, plan

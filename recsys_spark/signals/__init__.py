@@ -1,0 +1,1 @@
+"""What events say: dense index, weights, interactions, exposures, and who may see what."""

@@ -1,0 +1,1 @@
+"""How likely an item was seen at a place of a list."""
