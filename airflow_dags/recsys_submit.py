@@ -1,6 +1,6 @@
 """spark-submit for the jobs of recsys-spark: where it runs, what ends it, and what its exit code means to Airflow.
 
-Owns: that.  Called by the DAG.
+Owns: that.
 """
 
 import ctypes

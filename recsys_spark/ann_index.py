@@ -1,7 +1,6 @@
 """The index of a bundle in a service: its shards opened and checked, searched, and the answers of several merged.
 
-Owns: what a service asks of the index.  Called by the reader (`open_index`) and by `recsys-spark index`; FAISS, but
-neither torch nor Spark nor a compiler.
+Owns: what a service asks of the index.
 
     index = open_index(bundle)                    # all shards, or shards=[0, 1] on this machine, [2, 3] on the next
     found = index.search(bundle.encode_user(features, recent_items), k=500)
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recsys_spark.ann.kernels.faiss_index import padded, search, set_threads
+from recsys_spark.ann.kernels.index_choice import share_of_k
+from recsys_spark.ann.shard_files import Shard, open_shard
 from recsys_spark.arguments import check_ids, check_k
 from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.item_factors import Scored
-from recsys_spark.kernels.index_choice import share_of_k
-from recsys_spark.kernels.ivf_pq import padded, search, set_threads
-from recsys_spark.tables.shard_files import Shard, open_shard
 from recsys_spark.warehouse.location import Location
 
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"

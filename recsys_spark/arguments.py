@@ -1,7 +1,6 @@
 """Arguments that are more than text.
 
-Owns: what a date on the command line may be, and ids and lengths of lists that a service asks for.  Called by `cli` and
-by the reader.
+Owns: what a date on the command line may be, and ids and lengths of lists that a service asks for.
 """
 
 import re

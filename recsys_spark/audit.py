@@ -1,6 +1,6 @@
 """The audit of a run: what is in storage is read back and held against what was written and against every gate.
 
-Owns: the verdicts in `audits` and the refusal.  Called by the runner as the step before publish.
+Owns: the verdicts in `audits` and the refusal.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Many dates in their order, by one session: what was missed, or what is to be run anew.
 
-Owns: the order, and what is said of dates that a gate refuses.  Called by the command `backfill`.  A run of an older
-date learns from bundles of dates before it alone, and never becomes current by itself.
+Owns: the order, and what is said of dates that a gate refuses.  A run of an older date learns from bundles of dates
+before it alone, and never becomes current by itself.
 """
 
 from collections.abc import Sequence

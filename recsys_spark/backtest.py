@@ -1,9 +1,9 @@
 """What the pipeline would have published on past dates, and what that would have been worth.
 
-Owns: the order of the dates, the warehouse they run in, and the stored figures.  Called by the command `backtest`.
-Dates are run in order, each as it would have run then, in a warehouse of its own with a copy of what was let in: the
-warehouse that serves is read once, locked meanwhile, and not written.  Figures keep their resamples, so that two
-backtests of the same dates are compared user by user whenever that is wanted.
+Owns: the order of the dates, the warehouse they run in, and the stored figures.  Dates are run in order, each as it
+would have run then, in a warehouse of its own with a copy of what was let in: the warehouse that serves is read once,
+locked meanwhile, and not written.  Figures keep their resamples, so that two backtests of the same dates are compared
+user by user whenever that is wanted.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The figures of a backtest as a person reads them: every list, how sure it is, and where two lists really differ.
 
-Owns: what is printed of a backtest.  Called by `cli_backtest` and by the benchmark that fills the README's table.
+Owns: what is printed of a backtest.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """What a copy of the candidates has to fetch again, if it holds the bundle before.
 
-Owns: the check that the changes of a bundle are those against what the copy holds.  Called by whoever keeps lists in a
-key-value store; offered by `reader`.
+Owns: the check that the changes of a bundle are those against what the copy holds.
 """
 
 from typing import TYPE_CHECKING

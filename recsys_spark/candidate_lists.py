@@ -1,6 +1,6 @@
 """Lists of candidates as a service gets them.
 
-Owns: their types, and their way out of a row of `candidates` or `fallback_candidates`.  Called by the reader.
+Owns: their types, and their way out of a row of `candidates` or `fallback_candidates`.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """`recsys-spark backtest`: what past dates would have been worth.
 
-Owns: the options of that command.  Called by `cli`.
+Owns: the options of that command.
 """
 
 from pathlib import Path

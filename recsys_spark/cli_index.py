@@ -1,6 +1,6 @@
 """The commands `recsys-spark index ...`: a look at the index of the published bundle, without Spark.
 
-Owns: their options and what they do.  Called by `cli`.
+Owns: their options and what they do.
 """
 
 import time

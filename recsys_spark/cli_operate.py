@@ -1,6 +1,6 @@
 """The commands of whoever keeps the pipeline running: `backfill`, `ready`, `explain`, `doctor`, `package`.
 
-Owns: their options and what they do.  Called by `cli`.
+Owns: their options and what they do.
 """
 
 from datetime import timedelta

@@ -1,6 +1,6 @@
 """The commands `recsys-spark rules ...`: rules of the business, taken in and looked at, without Spark.
 
-Owns: their options and what they say.  Called by `cli`.
+Owns: their options and what they say.
 """
 
 from datetime import UTC, datetime

@@ -1,6 +1,6 @@
 """What every command that writes has around it: the lock, the tables, Spark, and the metrics at its end.
 
-Owns: their order.  Called by `cli` and the commands beside it.
+Owns: their order.
 """
 
 from collections.abc import Iterator

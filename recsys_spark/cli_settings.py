@@ -1,7 +1,6 @@
 """The options that most commands share, and the settings that they make together.
 
-Owns: `--profile`, `--config` and `--set`, and what is refused before Spark starts.  Called by `cli` and the groups of
-commands beside it.
+Owns: `--profile`, `--config` and `--set`, and what is refused before Spark starts.
 """
 
 import re

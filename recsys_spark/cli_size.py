@@ -1,6 +1,6 @@
 """The command `recsys-spark size`: its options.
 
-Owns: those alone; the arithmetic is `size_command` and `deployment_size`.  Called by `cli`.
+Owns: those alone; the arithmetic is `size_command` and `deployment_size`.
 """
 
 from typing import Annotated

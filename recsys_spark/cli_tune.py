@@ -1,6 +1,6 @@
 """`recsys-spark tune`: the wide search of settings.
 
-Owns: the options of that command.  Called by `cli`.
+Owns: the options of that command.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """What a service shows a user, known or not: the first rung of a ladder that has something to say, counted.
 
-Owns: the order of the rungs, and their counts.  Called by services, with a bundle of `reader`; without Spark or torch.
+Owns: the order of the rungs, and their counts.
 
 1. `list`: the list that the run made for the user.
 2. `events`: the session's events are folded into the factors of items.

@@ -1,7 +1,6 @@
 """What is known of a date before it is run: are the days before it all there?
 
-Owns: the gates on days without events.  Called by the runner before a run is opened, so
-that nothing is computed for a day whose logs are missing.
+Owns: the gates on days without events.
 """
 
 from datetime import date, timedelta

@@ -1,6 +1,6 @@
 """The demo: a shop's log arrives, a date is run and published, and four weeks later we see what the lists were worth.
 
-Owns: the story and what it prints.  Called by `cli`; a team does the same with its own logs and the commands.
+Owns: the story and what it prints.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What the lists of a run were worth, four weeks later: those that were published, and those of every source.
 
-Owns: the last scene of the demo.  Called by `demo`; the protocol is that of `kernels.holdout`.
+Owns: the last scene of the demo.
 """
 
 import time

@@ -1,7 +1,7 @@
 """The shop of the demo: the invoice lines of Online Retail II, written as a shop would drop its logs and catalogue.
 
-Owns: what an event and a catalogue row of the demo look like.  Called by the demo, the tests and the benchmarks.
-Files are the same bytes every time, so their content hashes are stable.  The data's licence is beside the data.
+Owns: what an event and a catalogue row of the demo look like.  Files are the same bytes every time, so their content
+hashes are stable.  The data's licence is beside the data.
 """
 
 import gzip

@@ -1,7 +1,6 @@
 """What the steps that fit store, shuffle, hold and compute for so many users and items: item_cf, als, two_tower.
 
-Owns: their arithmetic, and the words in which `deployment_lists` gives that of the other steps.  Called by
-`deployment_size`; pure numbers, no session.
+Owns: their arithmetic, and the words in which `deployment_lists` gives that of the other steps.
 
 Bytes are those before compression; tests hold them against the files of a real run.  FLOP are of single precision.
 Core-seconds are those of a core that makes products of matrices at REFERENCE_GFLOPS; the constants that end in _S are
@@ -16,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys_spark.adapters.als import block_bytes_for, exchange_for
-from recsys_spark.adapters.als_blocks import BINS, Sizes, side_blocks_for
 from recsys_spark.adapters.item_cf import SUM_BYTES
+from recsys_spark.als.blocks import BINS, Sizes, side_blocks_for
+from recsys_spark.als.fit import block_bytes_for, exchange_for
+from recsys_spark.als.kernels.objective import row_costs
 from recsys_spark.config.models import TwoTower
 from recsys_spark.config.schema import Config
 from recsys_spark.kernels import item_blocks
-from recsys_spark.kernels.als import row_costs
 from recsys_spark.spark.sparse_blocks import n_blocks_for
 from recsys_spark.steps.two_tower import id_buckets
 
@@ -134,7 +133,7 @@ class AlsPlan(NamedTuple):
 
 
 def als_plan(load: Load, n_cores: int, config: Config) -> AlsPlan:
-    """As `adapters.als` would choose, attributes left out."""
+    """As `als.fit` would choose, attributes left out."""
     settings, (n_users, n_items, n_pairs) = config.als, load[:3]
     exchange = exchange_for(n_pairs, Sizes(n_users, n_items, n_users, n_items), settings)
     if exchange == "local":

@@ -1,7 +1,6 @@
 """What the steps that embed, index, search and blend store, shuffle, hold and compute for so many users and items.
 
-Owns: their arithmetic.  Called by `deployment_size`; pure numbers, no session
-and no FAISS.
+Owns: their arithmetic.
 
 Every item counts as one that may be shown, and every user as active.  Bytes, FLOP and seconds as in `deployment_fits`;
 what an index takes was not measured there: its FLOP count as a matrix product's, its look-ups as _LOOKUP_S each.
@@ -12,8 +11,15 @@ Letters: d length of a vector, k of a list.
 from math import ceil
 from typing import Any, NamedTuple
 
-from recsys_spark.adapters.ann_search import takes_index
 from recsys_spark.adapters.personal import COMPLETED, fuses_scores
+from recsys_spark.ann.index_search import takes_index
+from recsys_spark.ann.kernels.index_choice import (
+    IndexChoice,
+    augmented_length,
+    bytes_per_vector,
+    choose_index,
+    share_of_k,
+)
 from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import (
     ENTRY_S,
@@ -25,7 +31,6 @@ from recsys_spark.deployment_fits import (
     model_bytes,
 )
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.index_choice import IndexChoice, augmented_length, bytes_per_vector, choose_index, share_of_k
 from recsys_spark.sources import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES
 

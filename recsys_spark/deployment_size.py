@@ -1,16 +1,17 @@
 """A deployment before it is bought: what every step takes, what the product will choose, and what it will refuse.
 
 Owns: the list of the bounds that a size meets, and the words for choices and refusals.  The arithmetic of the steps is
-in `deployment_fits` and `deployment_lists`.  Called by `size_command`; pure numbers, no session.
+in `deployment_fits` and `deployment_lists`.
 """
 
 from typing import NamedTuple
 
-from recsys_spark.adapters.als_blocks import BINS
-from recsys_spark.adapters.ann_search import takes_index
 from recsys_spark.adapters.embed import MAX_MODEL_BYTES
 from recsys_spark.adapters.item_cf import MAX_SUMS_BYTES, SUM_BYTES
-from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+from recsys_spark.als.blocks import BINS
+from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
+from recsys_spark.ann.index_search import takes_index
+from recsys_spark.ann.kernels.index_choice import bytes_per_vector
 from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import (
     NUMBER_BYTES,
@@ -24,7 +25,6 @@ from recsys_spark.deployment_fits import (
     two_tower_size,
 )
 from recsys_spark.deployment_lists import COUNTED, ann_size, blend_size, embed_size, index_of, retrieve_size
-from recsys_spark.kernels.index_choice import bytes_per_vector
 from recsys_spark.sources import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_ID_BYTES, MAX_LISTS_BYTES
 from recsys_spark.steps.two_tower import uses_towers

@@ -1,6 +1,6 @@
 """`recsys-spark doctor`: does the machine have what a run needs?  What is missing is named with its remedy.
 
-Owns: the checks.  Called by `cli_operate`; starts Java to ask its version, and no Spark.
+Owns: the checks.
 """
 
 import os

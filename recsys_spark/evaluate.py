@@ -1,7 +1,6 @@
 """What the lists of a run were worth: those that it published, those of every source, both blends, and popularity.
 
-Owns: that they are judged on what came after the run's date.  Called by `backtest` and by the benchmark that
-draws what diversity costs.
+Owns: that they are judged on what came after the run's date.
 """
 
 from collections.abc import Mapping

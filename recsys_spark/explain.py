@@ -1,6 +1,6 @@
 """`recsys-spark explain RUN`: what a run was made of, what each step made of it, and what became of it; no Spark.
 
-Owns: that view.  Called by `cli_operate`.  Everything is read from the ledgers, as it was recorded then.
+Owns: that view.  Everything is read from the ledgers, as it was recorded then.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Which files of a probed folder are event logs, item snapshots and user snapshots, and the folder of each feed.
 
-Owns: the rule by which a landing folder is chosen.  Called by `probe`.
+Owns: the rule by which a landing folder is chosen.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Dates without a run: days on which the pipeline was paused, or failed and was not run again.
 
-Owns: which they are, and how they are said.  Called by the gates before a run, by `status` and by `backfill`.
+Owns: which they are, and how they are said.
 """
 
 from collections.abc import Sequence

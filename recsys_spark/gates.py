@@ -1,7 +1,6 @@
 """The gates of a day: every figure that a bundle is held against before anybody can see it.
 
-Owns: what is measured on the staged rows and the bound of each gate.  Called by the runner with frames that were read
-back from storage; a gate that crashes has failed.
+Owns: what is measured on the staged rows and the bound of each gate.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Gates on what the lists hold, beside what those of the day before held: content that no single list would give away.
 
-Owns: what is measured over all lists at once, and its bounds.  Called by `gates`.  Lists are compared with those of the
-newest bundle of an earlier date; without one, gates that compare are skipped, and say so.
+Owns: what is measured over all lists at once, and its bounds.  Lists are compared with those of the newest bundle of an
+earlier date; without one, gates that compare are skipped, and say so.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Gates on embeddings and the index over them; a run without a two-tower model skips them, and says so.
 
-Owns: what is measured on the staged rows, and its bounds.  Called by `gates`.
+Owns: what is measured on the staged rows, and its bounds.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.ann_check import shard_faults
+from recsys_spark.ann.recall import shard_faults
 from recsys_spark.context import Context
 from recsys_spark.gate import Gate, Measured, verdict
 

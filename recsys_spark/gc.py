@@ -1,7 +1,7 @@
 """Collection of what nobody can be reading any more: rows of old runs, then the files behind them.
 
-Owns: which runs are kept, and that nothing is deleted from a warehouse whose ledgers do not agree on them.  Called by
-`recsys-spark gc` under the lock, never by a publish.  No Spark: a partition is dropped by one entry of the Delta log.
+Owns: which runs are kept, and that nothing is deleted from a warehouse whose ledgers do not agree on them.  No Spark: a
+partition is dropped by one entry of the Delta log.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Hindsight over days: what published bundles were worth, and when somebody must look at them.
 
-Owns: the trend and its alarms.  Called by `status`, and by the runner at the end of a run; reads the ledger, no Spark.
+Owns: the trend and its alarms.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The index of a bundle as a person reads it: its shards, why it has its form, and how much it finds.
 
-Owns: what is printed of an index.  Called by `cli_index` and by the demo.
+Owns: what is printed of an index.
 """
 
 import re
@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
+from recsys_spark.ann.kernels.index_choice import choose_index
 from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.index_choice import choose_index
 from recsys_spark.reader import Bundle
 from recsys_spark.warehouse.ledger import steps_of
 

@@ -1,6 +1,6 @@
 """What a step is given to read: pinned tables as of the date, and what its own run has staged.
 
-Owns: the cut at the date.  Called by the runner and the audit; no step can see behind it.
+Owns: the cut at the date.
 """
 
 from pyspark.sql import DataFrame

@@ -1,6 +1,6 @@
 """Items' factors of a bundle in memory: candidates for a session that no run has seen, without Spark or a compiler.
 
-Owns: what a session is scored by.  Called by the reader.
+Owns: what a session is scored by.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from recsys_spark.als.kernels.fold_in import fold_in
 from recsys_spark.errors import ArgumentError
-from recsys_spark.fold_in import fold_in
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.location import Location
 

@@ -1,6 +1,6 @@
 """A command as spark-submit runs it: each file in `jobs/` is one line of this.
 
-Owns: the life of the driver, which ends with the JVM that started it.  Called by the files in `jobs`.
+Owns: the life of the driver, which ends with the JVM that started it.
 """
 
 import ctypes

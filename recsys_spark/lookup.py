@@ -1,6 +1,6 @@
 """What the current bundle holds for a user (`recsys-spark lookup`) or beside an item (`related`); no Spark.
 
-Owns: these views of the reader.  Called by `cli` and by the demo.
+Owns: these views of the reader.
 """
 
 from typing import Any

@@ -1,9 +1,8 @@
 """The environment of executors as one archive: a Python, this package, and what its workers import.
 
-Owns: what goes in.  Called by the command `package`.  Executors of YARN, Kubernetes and standalone unpack it beside
-their work (`--archives recsys-env.tar.gz#environment`), so that a node needs Spark and nothing else.  Spark brings its
-own pyspark, and torch, nine tenths of all, is wanted by the driver alone: towers are trained beside it, and executors
-embed with numpy.
+Owns: what goes in.  Executors of YARN, Kubernetes and standalone unpack it beside their work (`--archives
+recsys-env.tar.gz#environment`), so that a node needs Spark and nothing else.  Spark brings its own pyspark, and torch,
+nine tenths of all, is wanted by the driver alone: towers are trained beside it, and executors embed with numpy.
 """
 
 import io

@@ -1,6 +1,6 @@
 """How much memory a command and everything that it started took at most.
 
-Owns: the sampling of /proc.  Called by the demo.
+Owns: the sampling of /proc.
 """
 
 import os

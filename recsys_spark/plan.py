@@ -62,7 +62,7 @@ PLAN: tuple[Step, ...] = (
     Step("item_cf", "steps.item_cf", ("events", "items", "item_index", "interactions", "choices"), ("item_neighbors",)),
     Step(
         "als",
-        "steps.als",
+        "als.step_als",
         ("events", "items", "users", "user_index", "item_index", "interactions", "choices"),
         ("user_factors", "item_factors"),
         base_reads=("item_factors",),
@@ -106,7 +106,12 @@ PLAN: tuple[Step, ...] = (
         python_memory=0.5,
     ),
     Step(
-        "ann", "steps.ann", ("items", "user_embeddings", "item_embeddings"), ("ann_shards",), hours=4, python_memory=0.5
+        "ann",
+        "ann.step_ann",
+        ("items", "user_embeddings", "item_embeddings"),
+        ("ann_shards",),
+        hours=4,
+        python_memory=0.5,
     ),
     Step(
         "retrieve",

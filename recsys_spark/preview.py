@@ -1,6 +1,6 @@
 """A sample as ingest would read it, by the parsers of ingest with the proposed settings.
 
-Owns: what of a sample is shown before anything is written.  Called by `probe`.
+Owns: what of a sample is shown before anything is written.
 """
 
 from collections import Counter

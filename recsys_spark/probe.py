@@ -1,7 +1,7 @@
 """`recsys-spark init LOGS`: looks at a folder of logs, shows it as ingest would read it, and writes a settings file.
 
 Owns: the way from a folder to a settings file.  Before anything is written, the file is loaded as every command would
-load it, and the sample is parsed with it.  Called by `cli`.
+load it, and the sample is parsed with it.
 """
 
 from collections.abc import Mapping, Sequence

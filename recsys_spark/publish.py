@@ -1,7 +1,6 @@
 """The commit point of a day: one row in `publishes`, on top of the head that the audit saw, or none.
 
-Owns: every row of `publishes` and the state that a run ends in.  Called by the runner's last step and by `rollback`,
-both under the warehouse lock; needs no Spark.
+Owns: every row of `publishes` and the state that a run ends in.
 """
 
 import logging

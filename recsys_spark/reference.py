@@ -1,6 +1,6 @@
 """The reference part of the README: tables, features and settings, generated from what declares them.
 
-Owns: that text.  Called by `recsys-spark reference`; a test holds the README against it.
+Owns: that text.
 """
 
 from recsys_spark.config.load import conf_folder

@@ -1,6 +1,6 @@
 """Related items as a service asks for them: as stored, or in the order of one user.
 
-Owns: how a user's recent items change the order.  Called by the reader; plain Python on a few thousand numbers.
+Owns: how a user's recent items change the order.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
 """Rows of a sorted table by their key, each found by file and row-group statistics and read alone.
 
-Owns: the path from a key to a few hundred rows of Parquet: bounds in the Delta log -> file, bounds in its footer ->
-row group, key column -> row.  Called by the reader; pyarrow alone.
+Owns: the path from a key to a few hundred rows of Parquet: bounds in the Delta log -> file, bounds in its footer -> row
+group, key column -> row.
 """
 
 from bisect import bisect_right

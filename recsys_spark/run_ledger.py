@@ -1,6 +1,6 @@
 """Runs as the ledgers know them: which run of a date is open, what it is pinned to, which steps it has done.
 
-Owns: `runs` and `run_steps`.  Called by the runner, publish and the commands that only look.
+Owns: `runs` and `run_steps`.
 """
 
 import json

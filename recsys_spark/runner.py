@@ -1,7 +1,6 @@
 """A run of one date: open it, give each step its pinned inputs, check and stage what it returns, write the ledger.
 
-Owns: the order of a day and everything a step must not know (where tables are, which version, which run).  Called by
-the command line and the jobs, which hold the warehouse, alone or beside other steps.
+Owns: the order of a day and everything a step must not know (where tables are, which version, which run).
 """
 
 import logging

@@ -1,6 +1,6 @@
 """A look into a folder of logs: some lines of some files, read with the decoders of ingest.
 
-Owns: which files are looked into and how far.  Called by `probe`.
+Owns: which files are looked into and how far.
 """
 
 import re

@@ -1,6 +1,6 @@
 """A settings file as text: TOML with a comment on every setting.
 
-Owns: how the file that `recsys-spark init` writes looks.  Called by `probe`.
+Owns: how the file that `recsys-spark init` writes looks.
 """
 
 import json

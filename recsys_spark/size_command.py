@@ -1,6 +1,6 @@
 """`recsys-spark size`: the arithmetic of a deployment, as a table and a few lines; no warehouse, no Spark.
 
-Owns: that view.  Called by `cli`.
+Owns: that view.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """`recsys-spark status`: what is current, what ran, what was let in; read from the ledgers, no Spark.
 
-Owns: that view, and the tables of steps and gates that `explain` shows too.  Called by `cli`.
+Owns: that view, and the tables of steps and gates that `explain` shows too.
 """
 
 from typing import Any

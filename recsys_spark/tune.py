@@ -1,7 +1,7 @@
 """`recsys-spark tune`: a wide search of settings on what is held out of the log, written as a settings file.
 
-Owns: that search, and its file.  Called by `cli_tune`.  It is the validation of a run with a wider grid: nothing from
-the date on is read, and who chooses settings judges nothing else.  What it writes is no longer for a run to choose.
+Owns: that search, and its file.  It is the validation of a run with a wider grid: nothing from the date on is read, and
+who chooses settings judges nothing else.  What it writes is no longer for a run to choose.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Embeddings at request time: of a user who may not have been in the run, and the items nearest to it, in numpy.
 
-Owns: what a service gives of a user, and the exact search.  Called by the reader; neither torch nor Spark nor a
-compiler.
+Owns: what a service gives of a user, and the exact search.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

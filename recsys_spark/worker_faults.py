@@ -1,6 +1,6 @@
 """Faults that a worker names, on their way to the user: Spark wraps them into exceptions of its own.
 
-Owns: finding the fault in what Spark says.  Called by `cli`.
+Owns: finding the fault in what Spark says.
 """
 
 import re

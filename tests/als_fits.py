@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters import als, als_blocks
-from recsys_spark.adapters.als import Fit
-from recsys_spark.adapters.als_blocks import Counts, Side, Sizes, dealt_out, fit_blocks, fit_counts
-from recsys_spark.adapters.als_exchange import read_factors
+from recsys_spark.als import blocks
+from recsys_spark.als import fit as als
+from recsys_spark.als.blocks import Counts, Side, Sizes, dealt_out, fit_blocks, fit_counts
+from recsys_spark.als.exchange import read_factors
+from recsys_spark.als.fit import Fit
+from recsys_spark.als.kernels.objective import Ridge, initial_factors
 from recsys_spark.config.load import load_config
 from recsys_spark.config.models import Als
-from recsys_spark.kernels.als import Ridge, initial_factors
 from recsys_spark.warehouse.scratch import Scratch
 from tests.als_oracle import fit, solved
 from tests.item_cf_oracle import sparse
@@ -103,8 +104,8 @@ def store_entries(entries: Entries, sizes: Sizes, factors: int, scratch: Scratch
                 indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=end - first))])
                 arrays = indptr, cols.astype(np.int32), of_side[first:end][rows, cols]
                 for part, array in zip(("indptr", "cols", "weights"), arrays, strict=True):
-                    scratch.write(als_blocks._name(name, number, part), array)
-                filled[number] = als_blocks._sha256(scratch, side, number)
+                    scratch.write(blocks._name(name, number, part), array)
+                filled[number] = blocks._sha256(scratch, side, number)
         sides.append(replace(side, filled=filled))
     users, items = sides
     return users, items

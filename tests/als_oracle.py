@@ -5,8 +5,8 @@ A matrix is float (n_users, n_items) of r_ui, 0 where a user has nothing.
 
 import numpy as np
 
-from recsys_spark.kernels.als import Fixed, Ridge, diagonal, fixed_side, gramian, row_ridges, solve_rows
-from recsys_spark.kernels.ridge_rows import Solution
+from recsys_spark.als.kernels.objective import Fixed, Ridge, diagonal, fixed_side, gramian, row_ridges, solve_rows
+from recsys_spark.als.kernels.row_solver import Solution
 from recsys_spark.numeric.sparse import Csr, transposed
 from tests.item_cf_oracle import sparse
 

@@ -6,9 +6,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from recsys_spark.kernels.index_choice import choose_index
-from recsys_spark.kernels.ivf_pq import add, index_facts, load_index, train_index, write_index
-from recsys_spark.tables.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
+from recsys_spark.ann.kernels.faiss_index import add, index_facts, load_index, train_index, write_index
+from recsys_spark.ann.kernels.index_choice import choose_index
+from recsys_spark.ann.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
 from recsys_spark.warehouse.blobs import NewBlob
 
 MODEL = "e" * 64

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from recsys_spark.adapters.als_blocks import BINS
 from recsys_spark.adapters.tower_job import shape_of
+from recsys_spark.als.blocks import BINS
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.deployment_fits import (

@@ -65,7 +65,7 @@ def test_as_of_takes_the_newest_catalogue_row_that_was_valid(
     assert {row.item_id: row.price for row in kept.collect()} == {"a": 2.0, "c": 6.0, "d": 7.0}
 
 
-STEP = Step("als", "steps.als", ("user_index",), ("item_factors",), base_reads=("item_features",))
+STEP = Step("als", "als.step_als", ("user_index",), ("item_factors",), base_reads=("item_features",))
 RUN = OpenRun(RUN_B, DAY, {}, RUN_A, 1, "hash", "code", frozenset())
 
 

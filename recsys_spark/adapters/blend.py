@@ -1,7 +1,6 @@
 """Who gets a list, what may not be in it, and what the lists of all sources are.
 
-Owns: the policies (seen, dislikes, availability, activity) as Spark columns and joins.  Called by the step `blend`; the
-lists themselves are made by `adapters.blend_lists`.
+Owns: the policies (seen, dislikes, availability, activity) as Spark columns and joins.
 
 What many users share travels by broadcast: the lists for segments and for everybody, and the ids of the items that may
 be shown.  Both are collected on the driver, bounded by MAX_SHARED_BYTES and MAX_ID_BYTES; beyond a bound the step ends

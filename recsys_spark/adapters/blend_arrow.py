@@ -1,7 +1,7 @@
 """Arrow in, Arrow out around `kernels.blend`: how a block of users becomes a batch of lists.
 
-Owns: the size of blocks, and the nested arrays of the result.  Called by `adapters.blend_lists`.  All columns are
-built from flat arrays and offsets; no candidate is ever a Python object.
+Owns: the size of blocks, and the nested arrays of the result.  All columns are built from flat arrays and offsets; no
+candidate is ever a Python object.
 """
 
 import numpy as np

@@ -1,7 +1,6 @@
 """The candidates of a task's users, made and counted while they are written; and the lists of segments, on the driver.
 
-Owns: which settings make whose list, and what is counted of it.  Called by the step `blend`; the lists themselves are
-made by `blend_arrow`.
+Owns: which settings make whose list, and what is counted of it.
 """
 
 from collections import Counter

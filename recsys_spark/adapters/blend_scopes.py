@@ -1,7 +1,7 @@
 """What a worker knows of all lists, and the lists of a block of users, walked past what they may not see.
 
-Owns: the form of the broadcast, and what every list says of an item.  Called by `blend_arrow`, which makes one list of
-them.  What rules forbid a user counts as what they may not see, so a list is walked past it.
+Owns: the form of the broadcast, and what every list says of an item.  What rules forbid a user counts as what they may
+not see, so a list is walked past it.
 """
 
 from collections.abc import Iterator

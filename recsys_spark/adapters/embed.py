@@ -1,7 +1,6 @@
 """Embeddings of users and items over the cluster, around `kernels.towers`: numpy alone, no worker imports torch.
 
-Owns: how the model and the items' vectors reach a worker, and how much is embedded at once.  Called by the step
-`embed`.
+Owns: how the model and the items' vectors reach a worker, and how much is embedded at once.
 
 A row without a usable embedding, one that is not finite or zero, has a vector of zeros and the norm 0: whoever searches
 or pools it meets no NaN, and whether it may be missing is for the step and the gates to say.
@@ -20,7 +19,7 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.kernels.tower_inputs import Encoded
 from recsys_spark.kernels.tower_model import TowerModel, load_model

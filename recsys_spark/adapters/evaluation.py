@@ -1,8 +1,7 @@
 """Every figure of every list of a run, on what its users did afterwards: judged where the lists are, summed by Spark.
 
-Owns: which lists a judged user is held against, and the way of the sums.  Called by `evaluate` and the step
-`hindsight`.  A worker walks the lists of a block of users once; the lists of each source alone, and the blends, are
-made of the same walk.
+Owns: which lists a judged user is held against, and the way of the sums.  A worker walks the lists of a block of users
+once; the lists of each source alone, and the blends, are made of the same walk.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,6 @@
 """What the judged users of a date are held against: the lists of a run, popularity, and what is known of the items.
 
-Owns: which lists and groups there are.  Called by `evaluate` and by the step `hindsight`; judging itself is
-`adapters.evaluation`.
+Owns: which lists and groups there are.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """A worker's side of exploration: what may be explored for each audience, and a block's lists with explored items.
 
-Owns: the form of the broadcast, and what is hidden from whom.  Called by `blend_arrow`.
+Owns: the form of the broadcast, and what is hidden from whom.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What showings led to, where the log has impressions: clicks, conversion and value of what was shown, by variant.
 
-Owns: these figures and their sums.  Called by the step `hindsight`.  Every figure is a ratio of sums over users with
-the draws of `numeric.bootstrap`, made where the users are, so that variants compare in pairs with all other figures.
+Owns: these figures and their sums.  Every figure is a ratio of sums over users with the draws of `numeric.bootstrap`,
+made where the users are, so that variants compare in pairs with all other figures.
 
 A showing is a user and an item, a click one that was followed by an engagement.  `ctr` is clicks per showing;
 `conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, what all engagements

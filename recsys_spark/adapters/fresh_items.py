@@ -1,6 +1,6 @@
 """Which items are new on a date, what is known of them, and the day's samples of their order.
 
-Owns: the age of an item, showings and successes.  Called by the step `blend`; the draws are `kernels.explore`.
+Owns: the age of an item, showings and successes.
 
 A showing is a user to whom the item was shown; a success is one who engaged with it then or later, and kept it.  A log
 without impressions has no showings: all fresh items are then equally unknown, and are explored evenly.

@@ -1,7 +1,6 @@
 """Who is judged, and on what: the users who engaged with something new from a date on, with what they could see then.
 
-Owns: the protocol as Spark joins.  Called by `evaluate`, `exam` and the step `hindsight`; `kernels.holdout` says the
-same for one log in memory, and a test holds them against each other.
+Owns: the protocol as Spark joins.
 
 Protocol of date D with a window of w days.  An engagement is an event of a type that engages with a weight above zero.
 Judged are users who engaged with a target in [D, D + w).  Targets are the items that they engaged with there; where the

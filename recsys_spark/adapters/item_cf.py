@@ -1,7 +1,6 @@
 """Item-item CF over the cluster: rows of users to the blocks of items that they touch, then row products in each block.
 
-Owns: what travels, in which order it is summed, and what bounds a task's memory.  Called by the step `item_cf`, and by
-the source `user_cf` with users and items exchanged.
+Owns: what travels, in which order it is summed, and what bounds a task's memory.
 
 1. Pairs become blocks of users' rows, each row cut to the newest items (`spark.sparse_blocks`).
 2. One job sums a few integers per item; they are collected (MAX_SUMS_BYTES) and sent to every task.

@@ -1,6 +1,6 @@
 """External ids for lists of item indices.
 
-Owns: the ids that a worker is sent, and the records of `item_neighbors`.  Called by the step `item_cf`.
+Owns: the ids that a worker is sent, and the records of `item_neighbors`.
 """
 
 from collections.abc import Callable, Iterator

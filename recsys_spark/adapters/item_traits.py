@@ -1,7 +1,6 @@
 """What lists take into account of all items: names for rules; vectors, categories and shares for diversity.
 
-Owns: their collection on the driver, bounded, and where vectors come from.  Called by the step `blend`; workers get
-them by broadcast.
+Owns: their collection on the driver, bounded, and where vectors come from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
 from recsys_spark.blend.compile_rules import Catalogue
 from recsys_spark.kernels.diversify import Diversity, ItemTraits
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes

@@ -1,7 +1,7 @@
 """The graph filter over the cluster: products with the matrix and its transpose in turn, over the blocks that ALS has.
 
-Owns: the matrix that is filtered, the order of the products, and the vectors that come of them.  Called by the source
-`low_pass`.  What a product sends, and what bounds a task's memory, is as in a fit by ALS (`adapters.als_exchange`).
+Owns: the matrix that is filtered, the order of the products, and the vectors that come of them.  What a product sends,
+and what bounds a task's memory, is as in a fit by ALS (`als.exchange`).
 """
 
 import logging
@@ -13,10 +13,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.als import block_bytes_for, exchange_for
-from recsys_spark.adapters.als_blocks import Sizes, fit_blocks, fit_counts
-from recsys_spark.adapters.als_exchange import Factors, Half, read_factors, solve_half, sum_gramians
-from recsys_spark.adapters.als_start import store_start
+from recsys_spark.als.blocks import Sizes, fit_blocks, fit_counts
+from recsys_spark.als.exchange import Factors, Half, read_factors, solve_half, sum_gramians
+from recsys_spark.als.fit import block_bytes_for, exchange_for, store_start
 from recsys_spark.config.models import Als
 from recsys_spark.kernels.low_pass import Product, orthonormal, singular
 from recsys_spark.signals.event_weights import exact_sum

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.adapters.models import Model, Scorer, Users, VectorModel
-from recsys_spark.adapters.source_lists import USER_LISTS, user_lists
+from recsys_spark.ann.exact_search import USER_LISTS, user_lists
 from recsys_spark.config.lists import Candidates
 from recsys_spark.kernels.union_lists import appended, for_all_cells, missing, union_cells
 from recsys_spark.numeric.ranked import Ranked

@@ -1,7 +1,7 @@
 """What a ranking model trains on: candidates of earlier lists with their features, and what became of them.
 
-Owns: which candidates become examples.  Called by the step `hindsight`.  Only users who were shown or did anything have
-examples: of the others nobody knows whether they saw their list at all.
+Owns: which candidates become examples.  Only users who were shown or did anything have examples: of the others nobody
+knows whether they saw their list at all.
 """
 
 from collections.abc import Mapping

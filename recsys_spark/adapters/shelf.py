@@ -1,7 +1,6 @@
 """The catalogue as a shelf of priced items, and what a user takes from it.
 
-Owns: what counts as a price, the level of a price in its category, and the rows of users and categories.  Called by the
-feature groups.
+Owns: what counts as a price, the level of a price in its category, and the rows of users and categories.
 """
 
 from pyspark.sql import Column, DataFrame, Window

@@ -1,6 +1,6 @@
 """What follows what, over the cluster: histories of blocks of users to sums of pairs, sums to lists of successors.
 
-Owns: which events are a history, what travels, and what bounds a task's memory.  Called by the source `successors`.
+Owns: which events are a history, what travels, and what bounds a task's memory.
 
 1. Events become blocks of users' histories, each cut to the newest (`spark.sparse_blocks`).
 2. Each block's pairs are summed, cut by ranges of source items, and travel as arrays, once each.

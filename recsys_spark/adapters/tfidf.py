@@ -1,6 +1,6 @@
 """Items near by their text: the tokens of a catalogue as a sparse matrix, and its nearest columns.
 
-Owns: which tokens count, their numbers, and the way into the item-item kernel.  Called by the source `content`.
+Owns: which tokens count, their numbers, and the way into the item-item kernel.
 
 Rows of the matrix are tokens and columns are items, as rows are users in item-item CF: the co-occurrence of two items
 over tokens, divided by their lengths, is the cosine of their TF-IDF vectors.  A row costs the square of its entries,

@@ -1,6 +1,6 @@
 """The features that the towers take, by the names in [two_tower]: as columns of one frame, and what is fitted of them.
 
-Owns: what a name means, and mean and deviation of the numbers.  Called by the steps `two_tower` and `embed`.
+Owns: what a name means, and mean and deviation of the numbers.
 
 A name is a column of `user_features` or `item_features`, else a column of the catalogue; `vectors.NAME` and
 `attributes.NAME` are entries of the catalogue's maps.

@@ -1,7 +1,6 @@
 """A training of a two-tower model, epoch by epoch, with a checkpoint after each, so that a kill costs one at most.
 
-Owns: what an epoch is, when the training ends, and its files in the scratch: `last` and `best`.  Called by
-`adapters.tower_process`, in every process that takes part; the first of them writes.
+Owns: what an epoch is, when the training ends, and its files in the scratch: `last` and `best`.
 """
 
 import logging

@@ -1,7 +1,6 @@
 """What the training of a two-tower model is told, and what it says: the markers between the step and the process.
 
-Owns: the form of a job, of the state after an epoch, and of the result.  Called by `adapters.two_tower`, which stages
-the job, and by the process that trains; neither torch nor Spark.
+Owns: the form of a job, of the state after an epoch, and of the result.
 """
 
 from dataclasses import asdict, dataclass, field

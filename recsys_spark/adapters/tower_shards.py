@@ -1,7 +1,7 @@
 """Stages what a two-tower model is trained on: shards of users with their histories, and of items, as files.
 
-Owns: which engagements are examples and what they weigh, and the spread of users over shards.  Called by
-`adapters.two_tower`.  A worker encodes and writes one shard at a time; nothing comes back to the driver but counts.
+Owns: which engagements are examples and what they weigh, and the spread of users over shards.  A worker encodes and
+writes one shard at a time; nothing comes back to the driver but counts.
 """
 
 from collections.abc import Iterator

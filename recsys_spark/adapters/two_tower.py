@@ -1,6 +1,6 @@
 """Trains a two-tower model in a process of its own, or in several, and watches over it.
 
-Owns: how the training is started, told about and ended.  Called by the step `two_tower`.
+Owns: how the training is started, told about and ended.
 
 The driver never imports torch: one process is started directly, several by Spark's `TorchDistributor`, on this machine.
 What they find is in the scratch of the step (see `adapters.tower_process`), so a kill costs an epoch at most.

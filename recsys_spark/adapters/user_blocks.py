@@ -1,8 +1,7 @@
 """The rows of users and of their lists, brought together in the order of the users, and cut into blocks of users.
 
-Owns: this exchange.  Called by `adapters.blend_lists`.  Rows of both kinds go to the task of their user as they are and
-are sorted there: grouping the lists of a user in the JVM, joining them to the user and sorting the result by the user
-again took three times as long.
+Owns: this exchange.  Rows of both kinds go to the task of their user as they are and are sorted there: grouping the
+lists of a user in the JVM, joining them to the user and sorting the result by the user again took three times as long.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
 """Settings that a run chooses by itself, laid over those that it was given.
 
-Owns: dotted names of settings, what choosing changes, and where it is read.  Called by the step `validate`, which
-chooses, and by all that read what a run was made with.
+Owns: dotted names of settings, what choosing changes, and where it is read.
 """
 
 import json

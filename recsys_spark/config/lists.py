@@ -1,6 +1,6 @@
 """The sections on lists: how they are made, judged, let through and kept.
 
-Owns: their types and bounds; defaults and meanings stand in conf/base.toml.  Called by `config`.
+Owns: their types and bounds; defaults and meanings stand in conf/base.toml.
 """
 
 from typing import Annotated, Any, Literal

@@ -1,6 +1,6 @@
 """From TOML to `Config`: base, profile, the user's file, then `--set`; every fault is named with its place.
 
-Owns: the layering and the error text.  Called by the command line and the jobs, before Spark starts.
+Owns: the layering and the error text.
 """
 
 import difflib

@@ -1,7 +1,6 @@
 """Settings of what is fitted: similarities, factors, towers, and the index.
 
-Owns: their types and bounds; their meaning and defaults stand in conf/base.toml.  Called by `config`, and by the
-adapters that fit.
+Owns: their types and bounds; their meaning and defaults stand in conf/base.toml.
 """
 
 from typing import Annotated, Literal

@@ -1,6 +1,6 @@
 """The types of single settings, names, bounds, folders, time formats and zones, and the base of their sections.
 
-Owns: what a value must be, and the words that say so.  Called by `config`.
+Owns: what a value must be, and the words that say so.
 """
 
 import re

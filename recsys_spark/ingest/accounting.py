@@ -1,8 +1,7 @@
 """What an ingest did, file by file, and the gates on it.
 
 lines in = new + anonymous + duplicate + quarantined + continued, the last being lines after the first of their record.
-Owns: the reports, the check of the accounting, the bad-file and the bad-row gate.  Called by `take_in` and printed by
-the command line.
+Owns: the reports, the check of the accounting, the bad-file and the bad-row gate.
 """
 
 from collections import Counter

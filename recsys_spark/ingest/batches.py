@@ -1,7 +1,6 @@
 """An ingest batch as it is planned and recorded: the write-ahead log of ingest.
 
-Owns: the rows of `ingest_batches` and `ingest_files`.  Called by `take_in`; every write is made once, however often a
-batch is replayed.
+Owns: the rows of `ingest_batches` and `ingest_files`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The feeds of catalogue snapshots: a row for every change of an item or a user, valid from a time on.
 
-Owns: how snapshots are read, dated and stored.  Called by `take_in` for each batch.
+Owns: how snapshots are read, dated and stored.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Which rows of a snapshot change what is known of an item, in whatever order snapshots are delivered.
 
-Owns: the history of one id as rows that each hold until the next.  Called by the adapter for every id of a batch.
+Owns: the history of one id as rows that each hold until the next.
 
 The history of every id of a catalogue batch, merged by Spark around `ingest.catalogue_history`.
 """

@@ -1,7 +1,6 @@
 """What a run does of a log that does not say when things happened, or what items are.
 
-Owns: how it is told that there is no clock, or no catalogue, and which settings mean nothing then.  Called by the
-runner, before a run is opened, so that what the settings come to is part of it.
+Owns: how it is told that there is no clock, or no catalogue, and which settings mean nothing then.
 """
 
 from datetime import UTC, date, datetime, timedelta

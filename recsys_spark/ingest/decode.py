@@ -1,9 +1,8 @@
 """A landed file or object as proven bytes: opened without following links, hashed, decompressed under limits.
 
-Owns: what a file is by its name, and every reason for which a whole file is set aside.  Called by `read_file`,
-by `landing` for the hash, and by `sample`.
-Decompression is pyarrow's: it raises on a stream that ends early, where `zstandard` returns what it has without a word,
-and it hands out a bounded piece at a time, so that a bomb costs one piece of memory.
+Owns: what a file is by its name, and every reason for which a whole file is set aside.  Decompression is pyarrow's: it
+raises on a stream that ends early, where `zstandard` returns what it has without a word, and it hands out a bounded
+piece at a time, so that a bomb costs one piece of memory.
 """
 
 import errno

@@ -1,7 +1,6 @@
 """Ingest of event logs: every event once, under the day on which it happened.
 
-Owns: how event files are read and stored.  Called by the command line, the job `ingest` and the demo, which hold the
-lock of the warehouse.
+Owns: how event files are read and stored.
 """
 
 from dataclasses import replace

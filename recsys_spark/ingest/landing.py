@@ -1,6 +1,6 @@
 """What lies in a landing folder, or below a prefix of an object store, and which of it is new.
 
-Owns: the listing and the rule by which a file is known.  Called by `take_in` on the driver.
+Owns: the listing and the rule by which a file is known.
 """
 
 import os

@@ -1,6 +1,6 @@
 """One row of a snapshot as one row of the catalogue, or the reason why it is none.
 
-Owns: the meaning of every column of the item and the user catalogue.  Called by `read_file` for each record.
+Owns: the meaning of every column of the item and the user catalogue.
 """
 
 import json

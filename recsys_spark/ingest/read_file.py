@@ -1,7 +1,6 @@
 """A landed file as Arrow batches of parsed and refused rows, emitted only after the whole file was proven readable.
 
-Owns: the two passes over a file and its accounting.  Called by the adapter inside a Spark task, and by tests without
-one.  Memory is bounded by one batch, whatever the file.
+Owns: the two passes over a file and its accounting.  Memory is bounded by one batch, whatever the file.
 
 What was counted in a file while it was parsed, and what became of it.
 

@@ -1,6 +1,6 @@
 """Lines and rows of a file as dictionaries, each with its place and its raw text; a fault stays with its own record.
 
-Owns: the three record formats, and every reason for which a line cannot be read at all.  Called by `read_file`.
+Owns: the three record formats, and every reason for which a line cannot be read at all.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Landed files as frames: one Spark task per group of files around `ingest.read_file`, and dedupe by event key.
 
-Owns: the spread of files over tasks, the parsed frame and what is selected from it.  Called by the ingest steps.
+Owns: the spread of files over tasks, the parsed frame and what is selected from it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

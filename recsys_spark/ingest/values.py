@@ -1,6 +1,6 @@
 """Single logged values as the types of our columns; what does not fit raises RowFault with the column's reason.
 
-Owns: the rules of ids, texts and numbers.  Called by `parse_event` and `parse_catalogue`.
+Owns: the rules of ids, texts and numbers.
 
 Times of a log as microseconds since 1970 in UTC.
 """

@@ -1,7 +1,7 @@
 """Fusion of several walked lists into one top-K per user.
 
-Owns: reciprocal-rank fusion, the choice of the best, provenance.  Called by `adapters.blend_arrow`, with what
-`list_walks` found.  Everything is done on whole blocks of users; nothing is a Python object per candidate.
+Owns: reciprocal-rank fusion, the choice of the best, provenance.  Everything is done on whole blocks of users; nothing
+is a Python object per candidate.
 
 Letters: u user of the block, c column (one list per user), k list length, n_* counts.
 Source: Cormack, Clarke, Buettcher 2009, "Reciprocal rank fusion outperforms Condorcet".

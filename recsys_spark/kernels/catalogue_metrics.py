@@ -1,7 +1,7 @@
 """How the lists of all users together spread over the catalogue: one number for one set of lists.
 
-Owns: coverage, Gini and the share of the top item.  Called by evaluations of whole runs.  An unknown item (-1) in a
-list is not one of the catalogue's and counts nowhere here.  Letters: k list length.
+Owns: coverage, Gini and the share of the top item.  An unknown item (-1) in a list is not one of the catalogue's and
+counts nowhere here.  Letters: k list length.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """How far the categories of a list are from those of its user's history, for every next item that the list may get.
 
-Owns: the divergence of calibrated lists and its update.  Called by `kernels.greedy_list`.
+Owns: the divergence of calibrated lists and its update.
 
 With p the shares of the history's categories g, and q those of the list, the distance is KL(p || q~), in nats, where
 q~ = (1 - ALPHA) q + ALPHA p keeps it finite.  Items without a category are left out of q: they say nothing about the

@@ -1,6 +1,6 @@
 """What a sample of a log shows of each column: its values, how many are distinct, what they can be.
 
-Owns: the form of a column's evidence.  Called by `spellings`, `guess` and `probe`.
+Owns: the form of a column's evidence.
 """
 
 import re

@@ -1,7 +1,6 @@
 """The pool of a block of users cut to lists that are not all of one kind, with totals that keep their order.
 
-Owns: how many candidates a diversified list is chosen from, and its scores.  Called by `adapters.blend_arrow`, between
-the fusion and the rules of the business.  The choice itself is `kernels.diversify`.
+Owns: how many candidates a diversified list is chosen from, and its scores.  The choice itself is `kernels.diversify`.
 
 A list has the fused scores of its items, each raised to the highest after it, so that scores fall with the rank as they
 do everywhere; within equal ones the rank decides, by a few units of 2**-40.

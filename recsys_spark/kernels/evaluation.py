@@ -1,7 +1,6 @@
 """What lists were worth to the users who were judged by them: every figure of every list, summed over a block of users.
 
-Owns: the groups of users and items, and which figures are made of which group.  Called by `adapters.evaluation` and by
-benchmarks that judge other systems; the protocol (who is judged, on what) is `adapters.holdout`'s.
+Owns: the groups of users and items, and which figures are made of which group.
 
 Groups: `all` is users who were known before the date, on items that were.  `users/...` are parts of the users, on the
 same items; `users/new` were not known before.  `items/...` are known users on parts of the items; `items/new` were not

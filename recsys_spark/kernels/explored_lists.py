@@ -1,6 +1,6 @@
 """Lists of a block of users with explored items at their places, and their propensities in the provenance.
 
-Owns: that arithmetic.  Called by `adapters.explored_lists`.  Which items are explored for whom is in `explore`.
+Owns: that arithmetic.  Which items are explored for whom is in `explore`.
 """
 
 import numpy as np

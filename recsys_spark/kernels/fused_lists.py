@@ -1,6 +1,6 @@
 """Finished lists of a block of users, changed: other entries at other places, and more reasons.
 
-Owns: the arithmetic of such changes on flat arrays.  Called by `ruled_lists`, which places pins, and `explored_lists`.
+Owns: the arithmetic of such changes on flat arrays.
 
 Letters: n_users users of the block, n_* counts.
 """

@@ -1,7 +1,6 @@
 """The greedy choice of diversified lists, in compiled loops.
 
-Owns: the value of a candidate and the search for the best one.  Called by `kernels.diversify`, which says what the
-numbers mean.
+Owns: the value of a candidate and the search for the best one.
 
 A candidate's similarity to the list only grows, so that what it was worth before, divergence aside, bounds what it is
 worth now.  A tile of candidates whose bound does not reach the best value found is passed over, and catches up when it

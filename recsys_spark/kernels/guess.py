@@ -1,6 +1,6 @@
 """Which feed a log file belongs to and which of its columns means what, guessed from names and values.
 
-Owns: the order of the evidence: a whole name, then the words of a name, then values.  Called by `probe`; reads no file.
+Owns: the order of the evidence: a whole name, then the words of a name, then values.
 """
 
 import re

@@ -1,6 +1,6 @@
 """How a log writes its times: the format that reads a sample of them, with the evidence for it.
 
-Owns: the formats that a time may be guessed to have.  Called by `guess`; reads no file and no clock.
+Owns: the formats that a time may be guessed to have.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What a type of event means, guessed from its name: its role, a weight to start from, how its value counts.
 
-Owns: the words of actions, and the weights that `recsys-spark init` proposes.  Called by `guess` and `probe`.
+Owns: the words of actions, and the weights that `recsys-spark init` proposes.
 """
 
 import re

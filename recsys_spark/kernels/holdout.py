@@ -1,6 +1,6 @@
 """The protocol by which published lists are judged: what customers newly bought in the four weeks from the date on.
 
-Owns: who is judged, on which items, and the popularity lists to compare with.  Called by the demo and the benchmarks.
+Owns: who is judged, on which items, and the popularity lists to compare with.
 
 Protocol of date D.  Purchases are lines with a customer: a line without one counts nowhere, "bought by anyone" means
 by any customer.  The window is [D, D + 28 days).  Judged are customers with a purchase before D; their targets are the

@@ -1,6 +1,6 @@
 """Cuts the items into blocks of equal work that each fit into a task's memory.
 
-Owns: the plan of the distributed row products.  Called by `adapters.item_cf` on the driver, with one number per item.
+Owns: the plan of the distributed row products.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """The most similar items of every item, from who engaged with what: row products, similarity and top-N in one pass.
 
-Owns: the similarities and the sums that they are made of.  Called by `adapters.item_cf`, block by block.
+Owns: the similarities and the sums that they are made of.
 
 With users as rows u and items as columns i of a weight matrix w, the co-occurrence of two items is
 c_ij = sum over u of v_ui * v_uj, where v_ui is w_ui, or 1, or w_ui^alpha / t_u^(gamma / 2) (see `entry_values`).  Every

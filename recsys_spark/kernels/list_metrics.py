@@ -1,8 +1,7 @@
 """What a list is worth beyond its hits: one value per user, float64 (n_users,).
 
-Owns: novelty, serendipity, diversity and calibration.  Called by evaluations of whole runs.  A user for whom
-a value has no meaning (an empty list, say) gets nan: leave these users out of the mean.  Letters: u user, f length of
-an item vector, k list length.
+Owns: novelty, serendipity, diversity and calibration.  A user for whom a value has no meaning (an empty list, say) gets
+nan: leave these users out of the mean.  Letters: u user, f length of an item vector, k list length.
 """
 
 import numpy as np

@@ -1,9 +1,8 @@
 """Lists of ranked items, walked past what a user may not see.
 
-Owns: the forms of lists, and the walk.  Called by `adapters.blend_scopes`; `kernels.blend` makes one list of what was
-walked.  A list is walked until k admissible items are found, so no list has to be fetched longer "to be safe", and the
-rank of an item is its place among what this user may see.  Everything is done on whole blocks of users; nothing is a
-Python object per candidate.
+Owns: the forms of lists, and the walk.  A list is walked until k admissible items are found, so no list has to be
+fetched longer "to be safe", and the rank of an item is its place among what this user may see.  Everything is done on
+whole blocks of users; nothing is a Python object per candidate.
 
 Letters: u user of the block, k list length, n_* counts.
 """

@@ -1,7 +1,6 @@
 """A model as one file: its tensors, and a card that says what they are.
 
 Owns: the form of the file, safetensors with the card as JSON in its header; reading it runs no code, whatever is in it.
-Called by the training, which packs, and by embedding inference and the reader, which unpack; neither torch nor Spark.
 Whether a file is the one that was stored is for its hash to say: a flipped bit may well give another valid tensor.
 """
 

@@ -1,6 +1,6 @@
 """Items that a user is taken not to want: drawn at random, or by how often they are wanted, and what that expects.
 
-Owns: the distributions, and how often a drawn item was to be expected.  Called by `tower_batches`.
+Owns: the distributions, and how often a drawn item was to be expected.
 """
 
 from typing import Literal

@@ -1,7 +1,6 @@
 """A user's best items by what is near to what they have: a sum of similarity rows, without what may not be shown.
 
-Owns: the sum and its top K.  Called by `adapters.personal` for item-item CF (near to the user's items) and for
-user-user CF (what near users have).
+Owns: the sum and its top K.
 
 score_uj = sum over keys i of a_ui * s_ij, with `normalize` divided by the sum of s_ij over the same keys: the mean
 of a, weighted by similarity.  That mean is for ratings, where a says how much an item was liked.  On implicit weights

@@ -1,6 +1,6 @@
 """How close the items of a pool are to those already chosen from it, kept up to date in compiled loops.
 
-Owns: the layout that makes cosines fast, and the order of their sums.  Called by `kernels.greedy_list`.
+Owns: the layout that makes cosines fast, and the order of their sums.
 
 A pool is cut into tiles of 64 items, each with its vectors turned, (f, 64): one chosen item meets the whole tile in one
 go, and every cosine is summed from the first number of the vector to the last, in float32.  So it has the same bits on

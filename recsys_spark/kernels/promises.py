@@ -1,8 +1,8 @@
 """What the places of a list promise, and whether it is kept: a place promises the rate that it had on earlier dates.
 
-Owns: the log loss and the calibration error of these promises.  Called by `backtest_view`.  A list that ranks has no
-probabilities; the share of users who engaged with the item at its place, on dates before, is one that a service could
-use, and dates after show how good it is.
+Owns: the log loss and the calibration error of these promises.  A list that ranks has no probabilities; the share of
+users who engaged with the item at its place, on dates before, is one that a service could use, and dates after show how
+good it is.
 
 Letters: r place of the list; tallies are of the users who had an item at r, and of those who engaged with it.
 """

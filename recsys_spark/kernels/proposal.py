@@ -1,6 +1,6 @@
 """Settings for a feed, proposed from samples of its files: every one with the evidence, and what a person should check.
 
-Owns: what `recsys-spark init` writes for a feed.  Called by `probe`; reads no file.
+Owns: what `recsys-spark init` writes for a feed.
 """
 
 from collections.abc import Mapping, Sequence

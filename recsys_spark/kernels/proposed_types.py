@@ -1,6 +1,6 @@
 """Event types for the settings, proposed from the lines of a sample: names, roles, weights, what their values count.
 
-Owns: which of the log's types become ours.  Called by `proposal`.
+Owns: which of the log's types become ours.
 """
 
 from collections import Counter

@@ -1,7 +1,6 @@
 """Row products: one item's sums with all others, user by user, and the most similar of them, in compiled loops.
 
-Owns: the co-occurrence of a block of items and the one pass from it to lists.  Called by `kernels.item_cf`, which says
-what the numbers mean.
+Owns: the co-occurrence of a block of items and the one pass from it to lists.
 """
 
 from typing import NamedTuple

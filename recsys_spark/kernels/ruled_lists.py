@@ -1,7 +1,7 @@
 """Lists of a block of users with boosts and pins, and the rules that acted in their provenance.
 
-Owns: the arithmetic of boosts, the places of pins.  Called by `adapters.blend_arrow`.  What rules mean, and which of
-two decides, is in `kernels.rules`; what users may not see is not in the pool any more.
+Owns: the arithmetic of boosts, the places of pins.  What rules mean, and which of two decides, is in `kernels.rules`;
+what users may not see is not in the pool any more.
 
 Letters: u user of the block, m pins of a user, k list length, n_* counts.
 """

@@ -1,8 +1,7 @@
 """Rules of the business on blocks of users: what may not be listed, what counts more, what stands at a given position.
 
-Owns: the order in which rules act, and what of an audience's rules is the same for all of its users.  Called by
-`adapters.blend_scopes`, which walks lists past what rules forbid.  `rule_set` makes `Rules`; `ruled_lists` makes lists
-by them.
+Owns: the order in which rules act, and what of an audience's rules is the same for all of its users.  `rule_set` makes
+`Rules`; `ruled_lists` makes lists by them.
 
 A rule is for everybody or for one segment; both have equal force.  The audience of a user is that of their segment, 0
 if no rule names it.  When rules disagree about an item, the earlier of these decides:

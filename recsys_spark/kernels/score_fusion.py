@@ -1,6 +1,6 @@
 """Fusion of scores: what every source thinks of every pooled item, put on one scale and summed by weights.
 
-Owns: the scale, and the total of an item.  Called by `adapters.blend_arrow` for every block of users.
+Owns: the scale, and the total of an item.
 
 A source's scores are put on one scale for each user:
 

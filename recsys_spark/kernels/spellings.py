@@ -1,7 +1,7 @@
 """How logs call what we call user, item, time, type and value, and what the values of such a column must be.
 
-Owns: the spellings, as data, and the checks beside them.  Called by `guess`.  Only generic words stand here: a data set
-is never recognised by its name.
+Owns: the spellings, as data, and the checks beside them.  Only generic words stand here: a data set is never recognised
+by its name.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """What an item's text says: its tokens, and how much each of them tells about it (TF-IDF).
 
-Owns: what a token is, and its weight.  Called by `adapters.tfidf`, batch by batch.
+Owns: what a token is, and its weight.
 
 A title gives its words; every other field gives its values as they are, each with the field's name before it: the
 brand `red` is `brand=red`, which no word can be.  Case, width and blanks do not tell two tokens apart (NFKC, casefold).

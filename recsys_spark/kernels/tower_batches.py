@@ -1,7 +1,7 @@
 """What a two-tower model is trained on: batches of users, with an item that each engaged with and what else they had.
 
 Owns: which engagements are examples, what the model is told of a user beside each, who is held out to validate on, and
-which items stand against the wanted one.  Called by `tower_training` and `tower_search`.
+which items stand against the wanted one.
 
 A shard holds whole histories, newest first, one entry per user and item.  An entry is an example if it has weight; the
 user's newest *other* entries are its history, also those of the same basket and later ones: what is had together says

@@ -1,6 +1,6 @@
 """What a two-tower model is trained to make small.
 
-Owns: the formulas.  Called by `tower_training`.
+Owns: the formulas.
 
 Letters: B examples, each a user and the item that they engaged with, C, R and H further items.  Losses are sums over
 the examples, weighted by w, which the caller divides.  NO is the score of an item that does not take part.

@@ -1,7 +1,6 @@
 """A trained two-tower model as one file: the weights of both towers, and all that is needed to use them.
 
-Owns: what the card of a model says, and that card and weights belong together.  Called by the training, which packs,
-and by `adapters.embed` and the reader, which load; neither torch nor Spark.
+Owns: what the card of a model says, and that card and weights belong together.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What a two-tower model in training is judged by, and the items that it finds hard to tell from wanted ones.
 
-Owns: validation recall, and the choice of hard items.  Called by `adapters.tower_process` after an epoch.
+Owns: validation recall, and the choice of hard items.
 """
 
 import numpy as np

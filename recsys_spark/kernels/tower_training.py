@@ -1,7 +1,6 @@
 """One step of training a two-tower model, and what the model says of users and items as it stands.
 
-Owns: how a batch becomes a loss, and the optimizer.  Called by `adapters.tower_process`, which owns epochs, processes
-and files, and by the benchmark.
+Owns: how a batch becomes a loss, and the optimizer.
 
 Every process of many makes the same batch, takes its part of the users and sees all items of the batch, so the sum of
 their losses is that of one process; gradients are summed, not averaged.

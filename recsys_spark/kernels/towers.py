@@ -1,7 +1,6 @@
 """The two towers as numpy computes them: from what `tower_inputs` encodes, and pooled items, to embeddings.
 
-Owns: the form of the weights, and what they compute; `two_tower` learns them by the same formulas in torch.  Called by
-`adapters.embed` on the workers and by the reader: neither needs torch.
+Owns: the form of the weights, and what they compute; `two_tower` learns them by the same formulas in torch.
 
 A tower, for one row:  x = dense P + (sum of weight x B[bucket]) + I[id] + h H + b, e = x + relu(x V + c) U + d, and
 the embedding is e, or e / |e|.  dense, buckets and id are those of `tower_inputs.Encoded`; h is the pooled history, the

@@ -1,6 +1,6 @@
 """The two towers in torch: what is learnt, by the formulas of `towers`.
 
-Owns: the torch module, its initial weights, and their way to and from plain arrays.  Called by `tower_training`.
+Owns: the torch module, its initial weights, and their way to and from plain arrays.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """What any list proposes to a user, and lists that say what they think of all of it.
 
-Owns: the union of lists, and what is appended to each.  Called by `adapters.personal`, which scores what a list lacks.
-A fusion of scores must not take an item for worthless because a list was cut before it.
+Owns: the union of lists, and what is appended to each.  A fusion of scores must not take an item for worthless because
+a list was cut before it.
 
 Letters: u user, n_* counts.
 """

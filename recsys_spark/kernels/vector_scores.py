@@ -1,6 +1,6 @@
 """What the vectors of users say of any item, and of all items together: single products, and their moments.
 
-Owns: scores beside those of the lists that `numeric.top_k` finds, to the same bit.  Called by `adapters.personal`.
+Owns: scores beside those of the lists that `numeric.top_k` finds, to the same bit.
 
 Letters: n queries, m searched items, f length of a vector.
 """

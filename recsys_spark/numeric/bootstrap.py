@@ -1,12 +1,11 @@
 """How sure a mean over users is: the Poisson bootstrap, whose resamples are made where the users are.
 
-Owns: how often a user is drawn in each resample, and the bounds that follow.  Called by `evaluation` and by whoever
-compares runs.  A user is drawn Poisson(1) times, independently of all others, so that parts of a data set are resampled
-apart and their sums added.  The draws depend on the user's key and the seed alone: a user has the same ones in every
-list, run and date, so any two figures of the same seed are paired, and a user who is judged on several dates is still
-one user.
-Source: Chamandy, Muralidharan, Najmi, Naidu 2012, "Estimating uncertainty for massive data streams"; Efron, Tibshirani
-1993, "An Introduction to the Bootstrap", chapter 13, for percentile bounds.
+Owns: how often a user is drawn in each resample, and the bounds that follow.  A user is drawn Poisson(1) times,
+independently of all others, so that parts of a data set are resampled apart and their sums added.  The draws depend on
+the user's key and the seed alone: a user has the same ones in every list, run and date, so any two figures of the same
+seed are paired, and a user who is judged on several dates is still one user.  Source: Chamandy, Muralidharan, Najmi,
+Naidu 2012, "Estimating uncertainty for massive data streams"; Efron, Tibshirani 1993, "An Introduction to the
+Bootstrap", chapter 13, for percentile bounds.
 """
 
 from collections.abc import Sequence

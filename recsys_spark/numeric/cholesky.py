@@ -1,6 +1,6 @@
 """Positive definite systems inside compiled loops: symmetric products, factorisation, solution.
 
-Owns: the loops that make them fast, at small orders above all.  Called by `kernels.ridge_rows`.
+Owns: the loops that make them fast, at small orders above all.
 
 Matrices are row-major and hold their lower triangle; what is above the diagonal is undefined.  Sums run along rows, two
 rows times four at once, so that LLVM keeps eight vector sums in registers and uses every load again.  No aliasing is to

@@ -1,6 +1,6 @@
 """The text of a row as hashed values: a bag of rows of a table of embeddings, each with a weight.
 
-Owns: the hash, what counts as a word, and the weights.  Called by `tower_inputs`.
+Owns: the hash, what counts as a word, and the weights.
 
 A column comes without dictionary: string, list<string> or list<struct<category: string, share: float>>.  Work is done
 once for each distinct value of a batch, and no value is treated by what else is in the batch.

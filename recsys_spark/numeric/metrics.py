@@ -1,8 +1,8 @@
 """Ranking metrics over ragged lists of dense item indices, one value per user.
 
-Owns: the arithmetic of hits and of what is made from them.  Called by `holdout` and the towers' search.  A mean over
-the returned values weighs every user the same (macro); nothing here pools users.  `match` finds the hits once; its
-result then gives every metric at every k in time that grows with the hits.  Letters: u user (row), k list length.
+Owns: the arithmetic of hits and of what is made from them.  A mean over the returned values weighs every user the same
+(macro); nothing here pools users.  `match` finds the hits once; its result then gives every metric at every k in time
+that grows with the hits.  Letters: u user (row), k list length.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """Ranked lists, and the heap by which compiled loops keep the best of what they meet.
 
-Owns: the order of candidates: score first, higher is better, ties by the smaller index.  Called by the kernels of
-item-item CF and of its scores.
+Owns: the order of candidates: score first, higher is better, ties by the smaller index.
 """
 
 from typing import NamedTuple

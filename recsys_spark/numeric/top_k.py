@@ -1,7 +1,6 @@
 """Exact search: the k items with the highest dot product with each query, without the items that it may not have.
 
-Owns: the search, and the scaling of vectors for it.  Called by `adapters.top_k`, one call per block of users, and
-wherever exact neighbours are wanted.
+Owns: the search, and the scaling of vectors for it.
 
 Scores come from a product of matrices, whose last bits depend on its shape, and so on who else is in the block.  They
 only rule items out, with a margin for what rounding can do.  An item that is left gets its score anew: products exact

@@ -1,6 +1,6 @@
 """Dense run-local indices of ids, in the byte order of the ids.
 
-Owns: how positions are given out without one task that sees every id.  Called by `signals.step_index`.
+Owns: how positions are given out without one task that sees every id.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Engagement before the date, summed up to what features are made of: days of a user or item, and pairs of both.
 
-Owns: the rows that most feature groups aggregate.  Called by the feature groups.
+Owns: the rows that most feature groups aggregate.
 """
 
 from datetime import datetime

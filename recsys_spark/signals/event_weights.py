@@ -1,7 +1,6 @@
 """What an event counts for: its role, the weight of its type, the transform of its value, its age.
 
-Owns: the meaning of `[events.types]` and `[interactions]` as Spark columns.  Called by the steps `index` and
-`interactions`, and by the feature groups.
+Owns: the meaning of `[events.types]` and `[interactions]` as Spark columns.
 """
 
 from collections.abc import Mapping

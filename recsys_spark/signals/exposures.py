@@ -1,7 +1,6 @@
 """What users were shown, what they did then, and with what chance they came to judge it.
 
-Owns: showings of pairs of user and item, and what an engagement counts for by its propensities.  Called by the steps
-`interactions` and `hindsight`; the arithmetic is `signals.kernels.propensity`.
+Owns: showings of pairs of user and item, and what an engagement counts for by its propensities.
 
 What was shown to whom of late, and whether they engaged with it.
 """

@@ -1,7 +1,7 @@
 """Gives every user and item that is known before the date a dense index.
 
-Owns: which ids are indexed: users of events and of the catalogue, items of events (with or without a user) and of
-the catalogue.  Called by the runner.
+Owns: which ids are indexed: users of events and of the catalogue, items of events (with or without a user) and of the
+catalogue.
 """
 
 import logging

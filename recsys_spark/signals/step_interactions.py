@@ -1,8 +1,8 @@
 """Turns events into one weight per user and item, and impressions into exposures.
 
-Owns: the bound on bots, the sum of weights, dislikes, the figures of the day's matrix.  Called by the runner.
-Events are aggregated under their string ids first and given indices after, so that a user with very many events is
-one short row by the time of the joins.
+Owns: the bound on bots, the sum of weights, dislikes, the figures of the day's matrix.  Events are aggregated under
+their string ids first and given indices after, so that a user with very many events is one short row by the time of the
+joins.
 """
 
 from pyspark.sql import DataFrame

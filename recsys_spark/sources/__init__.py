@@ -3,8 +3,7 @@
 A source declares its settings (`Params`) and the tables that it reads (`READS`), and proposes ranked lists in
 `generate`.  A new source is its file and its name in `conf/base.toml` [sources] enabled; its defaults stand there too.
 
-Owns: the words in which a source is written, its discovery, the check of its settings.  Called by the command line
-(before Spark starts) and by the step `retrieve`.
+Owns: the words in which a source is written, its discovery, the check of its settings.
 """
 
 import difflib

@@ -1,6 +1,6 @@
 """What the factors say: the best items of every user by the product of their vectors.
 
-Owns: how far a long vector counts.  The factors are those of the step `als`.  Called by the step `retrieve`.
+Owns: how far a long vector counts.  The factors are those of the step `als`.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from recsys_spark.adapters.models import vector_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.top_k import fit_items
+    from recsys_spark.ann.exact_search import fit_items
 
     n_items = inputs["item_index"].count()
     items = fit_items(inputs["item_factors"], n_items, params.norm_exponent, "retrieve", "als.factors")

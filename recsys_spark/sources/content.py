@@ -1,7 +1,6 @@
 """What is like a user's items: by the words and values of the catalogue, whoever bought what, or by the item tower.
 
-Owns: which items take part, and whose neighbours are kept.  It can propose what nobody has bought yet.  Off by
-default.  Called by the step `retrieve`.
+Owns: which items take part, and whose neighbours are kept.  It can propose what nobody has bought yet.  Off by default.
 """
 
 from collections.abc import Mapping
@@ -80,8 +79,8 @@ def _tower_neighbors(
     """idx, indices and scores: the items of the nearest embeddings, by cosine, of every item that anybody has."""
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.ann_search import search_shards, takes_index
-    from recsys_spark.adapters.top_k import fit_items, search_users
+    from recsys_spark.ann.exact_search import fit_items, search_users
+    from recsys_spark.ann.index_search import search_shards, takes_index
 
     had = inputs["interactions"].where(F.col("weight") > 0).select("item_idx").distinct()
     unit = F.transform("vector", lambda number: (number / F.col("norm")).cast("float")).alias("vector")

@@ -1,6 +1,6 @@
 """What is near to what a user has: the sum of similarities over the recent, weighted history.
 
-Owns: what a history is.  The similarities are those of the step `item_cf`.  Called by the step `retrieve`.
+Owns: what a history is.  The similarities are those of the step `item_cf`.
 """
 
 from collections.abc import Mapping

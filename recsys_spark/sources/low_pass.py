@@ -1,6 +1,6 @@
 """What is smooth on the graph of users and items: histories filtered through its strongest directions.
 
-Owns: which weights are filtered.  Called by the step `retrieve`.
+Owns: which weights are filtered.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     from recsys_spark.adapters.low_pass import fit_low_pass
     from recsys_spark.adapters.models import vector_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+    from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
     from recsys_spark.numeric.top_k import search_items
     from recsys_spark.signals.event_weights import age_days
     from recsys_spark.signals.visibility import fit_shown_idx

@@ -1,7 +1,7 @@
 """What many people engage with: for everybody, per segment, and with the newest engagement counting most.
 
 Owns: who counts as one visitor, and the three lists.  A visitor counts once per item however often they came back, so
-that neither a bot nor a wholesaler makes a list.  Called by the step `retrieve`.
+that neither a bot nor a wholesaler makes a list.
 """
 
 from collections.abc import Mapping

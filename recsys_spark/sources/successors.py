@@ -1,6 +1,6 @@
 """What users went on with after what a user had last: transitions in their direction, over several places.
 
-Owns: which events are a history, and how far back it counts.  Called by the step `retrieve`.
+Owns: which events are a history, and how far back it counts.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """What the towers say: the best items of every user by the product of their embeddings, new items among them.
 
-Owns: whom it proposes to.  The embeddings are those of the step `embed`, the index over them that of `ann`.  Called by
-the step `retrieve`.
+Owns: whom it proposes to.  The embeddings are those of the step `embed`, the index over them that of `ann`.
 """
 
 from collections.abc import Mapping
@@ -29,10 +28,10 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if they are to be searched exactly, and are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.ann_search import search_shards, takes_index
     from recsys_spark.adapters.models import vector_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.top_k import fit_items, hidden_pairs
+    from recsys_spark.ann.exact_search import fit_items, hidden_pairs
+    from recsys_spark.ann.index_search import search_shards, takes_index
 
     config, users = context.config, inputs["user_embeddings"]
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()

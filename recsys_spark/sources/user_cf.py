@@ -1,6 +1,6 @@
 """What near users have: user-user CF, the kernel of item-item CF on the transposed matrix.
 
-Owns: who is near.  Off by default.  Called by the step `retrieve`.
+Owns: who is near.  Off by default.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Lists in Arrow as offsets and flat values.
 
-Owns: what a null is: an empty list.  Called by the adapters of the blend.
+Owns: what a null is: an empty list.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Vectors on their way to the block of rows that they belong to: chunks as binary columns, not rows.
 
-Owns: the form in which vectors are shuffled.  Called by the adapters of ALS and of top-K.
+Owns: the form in which vectors are shuffled.
 
 Rows to a Python function and back, whatever their columns are called.
 """

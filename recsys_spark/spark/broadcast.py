@@ -1,6 +1,6 @@
 """What the driver collects to send it to every worker, and how large that may become.
 
-Owns: the bounds, and the collection of lists by index.  Called by the adapters that broadcast.
+Owns: the bounds, and the collection of lists by index.
 """
 
 from typing import Any

@@ -1,8 +1,7 @@
 """Blocks of sparse rows from a frame of pairs: one record per block, its arrays as binary columns.
 
 Owns: the way from pairs to blocks without a shuffle of single rows: each task cuts its pairs into one binary chunk per
-block, and only chunks travel.  Called by the adapters of item-item CF and of its scores.
-(9 M pairs on two cores: a shuffle of rows takes 12 s, one of chunks 9.)
+block, and only chunks travel.  (9 M pairs on two cores: a shuffle of rows takes 12 s, one of chunks 9.)
 """
 
 from collections.abc import Callable, Iterator, Mapping

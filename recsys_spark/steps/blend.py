@@ -1,6 +1,6 @@
 """Fuses the lists of all sources into one list per active user, and one per segment for everybody else.
 
-Owns: the assembly of the two tables and their figures.  Called by the runner.
+Owns: the assembly of the two tables and their figures.
 """
 
 import logging

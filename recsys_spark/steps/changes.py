@@ -1,6 +1,6 @@
 """The users whose list is not what the current bundle has: added, changed or removed.
 
-Owns: what counts as a change.  Called by the runner; the audit holds it against the bundle that is current then.
+Owns: what counts as a change.
 """
 
 from pyspark.sql import DataFrame

@@ -1,7 +1,7 @@
 """Embeds every indexed user and item with the model of the day, those of whom the log knows nothing too.
 
 Owns: that the model is the one that was trained, and takes what the settings ask for; and how far embeddings moved
-since the base run.  Called by the runner.
+since the base run.
 """
 
 import logging

@@ -1,7 +1,6 @@
 """One row of features for every indexed user and item.
 
 Owns: the base columns (segment, recent items, title, category) and the assembly of the groups in `features/`.
-Called by the runner.
 """
 
 from pyspark.sql import DataFrame, Window

@@ -1,6 +1,6 @@
 """Finds the nearest items of every item.
 
-Owns: which interactions count, and the ids and figures of the result.  Called by the runner.
+Owns: which interactions count, and the ids and figures of the result.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Lets every enabled source propose its lists.
 
-Owns: what a source is given, and the check that its lists bear its name.  Called by the runner.
+Owns: what a source is given, and the check that its lists bear its name.
 """
 
 import logging

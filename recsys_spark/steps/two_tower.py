@@ -1,6 +1,6 @@
 """Trains the two-tower model of the day, if a source uses it.
 
-Owns: what is staged for it, what it starts from, and the card of the model.  Called by the runner.
+Owns: what is staged for it, what it starts from, and the card of the model.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Chooses what is left to the run: settings of sources and the blend, by what they find of what was held out.
 
-Owns: when choices are made anew, and how they are stored.  Called by the runner.  Later steps are given the chosen
-settings (`choices.as_chosen`).
+Owns: when choices are made anew, and how they are stored.  Later steps are given the chosen settings
+(`choices.as_chosen`).
 """
 
 import json

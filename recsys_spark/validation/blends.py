@@ -1,6 +1,6 @@
 """The blend that finds most of what others took, and which sources it does without.
 
-Owns: the ways to blend that are tried, and who judges them.  Called by `validation.choose`.
+Owns: the ways to blend that are tried, and who judges them.
 
 The weights of all lists together are drawn towards equal ones (`kernels.shrunk_weights`), fitted on one part of the
 judged users.  What is blended by them stands, on another part, against reciprocal ranks and against each list alone.  A

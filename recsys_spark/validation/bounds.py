@@ -1,10 +1,9 @@
 """What of a source is sent to every worker, and the settings that keep it within the bounds of that.
 
-Owns: which settings have such a bound.  Called by the step `validate`: what is for the run to choose must never end
-the run.
+Owns: which settings have such a bound.
 """
 
-from recsys_spark.adapters.top_k import MAX_VECTOR_BYTES
+from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
 from recsys_spark.config.choices import Settings, with_settings
 from recsys_spark.config.schema import Config
 from recsys_spark.sources import check_params

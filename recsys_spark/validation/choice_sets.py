@@ -1,6 +1,6 @@
 """What sources say of the items that any of them proposes to the judged users of a trial, and what these users took.
 
-Owns: the choice sets that weights are fitted on, and lists by given totals.  Called by `validation.choose`.
+Owns: the choice sets that weights are fitted on, and lists by given totals.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

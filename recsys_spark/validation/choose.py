@@ -1,6 +1,6 @@
 """Validation inside the run: which settings of each source, and which blend of all, find most of what was held out.
 
-Owns: who judges what.  Called by the step `validate`.
+Owns: who judges what.
 
 Judged users are cut into three parts: for settings, of each source by itself and of some the best of each kind beside
 the others (`validation.search`); for weights; and for the choice of the blend (`validation.blends`).

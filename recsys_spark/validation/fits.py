@@ -1,7 +1,7 @@
 """What sources know of a log that the driver holds, under any settings: models, as `retrieve` would make them.
 
-Owns: the log of a trial, and how each source is fitted to it.  Called by `validation.search`.  Nothing here is Spark:
-the fits are the kernels of the cluster on one block, so that dozens of settings cost seconds.
+Owns: the log of a trial, and how each source is fitted to it.  Nothing here is Spark: the fits are the kernels of the
+cluster on one block, so that dozens of settings cost seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,16 +24,16 @@ from recsys_spark.adapters.models import (
     neighbor_model,
     vector_model,
 )
+from recsys_spark.als.kernels.objective import Ridge, effective_rank, gramian, has_collapsed
 from recsys_spark.config.schema import Config
-from recsys_spark.kernels.als import Ridge, effective_rank, gramian, has_collapsed
 from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
 from recsys_spark.kernels.successors import Following, Histories, successors, transitions
-from recsys_spark.kernels.whole_fits import fit_factors, fit_filter, fit_neighbors
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
 from recsys_spark.numeric.top_k import damped, search_items
 from recsys_spark.sources import check_params
 from recsys_spark.spark.sparse_blocks import RowBlock
+from recsys_spark.validation.whole_fits import fit_factors, fit_filter, fit_neighbors
 
 _DAY_US = 86_400_000_000
 

@@ -1,7 +1,6 @@
 """Small runs as of days before the date, or without a part of users' histories, on the driver.
 
-Owns: what is held out, and whom trials are judged on.  Called by the step `validate`; `validation.choose` tries
-settings on what this gives.
+Owns: what is held out, and whom trials are judged on.
 
 Where events have times the cut is global: nothing of the held days, of any user, is in weights, popularity,
 availability or what users have seen.  Where only their order is known, the last event of drawn users is held out, where

@@ -1,6 +1,6 @@
 """What the catalogue says of items, on the driver, for the small runs of a validation.
 
-Owns: how much of it a trial takes.  Called by `validation.held_out`.
+Owns: how much of it a trial takes.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +11,8 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.attributes import attribute_pairs
 from recsys_spark.adapters.tfidf import Vocabulary, fit_token_pairs
+from recsys_spark.als.attributes import attribute_pairs
 from recsys_spark.context import Context
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.sources import check_params

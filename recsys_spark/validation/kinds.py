@@ -1,6 +1,6 @@
 """Which kind of a source finds most beside all other sources.
 
-Owns: how kinds are compared.  Called by `validation.search`.
+Owns: how kinds are compared.
 
 What is best by itself may say what another source says already: on one log a walk over shared users was the best
 neighbourhood alone, and a regression, below it, added more to factors.  So the best of each kind is blended with the

@@ -1,7 +1,6 @@
 """Searches the settings of one source, and which kind of it is to stand beside the others.
 
-Owns: the order in which settings are tried, and when others are taken than those of an earlier run.  Called by
-`validation.choose`.
+Owns: the order in which settings are tried, and when others are taken than those of an earlier run.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """A declared table as Arrow sees it: schema with comments, and random rows that keep the contract.
 
-Owns: the rendering from `contract` to pyarrow.  Called by `ledger`, by the adapters and by tests.
+Owns: the rendering from `contract` to pyarrow.
 """
 
 from datetime import UTC, date, datetime

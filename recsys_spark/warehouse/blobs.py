@@ -1,7 +1,6 @@
 """Files that a table's rows name, such as a model's weights: whole, unaltered, and called by their own hash.
 
-Owns: the folder `blobs` of the warehouse, its names, and that what is read is what was stored.  Called by the steps
-that put weights and index shards there, by whoever loads them, and by `gc`, which drops what no row names any more.
+Owns: the folder `blobs` of the warehouse, its names, and that what is read is what was stored.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The words in which a table is declared: types, columns and tables as plain data, without pyspark or pyarrow.
 
-Owns: what can be said about a table.  Called by `catalog`, which says it, and by the renderers and checks.
+Owns: what can be said about a table.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """Tables opened by delta-rs, on whatever store they are: no JVM.
 
-Owns: what delta-rs and Arrow are told of the store, and how a small table is read.  Called by the modules beside it.
+Owns: what delta-rs and Arrow are told of the store, and how a small table is read.
 
 Removal of rows of a run and of files that no table names any more, through delta-rs.
 """

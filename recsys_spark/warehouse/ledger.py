@@ -1,9 +1,8 @@
 """Table creation, and the small append-only ledgers, by delta-rs: no JVM, and a commit that fails if it lost a race.
 
-Owns: every write to tables of the family `ledger`; creation of all tables.  Called by the runner, ingest, publish and
-the commands that need no Spark (`status`, `rollback`, `gc`).  Rows of data tables are made by Spark (`delta`).
-Source of the split: delta-rs creates a table in about 0.04 s where Spark takes 1 s or more, and its local commit is an
-exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
+Owns: every write to tables of the family `ledger`; creation of all tables.  Rows of data tables are made by Spark
+(`delta`).  Source of the split: delta-rs creates a table in about 0.04 s where Spark takes 1 s or more, and its local
+commit is an exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
 """
 
 from collections.abc import Collection, Iterable, Sequence

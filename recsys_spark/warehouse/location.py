@@ -1,8 +1,8 @@
 """Where a warehouse is and logs land, a folder or a prefix in an object store; what Arrow, delta-rs and Spark call it.
 
 Owns: `ObjectPath`, which answers for an object store what `pathlib.Path` answers for a folder, and the rendering of
-both for the three engines.  Called by everything that opens a file of the warehouse, or one that landed.  Credentials
-are never part of a location: each engine finds them where its cloud puts them (environment, profile, role).
+both for the three engines.  Credentials are never part of a location: each engine finds them where its cloud puts them
+(environment, profile, role).
 """
 
 import re

@@ -1,7 +1,7 @@
 """Who may write to a warehouse: one command at a time, or steps of the pipeline beside each other.
 
 Owns: the names of the locks, and the files in `<root>/_locks`.  There a lock belongs to the process: a killed command
-leaves nothing behind.  In an object store a lock is a lease.  Called by every command that writes.
+leaves nothing behind.  In an object store a lock is a lease.
 
 Locks of a warehouse in an object store, where no process holds a file: rows with an end, renewed while it lives.
 """

@@ -1,7 +1,6 @@
 """One row of `publishes`: its canonical hash, what makes it valid, and which row is the head.
 
-Owns: the form of the only authority on what is current, as pure functions over rows; it reads nothing.  Called by
-`publish`, which seals and appends rows, and by the reader, which resolves the head.
+Owns: the form of the only authority on what is current, as pure functions over rows; it reads nothing.
 """
 
 import json

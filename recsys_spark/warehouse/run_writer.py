@@ -1,8 +1,8 @@
 """The Parquet files of one run of one table: written by the tasks that hold the rows, listed by one commit.
 
-Owns: the bytes of these files, and what the Delta log says of them.  Called by `delta.stage_run`.  Spark's own Delta
-writer asks the table's log by several jobs before and after each write, which took longer than the rows of a small
-day; here a write is one job, and delta-rs commits.
+Owns: the bytes of these files, and what the Delta log says of them.  Spark's own Delta writer asks the table's log by
+several jobs before and after each write, which took longer than the rows of a small day; here a write is one job, and
+delta-rs commits.
 """
 
 import json

@@ -1,8 +1,7 @@
 """Files of one step of one run, for work that must outlive a kill but is no table: arrays, shards, and markers.
 
-Owns: their folder, their names, and that a file is whole or absent.  Called by the adapters whose tasks exchange arrays
-without a shuffle, and by the runner, which drops the folder once the step is recorded; `gc` drops what is left over.
-On a cluster the folder is part of the warehouse, so every worker sees it.
+Owns: their folder, their names, and that a file is whole or absent.  On a cluster the folder is part of the warehouse,
+so every worker sees it.
 """
 
 import json

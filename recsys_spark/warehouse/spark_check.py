@@ -1,6 +1,6 @@
 """A declared table as Spark sees it.
 
-Owns: the rendering from `contract` to pyspark types.  Called by `delta`, `check` and the adapters.
+Owns: the rendering from `contract` to pyspark types.
 
 Does a frame keep its contract?  The schema is compared without a Spark job, all row rules in one aggregate job.
 """

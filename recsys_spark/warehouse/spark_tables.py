@@ -1,7 +1,6 @@
 """The only place that reads or writes data tables with Spark.
 
-Owns: the two ways in which data is written (append once per ingest batch, stage of a run) and the pinned
-read.  Called by ingest and the runner; steps themselves only see frames.
+Owns: the two ways in which data is written (append once per ingest batch, stage of a run) and the pinned read.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Files that are whole or absent, in a folder or in an object store.
 
 Owns: how a file takes the place of another, and copies of an object store's files for what needs a file of this
-machine, and the folder that they are in.  Called by `blobs`, `scratch`, and `session` for its log.
+machine, and the folder that they are in.
 """
 
 import errno

@@ -25,6 +25,8 @@ LAYERS = {
     "ingest": 1,
     "context": 1,
     "signals": 2,
+    "als": 2,
+    "ann": 2,
     "blend": 2,
     "tables": 1,
     "warehouse": 0,
@@ -82,7 +84,7 @@ def test_modules_import_only_their_layer_and_below() -> None:
 
 
 def test_kernels_do_not_know_spark() -> None:
-    kernels = _within("kernels")
+    kernels = _within("kernels", "numeric")
     assert kernels
     assert not [one.name for one in kernels if {"pyspark", "delta", "py4j"} & _packages(_imported(one))]
 

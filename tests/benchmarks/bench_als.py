@@ -32,10 +32,10 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame
 from scipy.sparse import csr_matrix
 
-from recsys_spark.adapters.als import factor_rows, fit_factors
-from recsys_spark.adapters.als_blocks import Sizes
+from recsys_spark.als.blocks import Sizes
+from recsys_spark.als.fit import factor_rows, fit_factors
+from recsys_spark.als.kernels.objective import Ridge, initial_factors, solve_rows
 from recsys_spark.config.load import load_config
-from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
 from recsys_spark.numeric.sparse import Csr, transposed
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch

@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_spark.adapters.als import fit_factors
-from recsys_spark.adapters.als_blocks import Sizes
+from recsys_spark.als.blocks import Sizes
+from recsys_spark.als.fit import fit_factors
 from recsys_spark.config.load import load_config
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch

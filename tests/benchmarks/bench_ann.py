@@ -38,10 +38,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
+from recsys_spark.ann.kernels.index_choice import IndexChoice, ladder
+from recsys_spark.ann.shard_files import open_shard
 from recsys_spark.ann_index import AnnIndex
 from recsys_spark.config.load import load_config
-from recsys_spark.kernels.index_choice import IndexChoice, ladder
-from recsys_spark.tables.shard_files import open_shard
 from tests.benchmarks.report import finish, size_options
 from tests.clustered import clustered, clustered_queries
 
@@ -143,7 +143,7 @@ def measure(folder: Path, vectors: np.ndarray, asked: argparse.Namespace) -> dic
 
 def build(spark: "SparkSession", items: "DataFrame", settings: Any, root: Path) -> tuple[list[dict[str, Any]], Any]:
     """The manifest and the parts, as the step makes them."""
-    from recsys_spark.adapters.ivf_pq import fill_shards, fit_parts, train_parts
+    from recsys_spark.ann.index_build import fill_shards, fit_parts, train_parts
 
     d = len(items.select("vector").first()[0])
     parts = fit_parts(items, d, settings)
@@ -183,8 +183,8 @@ class Faiss:
 def _faiss(end: Connection) -> None:
     import faiss
 
-    from recsys_spark.kernels.index_choice import choose_index
-    from recsys_spark.kernels.ivf_pq import load_index, map_index, search, set_threads, train_index
+    from recsys_spark.ann.kernels.faiss_index import load_index, map_index, search, set_threads, train_index
+    from recsys_spark.ann.kernels.index_choice import choose_index
 
     while (asked := end.recv()) is not None:
         what, *rest = asked
@@ -239,8 +239,8 @@ def recall(
     settings: Any,
 ) -> dict[str, Any]:
     """What the step measures and records, and the shards beside one index without the re-rank."""
-    from recsys_spark.adapters.ann_recall import measure_recall, recall_table, serving_nprobe
-    from recsys_spark.kernels.ivf_pq import search
+    from recsys_spark.ann.kernels.faiss_index import search
+    from recsys_spark.ann.recall import measure_recall, recall_table, serving_nprobe
 
     started = perf_counter()
     measured = measure_recall(spark, rows, parts, queries, settings.rerank, folder / "ours")
@@ -288,8 +288,8 @@ def retrieval(
     spark: "SparkSession", rows: list[dict[str, Any]], users: np.ndarray, vectors: np.ndarray, root: Path
 ) -> dict[str, Any]:
     """Users/s of both searches through Spark, and what part of the exact lists the index finds."""
-    from recsys_spark.adapters.ann_search import search_shards
-    from recsys_spark.adapters.top_k import search_users
+    from recsys_spark.ann.exact_search import search_users
+    from recsys_spark.ann.index_search import search_shards
     from recsys_spark.numeric.top_k import search_items
     from recsys_spark.warehouse.spark_check import spark_schema
     from recsys_spark.warehouse.tables import ANN_SHARDS
@@ -367,7 +367,7 @@ def memory(folder: Path, vectors: np.ndarray) -> dict[str, Any]:
         found = spark.range(0, 64, 1, 8).mapInArrow(resident, "kb long").collect()
         return max(row["kb"] for row in found) / 1024
 
-    from recsys_spark.adapters.ivf_pq import fill_shards, fit_parts, train_parts
+    from recsys_spark.ann.index_build import fill_shards, fit_parts, train_parts
 
     parts = fit_parts(items, vectors.shape[1], settings)
     trained = train_parts(items, parts, None, SEED, 2)

@@ -22,10 +22,10 @@ from statistics import median
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.als import factor_rows, fit_factors
-from recsys_spark.adapters.als_blocks import Sizes
 from recsys_spark.adapters.item_cf import Limits, fit_neighbors
 from recsys_spark.adapters.low_pass import fit_low_pass
+from recsys_spark.als.blocks import Sizes
+from recsys_spark.als.fit import factor_rows, fit_factors
 from recsys_spark.config.load import load_config
 from recsys_spark.kernels.item_cf import Similarity
 from recsys_spark.spark.session import open_session

@@ -27,8 +27,8 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.top_k import fit_items, search_users
-from recsys_spark.kernels.als import Ridge, initial_factors
+from recsys_spark.als.kernels.objective import Ridge, initial_factors
+from recsys_spark.ann.exact_search import fit_items, search_users
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.spark.session import open_session
 from tests.als_oracle import fit

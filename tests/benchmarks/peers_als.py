@@ -18,7 +18,7 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csr_matrix
 
-from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
+from recsys_spark.als.kernels.objective import Ridge, initial_factors, solve_rows
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import Ragged, ragged
 from recsys_spark.numeric.sparse import Csr, transposed
@@ -94,7 +94,7 @@ def figures_of(task: Task, X: np.ndarray, Y: np.ndarray, norm_exponent: float) -
 
 
 def fit_ours(weights: Csr, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """Factors of users and items by the kernel, in the order and with the end of `adapters.als`."""
+    """Factors of users and items by the kernel, in the order and with the end of `als.fit`."""
     ridge, columns = Ridge(setting.alpha, setting.regularization, setting.nu, setting.unobserved), transposed(weights)
     Y, before = initial_factors(0, weights.n_cols, setting.factors, SEED), np.inf
     for _ in range(setting.iterations):

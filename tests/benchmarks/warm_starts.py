@@ -14,8 +14,8 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from recsys_spark.als.kernels.objective import Ridge, initial_factors, solve_rows
 from recsys_spark.config.load import load_config
-from recsys_spark.kernels.als import Ridge, initial_factors, solve_rows
 from recsys_spark.numeric.sparse import Csr, transposed
 from tests.als_oracle import fixed
 from tests.benchmarks.compare_item_cf import logs_of, past_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_spark.kernels.als import gramian, initial_factors
+from recsys_spark.als.kernels.objective import gramian, initial_factors
 from recsys_spark.kernels.low_pass import normalised, orthonormal, products, singular
 from recsys_spark.numeric.sparse import Csr, transposed
 from tests.item_cf_oracle import chunks_of, long_tailed, sparse

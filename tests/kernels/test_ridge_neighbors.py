@@ -13,9 +13,9 @@ from recsys_spark.kernels.ridge_neighbors import (
     near_of_block,
     ridge_of,
 )
-from recsys_spark.kernels.whole_fits import fit_neighbors
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
+from recsys_spark.validation.whole_fits import fit_neighbors
 from tests.item_cf_oracle import lists_of, long_tailed, neighbors_of, ranked_of, similarity_of, sparse, sums_of
 
 RIDGE = 3.0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.als import step_als as step
 from recsys_spark.config.load import load_config
-from recsys_spark.steps import als as step
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
 from tests.proposed import proposed

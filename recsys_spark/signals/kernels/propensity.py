@@ -1,8 +1,7 @@
 """With what chance a user got to judge an item: that it was shown at all, and that its position was looked at.
 
-Owns: the two propensities, which are estimated from different things and kept apart.  Called by
-`signals.exposures`, which weighs by them.  An item is engaged with if it is shown, examined and liked; the first
-two are the policy's doing, and an inverse weight takes them out.
+Owns: the two propensities, which are estimated from different things and kept apart.  An item is engaged with if it is
+shown, examined and liked; the first two are the policy's doing, and an inverse weight takes them out.
 
 The propensity of a position comes from items that were shown at several positions.  What differs between the
 engagements of one item at two positions is then the examination, as long as its position does not depend on how much

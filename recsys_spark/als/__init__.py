@@ -1,0 +1,1 @@
+"""Confidence-weighted ALS over Spark: step, fit, exchange of vectors, blocks of ratings, kernels."""

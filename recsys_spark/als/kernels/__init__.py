@@ -1,0 +1,1 @@
+"""Solving rows, the objective, and folding users in; pure numpy and numba."""

@@ -1,0 +1,1 @@
+"""FAISS indexes, the choice of their settings, exact re-scoring."""
