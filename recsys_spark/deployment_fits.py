@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys_spark.adapters.item_cf import SUM_BYTES
 from recsys_spark.als.blocks import BINS, Sizes, side_blocks_for
 from recsys_spark.als.fit import block_bytes_for, exchange_for
 from recsys_spark.als.kernels.objective import row_costs
 from recsys_spark.config.models import TwoTower
 from recsys_spark.config.schema import Config
-from recsys_spark.kernels import item_blocks
+from recsys_spark.item_cf.kernels import row_products
+from recsys_spark.item_cf.neighbors import SUM_BYTES
 from recsys_spark.spark.sparse_blocks import n_blocks_for
 from recsys_spark.steps.two_tower import id_buckets
 
@@ -92,10 +92,10 @@ def item_cf_size(load: Load, n_cores: int, config: Config) -> StepSize:
         n_blocks_for(n_cores, n_pairs, settings.block_bytes),
         item_cf_blocks(load, n_cores, config),
     )
-    routed = n_users * touched(n_item_blocks, length) * (length * item_blocks.ENTRY_BYTES + 8)
+    routed = n_users * touched(n_item_blocks, length) * (length * row_products.ENTRY_BYTES + 8)
     sums = n_blocks * touched(n_items, n_pairs / n_blocks) * (SUM_BYTES + NUMBER_BYTES)
     listed = n_items * min(settings.num_neighbors, n_items - 1)
-    lists = listed * (load.id_bytes + item_blocks.LISTED_BYTES) + n_items * (load.id_bytes + NUMBER_BYTES)
+    lists = listed * (load.id_bytes + row_products.LISTED_BYTES) + n_items * (load.id_bytes + NUMBER_BYTES)
     sent, sorted_rows = n_items * (SUM_BYTES + load.id_bytes), listed * struct_bytes(3, load.id_bytes)
     return StepSize(
         "item_cf",
@@ -114,10 +114,10 @@ def item_cf_blocks(load: Load, n_cores: int, config: Config) -> int:
     """
     settings, (n_users, n_items, n_pairs) = config.item_cf, load[:3]
     products = _LONG_TAIL * (n_pairs / n_users) * (n_pairs / n_items)
-    item_bytes = min(min(products, n_pairs) * item_blocks.ENTRY_BYTES, min(products, n_items) * item_blocks.SUM_BYTES)
-    fits = n_pairs * item_blocks.ENTRY_BYTES <= settings.block_bytes
+    item_bytes = min(min(products, n_pairs) * row_products.ENTRY_BYTES, min(products, n_items) * row_products.SUM_BYTES)
+    fits = n_pairs * row_products.ENTRY_BYTES <= settings.block_bytes
     by_memory = 1 if fits else ceil(n_items * item_bytes / settings.block_bytes)
-    by_lists = ceil(n_items * settings.num_neighbors * item_blocks.LISTED_BYTES / settings.block_bytes)
+    by_lists = ceil(n_items * settings.num_neighbors * row_products.LISTED_BYTES / settings.block_bytes)
     return min(n_items, max(n_blocks_for(n_cores, n_pairs, settings.block_bytes), by_memory, by_lists))
 
 

@@ -59,7 +59,12 @@ PLAN: tuple[Step, ...] = (
         ("choices",),
         base_reads=("choices",),
     ),
-    Step("item_cf", "steps.item_cf", ("events", "items", "item_index", "interactions", "choices"), ("item_neighbors",)),
+    Step(
+        "item_cf",
+        "item_cf.step_item_cf",
+        ("events", "items", "item_index", "interactions", "choices"),
+        ("item_neighbors",),
+    ),
     Step(
         "als",
         "als.step_als",

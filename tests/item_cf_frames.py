@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.item_cf import Limits
-from recsys_spark.kernels.item_cf import Similarity
+from recsys_spark.item_cf.kernels.similarity import Similarity
+from recsys_spark.item_cf.neighbors import Limits
 from recsys_spark.validation import whole_fits
 from tests.local_frame import local_frame
 from tests.sparse import csr_of_pairs

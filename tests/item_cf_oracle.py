@@ -8,7 +8,14 @@ from math import sqrt
 
 import numpy as np
 
-from recsys_spark.kernels.item_cf import ItemSums, Similarity, entry_values, item_parts, nearest_items, sums_of_parts
+from recsys_spark.item_cf.kernels.similarity import (
+    ItemSums,
+    Similarity,
+    entry_values,
+    item_parts,
+    nearest_items,
+    sums_of_parts,
+)
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from tests.sparse import csr_of_pairs

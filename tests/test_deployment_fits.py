@@ -18,7 +18,7 @@ from recsys_spark.deployment_fits import (
     touched,
     two_tower_size,
 )
-from recsys_spark.kernels.item_blocks import item_blocks
+from recsys_spark.item_cf.kernels.row_products import item_blocks
 from recsys_spark.kernels.tower_inputs import Field, TowerInputs
 from recsys_spark.kernels.towers import weight_shapes
 from recsys_spark.steps.two_tower import id_buckets

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from recsys_spark.kernels.successors import newest_histories
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
+from recsys_spark.sequence.kernels.successors import newest_histories
 from recsys_spark.spark.sparse_blocks import RowBlock
 from recsys_spark.validation.choice_sets import Judged
 from recsys_spark.validation.fits import TrialLog

@@ -9,13 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys_spark.kernels import neighbor_scores, vector_scores
-from recsys_spark.kernels.neighbor_scores import score_neighbors
-from recsys_spark.kernels.successors import place_weights
+from recsys_spark.item_cf.kernels import user_scores
+from recsys_spark.item_cf.kernels.user_scores import score_neighbors
+from recsys_spark.kernels import vector_scores
 from recsys_spark.kernels.vector_scores import Spread
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries
 from recsys_spark.numeric.top_k import Items, top_k
+from recsys_spark.sequence.kernels.successors import place_weights
 from recsys_spark.spark.sparse_blocks import RowBlock
 
 _SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
@@ -141,13 +142,13 @@ class NeighborScorer:
     def scores(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
         """See `Scorer`; what is near to nothing of the history has none."""
         model, n_items = self.model, self.hidden.n_cols
-        found = neighbor_scores.pair_scores(self.history, model.neighbors, rows, items, n_items, model.normalize)
+        found = user_scores.pair_scores(self.history, model.neighbors, rows, items, n_items, model.normalize)
         return np.where(found > 0, found, np.float32(np.nan))
 
     def background(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
         n_items, n_listed = self.hidden.n_cols, self.model.n_listed
-        return neighbor_scores.background(self.history, self.model.neighbors, n_items, n_listed, self.model.normalize)
+        return user_scores.background(self.history, self.model.neighbors, n_items, n_listed, self.model.normalize)
 
 
 def vector_model(items: Items) -> VectorModel:

@@ -11,7 +11,7 @@ from recsys_spark.config.types import NonNegativeFloat, PositiveDays, PositiveFl
 
 
 class SimilaritySettings(Section):
-    """What near means, and what finding it may take; the formulas stand in `recsys_spark.kernels.item_cf`."""
+    """What near means, and what finding it may take; formulas: `recsys_spark.item_cf.kernels.similarity`."""
 
     similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta", "ridge"]
     alpha: NonNegativeFloat

@@ -54,7 +54,7 @@ def _text_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, context: 
     """idx, indices and scores: the neighbours of every item that anybody has, among what may be shown."""
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.tfidf import Vocabulary, fit_text_neighbors
+    from recsys_spark.item_cf.text_neighbors import Vocabulary, fit_text_neighbors
     from recsys_spark.signals.visibility import fit_shown_idx, shown_items
 
     had = inputs["interactions"].where(F.col("weight") > 0).select("item_idx").distinct()

@@ -36,10 +36,10 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.low_pass import fit_low_pass
     from recsys_spark.adapters.models import vector_model
     from recsys_spark.adapters.personal import Personal
     from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
+    from recsys_spark.low_pass.filter import fit_low_pass
     from recsys_spark.numeric.top_k import search_items
     from recsys_spark.signals.event_weights import age_days
     from recsys_spark.signals.visibility import fit_shown_idx

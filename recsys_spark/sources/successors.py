@@ -42,8 +42,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.adapters.models import NewestPlaced, neighbor_model
     from recsys_spark.adapters.personal import Personal
-    from recsys_spark.adapters.successors import Limits, fit_successors
-    from recsys_spark.kernels.successors import Following
+    from recsys_spark.sequence.kernels.successors import Following
+    from recsys_spark.sequence.successors import Limits, fit_successors
     from recsys_spark.signals.event_weights import is_positive, known_events
     from recsys_spark.signals.visibility import fit_shown_idx
     from recsys_spark.spark.broadcast import fit_lists

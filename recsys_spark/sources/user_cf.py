@@ -32,9 +32,9 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.item_cf import Limits, fit_neighbors, similarity_of
     from recsys_spark.adapters.models import NearUsers, neighbor_model
     from recsys_spark.adapters.personal import Personal
+    from recsys_spark.item_cf.neighbors import Limits, fit_neighbors, similarity_of
     from recsys_spark.signals.visibility import shown_items
     from recsys_spark.spark.broadcast import fit_lists
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.adapters.item_cf import similarity_of
-from recsys_spark.adapters.item_ridge import MAX_GRAM_BYTES, PAIR_BYTES
 from recsys_spark.adapters.models import (
     Model,
     NearUsers,
@@ -26,11 +24,13 @@ from recsys_spark.adapters.models import (
 )
 from recsys_spark.als.kernels.objective import Ridge, effective_rank, gramian, has_collapsed
 from recsys_spark.config.schema import Config
-from recsys_spark.kernels.item_cf import MAX_WEIGHT, Similarity
-from recsys_spark.kernels.successors import Following, Histories, successors, transitions
+from recsys_spark.item_cf.kernels.similarity import MAX_WEIGHT, Similarity
+from recsys_spark.item_cf.neighbors import similarity_of
+from recsys_spark.item_cf.ridge import MAX_GRAM_BYTES, PAIR_BYTES
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
 from recsys_spark.numeric.top_k import damped, search_items
+from recsys_spark.sequence.kernels.successors import Following, Histories, successors, transitions
 from recsys_spark.sources import check_params
 from recsys_spark.spark.sparse_blocks import RowBlock
 from recsys_spark.validation.whole_fits import fit_factors, fit_filter, fit_neighbors

@@ -23,9 +23,9 @@ from pyspark.sql import functions as F
 from recsys_spark.adapters.holdout import engagements, later_events
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.kernels.successors import Histories, newest_histories
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
+from recsys_spark.sequence.kernels.successors import Histories, newest_histories
 from recsys_spark.signals.event_weights import is_positive, known_events
 from recsys_spark.signals.interactions import fit_interactions
 from recsys_spark.signals.visibility import is_hidden, shown_items

@@ -11,9 +11,9 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.tfidf import Vocabulary, fit_token_pairs
 from recsys_spark.als.attributes import attribute_pairs
 from recsys_spark.context import Context
+from recsys_spark.item_cf.text_neighbors import Vocabulary, fit_token_pairs
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.sources import check_params
 from recsys_spark.validation.grid import ATTRIBUTES

@@ -10,14 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys_spark.als.kernels.objective import Ridge, diagonal, fixed_side, gramian, initial_factors, solve_rows
-from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
-from recsys_spark.kernels.low_pass import normalised, orthonormal, products, singular
-from recsys_spark.kernels.ridge_neighbors import (
-    added_by_neighbors,
-    lists_of_added,
-    near_of_block,
-    ridge_of,
-)
+from recsys_spark.item_cf.kernels.ridge import added_by_neighbors, lists_of_added, near_of_block, ridge_of
+from recsys_spark.item_cf.kernels.similarity import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
+from recsys_spark.low_pass.kernels.graph_filter import normalised, orthonormal, products, singular
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, transposed
 
@@ -63,7 +58,7 @@ def fit_factors(weights: Csr, wanted: Csr, ridge: Ridge, factors: int, passes: i
 
 
 def fit_filter(weights: Csr, wanted: np.ndarray, exponent: float, rank: int, passes: int, seed: int) -> Vectors:
-    """Vectors whose products are the scores of the graph filter (`kernels.low_pass`); wanted: int64, rows of users."""
+    """Vectors whose products are the scores of `low_pass.kernels.graph_filter`; wanted: int64, rows of users."""
     n_users, n_items = weights.n_rows, weights.n_cols
     of_users = np.bincount(weights.rows, weights=weights.values, minlength=n_users)
     of_items = np.bincount(weights.indices, weights=weights.values, minlength=n_items)

@@ -30,11 +30,11 @@ from scipy.sparse import csr_matrix
 
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
-from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
+from recsys_spark.item_cf import step_item_cf
+from recsys_spark.item_cf.kernels.similarity import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.spark.session import open_session
-from recsys_spark.steps import item_cf
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.spark_tables import read_run, stage_run
 from recsys_spark.warehouse.tables import TABLES
@@ -139,7 +139,7 @@ def _through_spark(planted: Planted, lists: Ranked) -> tuple[float, int, bool]:
     started = time.perf_counter()
     inputs = {table.name: read_run(spark, config.root, table, RUN_ID) for table in tables[:2]}
     context = Context(config, date(2025, 3, 1), RUN_ID, 1, spark)
-    stage_run(item_cf.run(inputs, context)["item_neighbors"], config.root, tables[2], RUN_ID)
+    stage_run(step_item_cf.run(inputs, context)["item_neighbors"], config.root, tables[2], RUN_ID)
     seconds = time.perf_counter() - started
     shuffled = _shuffled_bytes(spark) - shuffled
     stored = read_run(spark, config.root, tables[2], RUN_ID).select("item_idx", "neighbors").toArrow()

@@ -22,12 +22,12 @@ from statistics import median
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.item_cf import Limits, fit_neighbors
-from recsys_spark.adapters.low_pass import fit_low_pass
 from recsys_spark.als.blocks import Sizes
 from recsys_spark.als.fit import factor_rows, fit_factors
 from recsys_spark.config.load import load_config
-from recsys_spark.kernels.item_cf import Similarity
+from recsys_spark.item_cf.kernels.similarity import Similarity
+from recsys_spark.item_cf.neighbors import Limits, fit_neighbors
+from recsys_spark.low_pass.filter import fit_low_pass
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.bench_als import N_DRAWS, to_read

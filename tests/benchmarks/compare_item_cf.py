@@ -30,12 +30,12 @@ import pyarrow.parquet as pq
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 from scipy.sparse import csr_matrix
 
-from recsys_spark.adapters.item_cf import similarity_of
 from recsys_spark.config.load import load_config
 from recsys_spark.demo_logs import read_lines, read_purchases
+from recsys_spark.item_cf.kernels.similarity import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
+from recsys_spark.item_cf.kernels.user_scores import score_neighbors
+from recsys_spark.item_cf.neighbors import similarity_of
 from recsys_spark.kernels.holdout import Figures, Holdout, hold_out, judge_lists, judge_order, popular_items
-from recsys_spark.kernels.item_cf import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
-from recsys_spark.kernels.neighbor_scores import score_neighbors
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import ragged
 from recsys_spark.numeric.ranked import Ranked

@@ -16,8 +16,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.item_cf import Limits, _fit_sums, _row_blocks, fit_neighbors
-from recsys_spark.kernels.item_cf import Similarity
+from recsys_spark.item_cf.kernels.similarity import Similarity
+from recsys_spark.item_cf.neighbors import Limits, _fit_sums, _row_blocks, fit_neighbors
 from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
 from recsys_spark.warehouse.ledger import read_rows

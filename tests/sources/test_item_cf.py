@@ -4,7 +4,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
-from recsys_spark.steps import item_cf as step
+from recsys_spark.item_cf import step_item_cf as step
 from tests.engagement import TYPES_SET, Event, before, make_context, make_items
 from tests.indexed_log import indexed_log, names_of
 from tests.local_frame import computed_tables

@@ -16,8 +16,9 @@ from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.ingest.rules import parse_rules
+from recsys_spark.item_cf import step_item_cf
 from recsys_spark.signals import step_index, step_interactions
-from recsys_spark.steps import blend, features, item_cf, retrieve
+from recsys_spark.steps import blend, features, retrieve
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (
@@ -236,7 +237,7 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     tables |= step_interactions.run(tables, context)
     tables |= computed_tables({"interactions": tables["interactions"]})
     tables |= computed_tables({"user_features": features.run(tables, context)["user_features"]})
-    for module in (item_cf, step_als):
+    for module in (step_item_cf, step_als):
         tables |= module.run(tables, context)
     tables |= computed_tables(retrieve.run(tables, context))
     outputs = staged(blend.run(tables, context), context)

@@ -1,0 +1,1 @@
+"""Nearest items, by behaviour, regression or text, and users scored by them."""

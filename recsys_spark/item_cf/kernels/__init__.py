@@ -1,0 +1,1 @@
+"""Similarities, sums over row blocks, regressions, scores of users."""

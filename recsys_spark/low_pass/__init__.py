@@ -1,0 +1,1 @@
+"""Truncated SVD of the normalised matrix as a graph filter."""

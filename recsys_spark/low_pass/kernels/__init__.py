@@ -1,0 +1,1 @@
+"""The normalisation and the subspace iteration."""

@@ -1,0 +1,1 @@
+"""Next-item models on ordered histories."""
