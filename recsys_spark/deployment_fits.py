@@ -23,7 +23,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.item_cf.kernels import row_products
 from recsys_spark.item_cf.neighbors import SUM_BYTES
 from recsys_spark.spark.sparse_blocks import n_blocks_for
-from recsys_spark.steps.two_tower import id_buckets
+from recsys_spark.two_tower.dimensions import id_buckets
 
 # Of one thread of an AMD EPYC: 128 x 64 times 64 x 8192, as exact search multiplies.
 REFERENCE_GFLOPS = 65.0
@@ -193,7 +193,7 @@ def _half(n_pairs: int, f: int, exchange: str, solved: _Side, fixed: _Side) -> S
 
 
 def model_bytes(load: Load, settings: TwoTower) -> int:
-    """Weights of both towers: tables of hashed values and ids, and the layers; see `kernels.towers.weight_shapes`."""
+    """Weights of both towers: tables of hashed values and ids, and the layers (`two_tower.kernels.towers`)."""
     n_ids = id_buckets(load.items, settings.max_id_buckets) if settings.id_dropout < 1 else 0
     d, g = settings.dim, settings.hidden
     return NUMBER_BYTES * (d * (n_ids + 2 * settings.n_buckets) + d**2 + 4 * d * g)

@@ -6,7 +6,6 @@ in `deployment_fits` and `deployment_lists`.
 
 from typing import NamedTuple
 
-from recsys_spark.adapters.embed import MAX_MODEL_BYTES
 from recsys_spark.als.blocks import BINS
 from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
 from recsys_spark.ann.index_search import takes_index
@@ -27,7 +26,8 @@ from recsys_spark.deployment_lists import COUNTED, ann_size, blend_size, embed_s
 from recsys_spark.item_cf.neighbors import MAX_SUMS_BYTES, SUM_BYTES
 from recsys_spark.sources import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_ID_BYTES, MAX_LISTS_BYTES
-from recsys_spark.steps.two_tower import uses_towers
+from recsys_spark.two_tower.dimensions import uses_towers
+from recsys_spark.two_tower.embedding import MAX_MODEL_BYTES
 
 
 class Limit(NamedTuple):

@@ -76,7 +76,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "two_tower",
-        "steps.two_tower",
+        "two_tower.step_two_tower",
         (
             "events",
             "items",
@@ -95,7 +95,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "embed",
-        "steps.embed",
+        "two_tower.step_embed",
         (
             "events",
             "items",

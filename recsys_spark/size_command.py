@@ -12,7 +12,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.deployment_fits import REFERENCE_GFLOPS, Load, StepSize
 from recsys_spark.deployment_size import choices_of, in_bytes, in_flop, sizes_of, warnings_of
-from recsys_spark.steps.two_tower import uses_towers
+from recsys_spark.two_tower.dimensions import uses_towers
 
 _GIB = 1 << 30
 _UNCOUNTED = ", without what only passes over the log: ingest, catalog, index, interactions, features, audit"

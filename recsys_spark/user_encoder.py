@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError, ContractError
 from recsys_spark.item_factors import Scored, best_scored
-from recsys_spark.kernels.tower_inputs import Encoded
-from recsys_spark.kernels.tower_model import TowerModel, load_model
-from recsys_spark.kernels.towers import embed, pool_history
+from recsys_spark.two_tower.kernels.inputs import Encoded
+from recsys_spark.two_tower.kernels.model_file import TowerModel, load_model
+from recsys_spark.two_tower.kernels.towers import embed, pool_history
 from recsys_spark.warehouse.blobs import read_blob
 from recsys_spark.warehouse.location import Location
 

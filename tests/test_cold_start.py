@@ -6,8 +6,8 @@ import pytest
 
 from recsys_spark.cold_start import Ladder, Recommended
 from recsys_spark.errors import ArgumentError
-from recsys_spark.kernels.tower_model import SUFFIX, load_model
 from recsys_spark.reader import Bundle, open_current
+from recsys_spark.two_tower.kernels.model_file import SUFFIX, load_model
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import RUN_STEPS

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from recsys_spark.adapters.tower_job import shape_of
 from recsys_spark.als.blocks import BINS
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
@@ -19,9 +18,10 @@ from recsys_spark.deployment_fits import (
     two_tower_size,
 )
 from recsys_spark.item_cf.kernels.row_products import item_blocks
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.kernels.towers import weight_shapes
-from recsys_spark.steps.two_tower import id_buckets
+from recsys_spark.two_tower.dimensions import id_buckets
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.kernels.towers import weight_shapes
+from recsys_spark.two_tower.training_job import shape_of
 
 SHOP = Load(users=1_000, items=500, pairs=20_000, id_bytes=10)
 LARGE = Load(users=100_000_000, items=1_000_000, pairs=5_000_000_000)

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark.errors import ArgumentError, DamagedError
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.kernels.tower_model import SUFFIX, TowerModel, load_model
-from recsys_spark.kernels.towers import embed, pool_history
 from recsys_spark.reader import Bundle, open_current
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.kernels.model_file import SUFFIX, TowerModel, load_model
+from recsys_spark.two_tower.kernels.towers import embed, pool_history
 from recsys_spark.user_encoder import UserEncoder, user_encoder
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.blobs import put_blob

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.kernels.tower_model import pack_model
-from recsys_spark.kernels.towers import Shape, weight_shapes
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.kernels.model_file import pack_model
+from recsys_spark.two_tower.kernels.towers import Shape, weight_shapes
 
 SHAPE = Shape(dim=4, hidden=3, normalize=True, history_items=3, half_life_items=2.0)
 USERS = TowerInputs((Field("segment", "category"), Field("n_events", "number", mean=1.0, deviation=0.5)), 32)

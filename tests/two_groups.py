@@ -6,13 +6,13 @@ A user's group shows in their segment and in what they had before, an item's in 
 import numpy as np
 import pyarrow as pa
 
-from recsys_spark.adapters.tower_job import Job
 from recsys_spark.config.load import load_config
 from recsys_spark.config.models import TwoTower as Settings
-from recsys_spark.kernels.tower_batches import NONE, Shard
-from recsys_spark.kernels.tower_inputs import Encoded, Field, TowerInputs
-from recsys_spark.kernels.towers import Shape
-from recsys_spark.tables.tower_shards import write_items, write_users
+from recsys_spark.two_tower.kernels.batches import NONE, Shard
+from recsys_spark.two_tower.kernels.inputs import Encoded, Field, TowerInputs
+from recsys_spark.two_tower.kernels.towers import Shape
+from recsys_spark.two_tower.training_job import Job
+from recsys_spark.two_tower.training_shards import write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
 
 N_ITEMS = 40  # the first half of them of group 0

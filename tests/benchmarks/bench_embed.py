@@ -4,12 +4,12 @@
     uv run python tests/benchmarks/bench_embed.py --memory [--items 1000000]
 
 Items with a title, two categories, six numbers and an id, in Parquet files; a model of the default size with random
-weights.  The peers read the files with pyarrow and give the same batches to `kernels.two_tower` in inference_mode, on
-one thread each.  Both sides begin warm, with the model loaded, drop the vectors once they have them, and take turns;
-the best of the rounds counts.  That both give the same vectors is checked first.
-The last line is JSON: ours_rows_per_s, torch_rows_per_s, ratio.  With --memory instead: of a Spark worker at one and at
-four million items loaded_mb, with interpreter and model, and peak_mb, the most after that; growth_mb of the peak, and
-work_mb, the greater of the differences.  Exit status 1 outside the bars.
+weights.  The peers read the files with pyarrow and give the same batches to `two_tower.kernels.torch_towers` in
+inference_mode, on one thread each.  Both sides begin warm, with the model loaded, drop the vectors once they have them,
+and take turns; the best of the rounds counts.  That both give the same vectors is checked first.  The last line is
+JSON: ours_rows_per_s, torch_rows_per_s, ratio.  With --memory instead: of a Spark worker at one and at four million
+items loaded_mb, with interpreter and model, and peak_mb, the most after that; growth_mb of the peak, and work_mb, the
+greater of the differences.  Exit status 1 outside the bars.
 """
 
 import argparse
@@ -31,11 +31,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_spark.adapters.embed import embed_items, send_model
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.kernels.tower_model import load_model
-from recsys_spark.kernels.towers import Shape
 from recsys_spark.spark.session import open_session
+from recsys_spark.two_tower.embedding import embed_items, send_model
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.kernels.model_file import load_model
+from recsys_spark.two_tower.kernels.towers import Shape
 from tests.benchmarks.report import finish, size_options
 from tests.tower_fits import USERS, make_model
 
@@ -113,8 +113,8 @@ def _work(end: Connection, model_file: Path) -> None:
     """One process: embeds the files that it is sent, and answers with the first of the vectors."""
     import torch
 
-    from recsys_spark.kernels.model_file import unpack
-    from recsys_spark.kernels.two_tower import TwoTower, as_rows
+    from recsys_spark.two_tower.kernels.model_file import unpack
+    from recsys_spark.two_tower.kernels.torch_towers import TwoTower, as_rows
 
     torch.set_num_threads(1)
     model = TwoTower(USERS, ITEMS, SHAPE, 0.1, False, 0)

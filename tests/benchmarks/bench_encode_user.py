@@ -14,10 +14,10 @@ from time import perf_counter
 
 import numpy as np
 
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.kernels.tower_model import SUFFIX
-from recsys_spark.kernels.towers import Shape
 from recsys_spark.reader import open_current
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.kernels.model_file import SUFFIX
+from recsys_spark.two_tower.kernels.towers import Shape
 from recsys_spark.warehouse.blobs import put_blob
 from tests.benchmarks.report import finish, size_options
 from tests.made_warehouse import RUN_A, append_publish, make_rows, publish_bundle, stage_rows

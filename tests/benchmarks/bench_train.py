@@ -30,12 +30,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recsys_spark.adapters.tower_epochs import Training, World
-from recsys_spark.adapters.tower_job import Job, read_job
 from recsys_spark.config.load import load_config
-from recsys_spark.kernels.tower_batches import Shard
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.tables.tower_shards import no_items, write_items, write_users
+from recsys_spark.two_tower.kernels.batches import Shard
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.training_job import Job, read_job
+from recsys_spark.two_tower.training_process import Training, World
+from recsys_spark.two_tower.training_shards import no_items, write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.planted import planted_interactions
 from tests.benchmarks.report import finish, size_options
@@ -130,7 +130,7 @@ def processes(folder: Path, n: int) -> float:
     for rank in range(n):
         world = {"RANK": rank, "WORLD_SIZE": n, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = os.environ | {name: str(value) for name, value in world.items()}
-        program = [sys.executable, "-m", "recsys_spark.adapters.tower_process", str(folder)]
+        program = [sys.executable, "-m", "recsys_spark.two_tower.training_process", str(folder)]
         started.append(subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL))
     while not (folder / "progress.json").exists() and started[0].poll() is None:
         time.sleep(0.01)

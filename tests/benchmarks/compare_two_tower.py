@@ -37,18 +37,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from recsys_spark.adapters.tower_epochs import Training, World
-from recsys_spark.adapters.tower_job import Job, read_job
 from recsys_spark.config.load import load_config
 from recsys_spark.config.models import TwoTower
-from recsys_spark.kernels.model_file import unpack
-from recsys_spark.kernels.tower_batches import Shard
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs, squash
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import search_items, top_k
-from recsys_spark.tables.tower_shards import no_items, read_users, write_items, write_users
+from recsys_spark.two_tower.kernels.batches import Shard
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs, squash
+from recsys_spark.two_tower.kernels.model_file import unpack
+from recsys_spark.two_tower.training_job import Job, read_job
+from recsys_spark.two_tower.training_process import Training, World
+from recsys_spark.two_tower.training_shards import no_items, read_users, write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.compare_als import defaults as als_defaults
 from tests.benchmarks.compare_item_cf import (

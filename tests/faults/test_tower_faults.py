@@ -15,10 +15,10 @@ from recsys_spark.context import Context
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
 from recsys_spark.gate import Measured
 from recsys_spark.gates_embeddings import item_embeddings, user_embeddings
-from recsys_spark.kernels.tower_inputs import Field, TowerInputs
-from recsys_spark.kernels.tower_model import SUFFIX
 from recsys_spark.numeric.hashing import hashed
-from recsys_spark.steps import embed
+from recsys_spark.two_tower import step_embed
+from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
+from recsys_spark.two_tower.kernels.model_file import SUFFIX
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
@@ -111,15 +111,15 @@ def test_a_model_that_was_altered_swapped_or_lost_is_refused_and_no_payload_runs
         stored.write_bytes(whole)
         damage()
         with pytest.raises(DamagedError, match=text) as caught:
-            embed.run(tables, context)
+            step_embed.run(tables, context)
         assert caught.value.exit_code == EXIT_REFUSED
     # A pickle that a row names with its own hash is no model either.
     evil = put_blob(context.config.root, payload, SUFFIX)
     with pytest.raises(DamagedError, match="expected safetensors"):
-        embed.run(tables | _model_row(context, evil.rel_path, evil.sha256), context)
+        step_embed.run(tables | _model_row(context, evil.rel_path, evil.sha256), context)
     other = put_blob(context.config.root, make_model(), SUFFIX)
     with pytest.raises(DamagedError, match="expected the user features segment, got segment, n_events"):
-        embed.run(tables | _model_row(context, other.rel_path, other.sha256), context)
+        step_embed.run(tables | _model_row(context, other.rel_path, other.sha256), context)
     assert "n_items_without_embedding" not in context.figures  # nothing was embedded
     assert not canary.exists()
     pickle.loads(payload)
@@ -132,7 +132,7 @@ def test_embeddings_that_are_not_finite_or_zero_fail_the_gate_for_items_and_leav
     """Fault row 39."""
     tables, context = world
     blob = put_blob(context.config.root, make_model(_weights(), USERS, ITEMS), SUFFIX)
-    found = embed.run(tables | _model_row(context, blob.rel_path, blob.sha256), context)
+    found = step_embed.run(tables | _model_row(context, blob.rel_path, blob.sha256), context)
     assert context.figures["n_users_without_embedding"] == 3
     assert {row.user_id for row in found["user_embeddings"].collect()} == {"u0", "u1", "u5"}
     vectors = np.array([row.vector for row in found["item_embeddings"].collect()])

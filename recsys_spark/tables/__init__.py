@@ -1,1 +1,0 @@
-"""Tables: declared once, rendered for Spark and Arrow, checked; the only place that touches storage."""

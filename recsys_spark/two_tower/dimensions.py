@@ -1,0 +1,21 @@
+"""How large the towers are: whether a day has any, and rows of the hashed id tables.
+
+Owns: what is derived from settings and the log before anything is trained.
+"""
+
+from recsys_spark.config.schema import Config
+
+_IDS_PER_ITEM = 8  # rows of the table of ids: with fewer many items share one
+_SMALLEST_TABLE = 16
+
+
+def uses_towers(config: Config) -> bool:
+    """Whether an enabled source asks the towers."""
+    enabled = config.sources.enabled
+    return "two_tower" in enabled or ("content" in enabled and config.sources.params("content").get("by") == "towers")
+
+
+def id_buckets(n_items: int, most: int) -> int:
+    """Rows of the table of hashed ids: a power of 2, so that a few more items tomorrow hash as they do today."""
+    wanted = max(_SMALLEST_TABLE, n_items * _IDS_PER_ITEM)
+    return min(most, 1 << (wanted - 1).bit_length())

@@ -1,0 +1,1 @@
+"""Inputs, batches, towers, losses and the model file."""
