@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.explored_lists import EXPLORE
+from recsys_spark.blend.worker import EXPLORE
 from recsys_spark.context import Context
 from recsys_spark.gate import Gate, Measured, verdict
 from recsys_spark.signals.visibility import shown_items

@@ -142,7 +142,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "blend",
-        "steps.blend",
+        "blend.step_blend",
         (
             "events",
             "items",

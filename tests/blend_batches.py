@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys_spark.adapters.blend_scopes import Settings, Shared, Shown, shared_lists
-from recsys_spark.adapters.user_blocks import LIST_FIELDS
+from recsys_spark.blend.collect import LIST_FIELDS
+from recsys_spark.blend.worker import Settings, Shared, Shown, shared_lists
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.tables import RANKED_IDX
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys_spark.kernels.list_walks import RankedLists
+from recsys_spark.blend.kernels.walks import RankedLists
 from recsys_spark.numeric.ragged import ragged
 
 

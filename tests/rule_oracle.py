@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from recsys_spark.blend.compile_rules import Catalogue, compile_rules
+from recsys_spark.blend.kernels.rules import Rules
 from recsys_spark.ingest.rules import Rule
-from recsys_spark.kernels.rules import Rules
 
 N_ITEMS = 12
 IDS = [f"item {number}" for number in range(N_ITEMS)]

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from recsys_spark.adapters.blend_arrow import fuse_scopes
-from recsys_spark.adapters.blend_scopes import Settings, Shared, Worker, walk_scopes, worker_of
+from recsys_spark.blend.block import fuse_scopes
+from recsys_spark.blend.kernels.diversity import NOTHING
+from recsys_spark.blend.worker import Settings, Shared, Worker, walk_scopes, worker_of
 from recsys_spark.kernels.catalogue_metrics import coverage, gini
-from recsys_spark.kernels.diversify import NOTHING
 from recsys_spark.kernels.evaluation import ALL, Block, Figure, add_up, judge
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.numeric.ragged import Ragged

@@ -11,10 +11,10 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import fit_had, fit_shared, fit_shown
-from recsys_spark.adapters.blend_scopes import Settings
 from recsys_spark.adapters.evaluation import Exam
 from recsys_spark.adapters.holdout import HEAVY_ITEMS, POPULAR, fit_item_users, head_items, popular_lists
+from recsys_spark.blend.collect import fit_had, fit_shared, fit_shown
+from recsys_spark.blend.worker import Settings
 from recsys_spark.config.schema import Config
 
 LENGTHS = (20, 100)  # places of a list that are judged, beside all that are stored

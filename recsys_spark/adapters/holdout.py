@@ -16,7 +16,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.user_blocks import list_columns
+from recsys_spark.blend.collect import list_columns
 from recsys_spark.config.schema import Config
 from recsys_spark.signals.event_weights import is_positive, known_events
 from recsys_spark.signals.visibility import active_users, features_of_lists, shown_items

@@ -21,8 +21,8 @@ from pyspark.sql import functions as F
 
 from recsys_spark.adapters.models import Model, Scorer, Users, VectorModel
 from recsys_spark.ann.exact_search import USER_LISTS, user_lists
+from recsys_spark.blend.kernels.union import appended, for_all_cells, missing, union_cells
 from recsys_spark.config.lists import Candidates
-from recsys_spark.kernels.union_lists import appended, for_all_cells, missing, union_cells
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.signals.visibility import is_hidden
 from recsys_spark.spark.arrow_vectors import cut_vectors

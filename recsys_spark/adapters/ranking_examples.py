@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from recsys_spark.adapters.explored_lists import EXPLORE
+from recsys_spark.blend.worker import EXPLORE
 from recsys_spark.warehouse.publish_row import PublishRow
 
 _PLACES = 1 << 30  # chances are told apart to a billionth

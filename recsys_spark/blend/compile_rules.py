@@ -9,9 +9,9 @@ from datetime import datetime
 
 import numpy as np
 
+from recsys_spark.blend.kernels.rules import EVERYBODY, Effects, Rules
+from recsys_spark.blend.kernels.walks import ITEM_BITS, cells_of
 from recsys_spark.ingest.rules import Rule, in_force
-from recsys_spark.kernels.list_walks import ITEM_BITS, cells_of
-from recsys_spark.kernels.rules import EVERYBODY, Effects, Rules
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Rules of the business as data: rows are checked, those in force are chosen, and items are found for their targets.
 
 Owns: what a row of a rule may hold, when a rule is in force, and what it means for which item.  What rules then do to
-lists, and which of two decides, is in `kernels.rules`.
+lists, and which of two decides, is in `blend.kernels.rules`.
 
 A rule names one target (item_id, category or brand), for users of one segment or for everybody, and a time: it is in
 force at a cutoff with starts_at <= cutoff < ends_at, an open end being none.  The cutoff is a run's, so a rule that

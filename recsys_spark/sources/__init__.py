@@ -67,7 +67,7 @@ class SourceModule(Protocol):
         that, or `name/list` where there are several.  A list names an item once, ties break by the smaller item_idx,
         and nothing depends on partitioning.
         A list for many leaves in what one user has seen, and what is not available: `blend` keeps it out.  A list for
-        one user that is cut leaves it out, by the same policies (`adapters.blend`), or it would be full of it.  A model
+        one user that is cut leaves it out, by the same policies (`blend.collect`), or it would be full of it.  A model
         is given what a user has seen, and lists of its own must hold only what is available.
         """
 

@@ -15,12 +15,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.blend import fit_settings
 from recsys_spark.adapters.evaluation import PUBLISHED, evaluate_lists
 from recsys_spark.adapters.exam import LENGTHS, POPULAR_28, fit_exam, fit_variants, with_published
 from recsys_spark.adapters.exposure_value import exposure_figures
 from recsys_spark.adapters.holdout import judged_users, later_events
 from recsys_spark.adapters.ranking_examples import ranking_examples
+from recsys_spark.blend.collect import fit_settings
 from recsys_spark.context import Context, midnight
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.features import declared_tables

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys_spark.adapters.blend import weight_of
+from recsys_spark.blend.collect import weight_of
+from recsys_spark.blend.kernels.score_fusion import Scaling, bounded
 from recsys_spark.config.choices import Settings
 from recsys_spark.config.schema import Config
-from recsys_spark.kernels.score_fusion import Scaling, bounded
 from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
 from recsys_spark.numeric.sparse import rows_of
 from recsys_spark.validation.choice_sets import (

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recsys_spark.adapters.models import Scorer
-from recsys_spark.kernels.blend import best_of_users
-from recsys_spark.kernels.list_walks import ITEM_BITS, RankedLists, cells_of, index_shared, walk_shared
-from recsys_spark.kernels.score_fusion import moments_of
+from recsys_spark.blend.kernels.fusion import best_of_users
+from recsys_spark.blend.kernels.score_fusion import moments_of
+from recsys_spark.blend.kernels.union import first_items, for_all_cells, union_cells
+from recsys_spark.blend.kernels.walks import ITEM_BITS, RankedLists, cells_of, index_shared, walk_shared
 from recsys_spark.kernels.shrunk_weights import Taken
-from recsys_spark.kernels.union_lists import first_items, for_all_cells, union_cells
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.ranked import Ranked, ranked_of_rows
 from recsys_spark.numeric.sparse import Csr, rows_of

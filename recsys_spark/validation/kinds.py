@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from recsys_spark.adapters.blend import weight_of
-from recsys_spark.kernels.score_fusion import bounded
+from recsys_spark.blend.collect import weight_of
+from recsys_spark.blend.kernels.score_fusion import bounded
 from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
 from recsys_spark.validation.choice_sets import (
     KINDS,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.adapters.blend import weight_of
+from recsys_spark.blend.collect import weight_of
 from recsys_spark.config.choices import Settings, source_of, value_of, with_settings
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import KernelError

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from recsys_spark.blend import step_blend
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.features import declared_tables
 from recsys_spark.spark.session import open_session
-from recsys_spark.steps import blend
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.spark_check import spark_schema
@@ -160,7 +160,7 @@ def ours(spark: SparkSession, folder: Path, config: Config, number: int) -> None
     empty = ("events", "items", "users", "exposures", "item_factors", "item_embeddings")
     inputs |= {name: spark.createDataFrame([], spark_schema(TABLES[name])) for name in empty}
     context = Context(config=config, day=DAY, run_id=run_id(number), seed=1, spark=spark)
-    outputs = blend.run(inputs, context)
+    outputs = step_blend.run(inputs, context)
     for name in ("candidates", "fallback_candidates"):
         stage_run(outputs[name], config.root, TABLES[name], context.run_id)
     spark.catalog.clearCache()

@@ -17,9 +17,9 @@ from typing import Any
 
 from recsys_spark.backtest import Folds
 from recsys_spark.backtest_view import tallies
+from recsys_spark.blend.kernels.diversity import Diversity
 from recsys_spark.config.load import load_config
 from recsys_spark.evaluate import evaluate_run
-from recsys_spark.kernels.diversify import Diversity
 from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.numeric.bootstrap import difference, mean_interval
 from recsys_spark.publish import history

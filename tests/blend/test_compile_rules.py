@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsys_spark.blend.compile_rules import Catalogue, compile_rules
+from recsys_spark.blend.kernels.walks import cells_of
 from recsys_spark.ingest.rules import Rule
-from recsys_spark.kernels.list_walks import cells_of
 
 CUTOFF = datetime(2025, 1, 31, tzinfo=UTC)
 DAY = timedelta(days=1)

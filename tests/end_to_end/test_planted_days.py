@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recsys_spark.blend import step_blend
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
@@ -16,7 +17,6 @@ from recsys_spark.gate import forced_gates
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.reader import changed_users, open_current
 from recsys_spark.runner import run_day
-from recsys_spark.steps import blend
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.small_shop import FIRST_DAY, land_days, make_shop
@@ -64,7 +64,7 @@ def test_a_planted_day_is_refused_and_the_last_good_bundle_stays(
     config = shop("audit.max_item_jump=0.3")
     land_days(config, DAY, 1)
     ingest(spark, config)
-    before, sound, planted = open_current(config.root), blend.run, []
+    before, sound, planted = open_current(config.root), step_blend.run, []
 
     def spoiled(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         outputs = staged(sound(inputs, context), context)
@@ -75,7 +75,7 @@ def test_a_planted_day_is_refused_and_the_last_good_bundle_stays(
         planted.append(min(set(listed) - set(shared), key=lambda item: (listed.count(item), item)))
         return outputs | {"candidates": one_item_in_every_list(outputs["candidates"], planted[0])}
 
-    monkeypatch.setattr(blend, "run", spoiled)
+    monkeypatch.setattr(step_blend, "run", spoiled)
     with pytest.raises(GateRefused, match=r"gate item_jump: expected <= 0\.3, got [01]\.\d+") as caught:
         run_day(spark, config, DAY + timedelta(days=1))
     assert f"(item '{planted[0]}': " in str(caught.value)

@@ -1,0 +1,1 @@
+"""Fusion, rules, diversity and exploration of ranked lists; pure numpy and numba."""
