@@ -11,7 +11,7 @@ from recsys_spark.blend.block import blend_block
 from recsys_spark.blend.kernels.exploration import Samples
 from recsys_spark.blend.worker import EXPLORE, Exploration, Shared, Shown, worker_of
 from recsys_spark.ingest.rules import Rule
-from tests.adapters.test_blend_arrow import SHARED_ROWS, blend, items_of
+from tests.blend.test_block import SHARED_ROWS, blend, items_of
 from tests.blend_batches import make_shared, make_users
 from tests.rule_oracle import IDS, World, admissible, compiled, worlds
 

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.errors import DamagedError
 from recsys_spark.reader import Bundle, open_current, open_index
 from recsys_spark.warehouse.blobs import blobs, drop_blobs
-from tests.adapters.test_ivf_pq import build, hashes, items_of, whole
+from tests.ann.test_index_build import build, hashes, items_of, whole
 from tests.index_files import make_shards, unit_vectors
 from tests.test_ann_index import publish_index
 
