@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.gate import Forced, Gate, Measured, verdict
 from recsys_spark.gates import run_gates
 from recsys_spark.inputs import read_inputs

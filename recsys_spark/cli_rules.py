@@ -32,7 +32,7 @@ def load(
 ) -> None:
     """Check a file of rules and make it the set from a date on; nothing is taken in if any row has a fault."""
     config = settings_of(profile, file, sets)
-    from recsys_spark.features import declared_tables
+    from recsys_spark.features.declared import declared_tables
     from recsys_spark.ingest.rules import take_in_rules
     from recsys_spark.warehouse.ledger import create_tables
     from recsys_spark.warehouse.locks import warehouse_lock

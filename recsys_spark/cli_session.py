@@ -20,7 +20,7 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
 
     However it ends, the metrics file is written, where [storage] names one.
     """
-    from recsys_spark.features import declared_tables
+    from recsys_spark.features.declared import declared_tables
     from recsys_spark.metrics_file import write_metrics
     from recsys_spark.plan import step as step_of
     from recsys_spark.plan import steps_before

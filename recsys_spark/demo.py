@@ -21,7 +21,7 @@ from recsys_spark.console import Console
 from recsys_spark.demo_judge import judge_bundle
 from recsys_spark.demo_logs import read_purchases, write_catalogue, write_events
 from recsys_spark.errors import ArgumentError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.index_view import show_index
 from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.lookup import show_related_of, show_user_of

@@ -48,7 +48,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "features",
-        "steps.features",
+        "features.step_features",
         ("events", "items", "users", "user_index", "item_index", "interactions", "exposures"),
         ("user_features", "item_features"),
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
 from recsys_spark.warehouse.arrow import schema_hash

@@ -20,7 +20,7 @@ from recsys_spark.context import Context
 from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.failpoint import failpoint
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.gate import Forced, Gate
 from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.ingest.clock import clock_note, known_clock, next_day

@@ -15,7 +15,7 @@ from recsys_spark.config.choices import source_of, value_of, with_settings
 from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.context import Context
 from recsys_spark.errors import ArgumentError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import known_clock
 from recsys_spark.inputs import as_of
 from recsys_spark.kernels.proposal import Setting

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.schema import Config, EventType
 from recsys_spark.context import Context
+from recsys_spark.features import step_features
 from recsys_spark.signals import step_index, step_interactions
-from recsys_spark.steps import features
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.local_frame import computed_tables, local_frame
@@ -95,7 +95,7 @@ def make_context(spark: SparkSession, config: Config, day: date = DAY) -> Contex
 def run_steps(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """The inputs and what index, interactions and features made of them, worked out after each step as in a run."""
     tables = dict(inputs)
-    for step in (step_index, step_interactions, features):
+    for step in (step_index, step_interactions, step_features):
         tables |= computed_tables(step.run(tables, context))
     return tables
 

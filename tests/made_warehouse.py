@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.delta_rs import table_path

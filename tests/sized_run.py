@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.plan import PINNED, step
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.delta_rs import table_path

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame
 
 from recsys_spark.context import Context
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.spark_tables import TaskRows, read_run, stage_run
 

@@ -10,7 +10,7 @@ import pytest
 
 from recsys_spark.ann_index import AnnIndex, merge
 from recsys_spark.errors import ArgumentError, DamagedError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.item_factors import Scored
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import open_current, open_index

@@ -6,7 +6,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recsys_spark.demo_judge import exact_lists, lists_by_source
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.kernels.holdout import Holdout
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import open_current

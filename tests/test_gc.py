@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.gc import collect, runs_to_keep
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.publish import commit, history, rollback_to

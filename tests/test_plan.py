@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES, PINNED, PLAN, step
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import ArgumentError, DamagedError, NothingPublished
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.reader import Bundle, open_current
 from recsys_spark.warehouse.ledger import create_tables

@@ -1,7 +1,7 @@
 """The reference tells every table, column and setting."""
 
 from recsys_spark.config.load import load_config
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.reference import reference_text
 
 

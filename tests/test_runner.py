@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import next_day
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.plan import BUNDLE_TABLES, PLAN

@@ -23,7 +23,7 @@ from recsys_spark.adapters.ranking_examples import ranking_examples
 from recsys_spark.blend.collect import fit_settings
 from recsys_spark.context import Context, midnight
 from recsys_spark.errors import DamagedError, KernelError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.kernels.evaluation import ALL, MAIN, Figure
 from recsys_spark.numeric.bootstrap import Tally, difference, mean_interval
 from recsys_spark.signals.exposures import exposed_pairs

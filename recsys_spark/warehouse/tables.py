@@ -1,7 +1,7 @@
 """Every table of the product, declared once; pure data, rendered elsewhere.
 
 Owns: names, columns, units, keys and layout.  The feature groups add their columns to `user_features` and
-`item_features` (see `recsys_spark.features`).
+`item_features` (see `recsys_spark.features.declared`).
 """
 
 from recsys_spark.warehouse.contract import Column, ListOf, MapOf, StructOf, Table, run_table

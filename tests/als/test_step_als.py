@@ -11,7 +11,7 @@ from recsys_spark.als import step_als
 from recsys_spark.als.kernels.objective import Ridge
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.signals import step_index, step_interactions
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import EVENTS, INTERACTIONS, ITEMS, USERS

@@ -28,7 +28,7 @@ from recsys_spark.blend import step_blend
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.ledger import create_tables

@@ -18,7 +18,7 @@ from pathlib import Path
 from recsys_spark.config.load import load_config
 from recsys_spark.demo import write_settings
 from recsys_spark.demo_logs import write_events
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.ledger import create_tables, read_rows

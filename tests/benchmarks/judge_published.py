@@ -35,7 +35,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.gate import Forced
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.kernels.evaluation import ALL, Figure

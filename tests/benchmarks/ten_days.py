@@ -20,7 +20,7 @@ from pathlib import Path
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.demo_logs import write_catalogue, write_events
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.gc import collect
 from recsys_spark.hindsight_trend import trend
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue

@@ -16,10 +16,11 @@ from recsys_spark.blend.collect import variant_of
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
+from recsys_spark.features import step_features
 from recsys_spark.ingest.rules import parse_rules
 from recsys_spark.item_cf import step_item_cf
 from recsys_spark.signals import step_index, step_interactions
-from recsys_spark.steps import features, retrieve
+from recsys_spark.steps import retrieve
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (
@@ -237,7 +238,7 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     tables |= computed_tables(step_index.run(tables, context))
     tables |= step_interactions.run(tables, context)
     tables |= computed_tables({"interactions": tables["interactions"]})
-    tables |= computed_tables({"user_features": features.run(tables, context)["user_features"]})
+    tables |= computed_tables({"user_features": step_features.run(tables, context)["user_features"]})
     for module in (step_item_cf, step_als):
         tables |= module.run(tables, context)
     tables |= computed_tables(retrieve.run(tables, context))

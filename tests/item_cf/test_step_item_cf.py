@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
 from recsys_spark.errors import BoundExceeded
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.item_cf import step_item_cf
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from tests.engagement import TYPES_SET, Event, before, make_context, make_events, make_items, make_users, run_steps

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.steps import hindsight
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import check_schema, spark_schema

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
 from recsys_spark.errors import DamagedError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.numeric.hashing import hashed
 from recsys_spark.two_tower import step_embed as step
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs

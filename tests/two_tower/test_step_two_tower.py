@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
 from recsys_spark.errors import ConfigError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.two_tower import step_two_tower
 from recsys_spark.two_tower import training_launch as training
 from recsys_spark.two_tower.kernels.model_file import load_model
@@ -136,6 +136,6 @@ def test_histories_of_the_defaults_are_kept(make_config) -> None:
 
 
 def test_run_refuses_histories_longer_than_those_that_users_are_embedded_by(spark: SparkSession, make_config) -> None:
-    context = make_context(spark, make_config(*SMALL, "features.recent_items=5", "two_tower.history_items=6"))
+    context = make_context(spark, make_config(*SMALL, "features.declared.recent_items=5", "two_tower.history_items=6"))
     with pytest.raises(ConfigError, match=r"history_items: expected at most \[features\] recent_items, 5, got 6;"):
         step_two_tower.run({}, context)

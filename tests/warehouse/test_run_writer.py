@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.errors import ContractError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.warehouse.arrow import random_table
 from recsys_spark.warehouse.contract import Column, MapOf, Table
 from recsys_spark.warehouse.delta_rs import table_path

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from recsys_spark.errors import ArgumentError, DamagedError
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.warehouse.arrow import arrow_schema, random_table
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.delta_rs import table_path

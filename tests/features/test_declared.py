@@ -4,7 +4,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.errors import ContractError
-from recsys_spark.features import (
+from recsys_spark.features.declared import (
     INDEX,
     Feature,
     Group,
@@ -37,9 +37,9 @@ def test_column_carries_unit_null_rule_and_check() -> None:
 
 def test_extended_table_refuses_a_name_that_is_taken() -> None:
     taken = Feature("segment", "long", "segment", "days", "count(*)")
-    with pytest.raises(ContractError, match=r"features/b\.py: .* got 'segment', which tables/catalog\.py has"):
+    with pytest.raises(ContractError, match=r"features/groups/b\.py: .* got 'segment', which warehouse/tables\.py has"):
         extended_table(USER_FEATURES, {"b": Group("user_features", (taken,))})
-    with pytest.raises(ContractError, match=r"features/b\.py: .* got 'n_visits', which features/a\.py has"):
+    with pytest.raises(ContractError, match=r"features/groups/b\.py: .* got 'n_visits', which features/a\.py has"):
         extended_table(USER_FEATURES, {name: Group("user_features", (VISITS,)) for name in "ab"})
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features import RECENT_DAYS, Feature, Group, Rows, aggregate_group, window_text
+from recsys_spark.features.declared import RECENT_DAYS, Feature, Group, Rows, aggregate_group, window_text
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

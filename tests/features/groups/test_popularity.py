@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.features import popularity
+from recsys_spark.features.groups import popularity
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_events
 from tests.local_frame import local_frame
 

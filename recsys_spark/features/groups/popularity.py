@@ -9,7 +9,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features import COUNTED_DAYS, INDEX, RECENT_DAYS, Feature, Group, Rows, aggregate_group, window_text
+from recsys_spark.features.declared import (
+    COUNTED_DAYS,
+    INDEX,
+    RECENT_DAYS,
+    Feature,
+    Group,
+    Rows,
+    aggregate_group,
+    window_text,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

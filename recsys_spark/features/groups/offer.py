@@ -1,14 +1,14 @@
 """What an item costs, in itself and next to others of its category, by the catalogue as of the date.
 
 Owns: the item features of the catalogue.
-Rows: the index with prices as in `adapters.shelf.shelf`.
+Rows: the index with prices as in `features.price_levels.shelf`.
 """
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features import INDEX, Feature, Group, aggregate_group
+from recsys_spark.features.declared import INDEX, Feature, Group, aggregate_group
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -43,6 +43,6 @@ GROUP = Group(
 
 def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
     """`index` with the group's features of every item as of `cutoff`."""
-    from recsys_spark.adapters.shelf import shelf
+    from recsys_spark.features.price_levels import shelf
 
     return aggregate_group(shelf(index), GROUP, {})

@@ -2,7 +2,7 @@
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.shelf import category_rows, shelf
+from recsys_spark.features.price_levels import category_rows, shelf
 
 
 def _shelf(spark: SparkSession, rows: list[tuple[str | None, float | None]]) -> DataFrame:

@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.features import offer
+from recsys_spark.features.groups import offer
 from tests.engagement import CUTOFF, TYPES_SET
 
 

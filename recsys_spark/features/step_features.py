@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.context import Context
-from recsys_spark.features import FeatureTable, declared_tables, group_modules
+from recsys_spark.features.declared import FeatureTable, declared_tables, group_modules
 from recsys_spark.signals.engagement import engaged_pairs
 
 

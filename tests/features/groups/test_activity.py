@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.features import activity
+from recsys_spark.features.groups import activity
 from tests.engagement import CUTOFF, TYPES_SET, Event, before, make_events
 
 

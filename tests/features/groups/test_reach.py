@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.features import reach
+from recsys_spark.features.groups import reach
 from tests.engagement import CUTOFF, TYPES_SET, before
 
 PAIRS = "item_idx int, user_idx int, last_time timestamp, n_events int, weight float"

@@ -1,14 +1,14 @@
 """What kind of items a user engages with, in the window of `[interactions]`: their prices and categories.
 
 Owns: the user features that are made of the catalogue.
-Rows: `categories` (see `adapters.shelf.category_rows`).
+Rows: `categories` (see `features.price_levels.category_rows`).
 """
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features import Feature, Group, Rows, aggregate_group
+from recsys_spark.features.declared import Feature, Group, Rows, aggregate_group
 from recsys_spark.warehouse.contract import Column, ListOf, StructOf
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ GROUP = Group(
 
 def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
     """`index` with the group's features of every user as of `cutoff`."""
-    from recsys_spark.adapters.shelf import category_rows, shelf
+    from recsys_spark.features.price_levels import category_rows, shelf
 
     catalogued = inputs["item_index"].join(inputs["items"], on="item_id", how="left")
     rows = category_rows(inputs["interactions"], shelf(catalogued), config.features.max_categories)

@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.features import response
+from recsys_spark.features.groups import response
 from tests.engagement import CUTOFF, TYPES_SET, before
 
 PAIRS = "user_idx int, item_idx int, last_time timestamp, n_events int, weight float"

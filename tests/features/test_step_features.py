@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.features import declared_tables
+from recsys_spark.features.declared import declared_tables
 from recsys_spark.inputs import as_of
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from recsys_spark.warehouse.tables import ITEMS
@@ -67,8 +67,8 @@ SETS = (
     "interactions.window_days=60",
     "interactions.half_life_days=11",
     "interactions.max_events_per_user_day=2",
-    "features.recent_items=4",
-    "features.max_categories=1",
+    "features.declared.recent_items=4",
+    "features.declared.max_categories=1",
     "segments.attribute=country",
 )
 
@@ -186,7 +186,12 @@ def test_run_matches_the_oracle_on_a_random_log(day: Answer) -> None:
 
 def test_run_matches_the_oracle_on_a_random_log_when_all_events_count(spark: SparkSession) -> None:
     config = load_config(
-        sets=(TYPES_SET, "interactions.window_days=0", "features.recent_items=3", "features.max_categories=1")
+        sets=(
+            TYPES_SET,
+            "interactions.window_days=0",
+            "features.declared.recent_items=3",
+            "features.declared.max_categories=1",
+        )
     )
     log = _random_log(random.Random(0), 250)
     inputs = {"events": make_events(spark, log), "items": make_items(spark, SHELF), "users": make_users(spark, USERS)}

@@ -1,0 +1,1 @@
+"""One file a group of features, found by being here."""
