@@ -28,7 +28,7 @@ def settings_of(profile: str, file: Path | None, sets: list[str] | None) -> Conf
         raise ArgumentError(f"--profile: expected the name of a file in conf/, got {profile[:80]!r}; for example local")
     own = Path("recsys.toml")
     config = load_config(profile, file or (own if own.is_file() else None), tuple(sets or ()))
-    from recsys_spark.sources import check_params
+    from recsys_spark.retrieval.declared import check_params
 
     check_params(config)
     return config

@@ -11,7 +11,6 @@ Letters: d length of a vector, k of a list.
 from math import ceil
 from typing import Any, NamedTuple
 
-from recsys_spark.adapters.personal import COMPLETED, fuses_scores
 from recsys_spark.ann.index_search import takes_index
 from recsys_spark.ann.kernels.index_choice import (
     IndexChoice,
@@ -31,7 +30,8 @@ from recsys_spark.deployment_fits import (
     model_bytes,
 )
 from recsys_spark.errors import KernelError
-from recsys_spark.sources import check_params
+from recsys_spark.retrieval.declared import check_params
+from recsys_spark.retrieval.user_lists import COMPLETED, fuses_scores
 from recsys_spark.spark.broadcast import LISTED_BYTES
 
 # Of the first items of one list those that another lacks.

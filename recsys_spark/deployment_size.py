@@ -24,7 +24,7 @@ from recsys_spark.deployment_fits import (
 )
 from recsys_spark.deployment_lists import COUNTED, ann_size, blend_size, embed_size, index_of, retrieve_size
 from recsys_spark.item_cf.neighbors import MAX_SUMS_BYTES, SUM_BYTES
-from recsys_spark.sources import check_params
+from recsys_spark.retrieval.declared import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_ID_BYTES, MAX_LISTS_BYTES
 from recsys_spark.two_tower.dimensions import uses_towers
 from recsys_spark.two_tower.embedding import MAX_MODEL_BYTES

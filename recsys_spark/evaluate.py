@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.adapters.evaluation import Exam, evaluate_lists
 from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_published
 from recsys_spark.adapters.holdout import judged_users, later_events, with_history
-from recsys_spark.adapters.personal import fuses_scores
 from recsys_spark.blend.collect import fit_settings
 from recsys_spark.blend.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
 from recsys_spark.blend.kernels.diversity import Diversity, widest
@@ -25,6 +24,7 @@ from recsys_spark.inputs import read_inputs
 from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import step
+from recsys_spark.retrieval.user_lists import fuses_scores
 from recsys_spark.run_ledger import run_of
 from recsys_spark.warehouse.spark_tables import read_run, read_table
 from recsys_spark.warehouse.tables import TABLES

@@ -120,7 +120,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "retrieve",
-        "steps.retrieve",
+        "retrieval.step_retrieve",
         (
             "events",
             "items",

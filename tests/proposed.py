@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.adapters.personal import ForMany
 from recsys_spark.context import Context
-from recsys_spark.sources import check_params, load
-from recsys_spark.steps.retrieve import lists_of
+from recsys_spark.retrieval.declared import check_params, load
+from recsys_spark.retrieval.step_retrieve import lists_of
+from recsys_spark.retrieval.user_lists import ForMany
 
 
 def proposed(name: str, tables: Mapping[str, DataFrame], context: Context) -> DataFrame:

@@ -10,9 +10,9 @@ from tests import measurement
 from tests.measurement import read_costs
 
 REPORT = """<testsuites><testsuite>
-<testcase classname="tests.als.kernels.test_objective" name="a" time="1.5">
+<testcase classname="tests.kernels.test_als" name="a" time="1.5">
 <properties><property name="spark_jobs" value="0" /><property name="processes" value="2" /></properties></testcase>
-<testcase classname="tests.numeric.test_sparse" name="b" time="0.25">
+<testcase classname="tests.kernels.test_csr" name="b" time="0.25">
 <properties><property name="spark_jobs" value="3" /><property name="processes" value="0" /></properties></testcase>
 <testcase classname="tests.test_gc" name="c" time="2" />
 </testsuite></testsuites>"""
@@ -25,7 +25,7 @@ def test_read_costs_sums_tests_jobs_processes_and_seconds(tmp_path: Path) -> Non
         "tests/kernels": {"tests": 2, "spark_jobs": 3, "processes": 2, "seconds": 1.75},
         "tests": {"tests": 1, "seconds": 2.0},
     }
-    assert read_costs([report, report], by_file=True)["tests/als/kernels/test_objective.py"] == {
+    assert read_costs([report, report], by_file=True)["tests/kernels/test_als.py"] == {
         "tests": 2, "spark_jobs": 0, "processes": 4, "seconds": 3.0,
     }  # fmt: skip
 

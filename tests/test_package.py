@@ -33,7 +33,7 @@ def test_the_package_is_in_it_with_its_settings_and_without_the_logs_of_the_demo
     assert {
         "recsys_spark/als/kernels/objective.py",
         "recsys_spark/conf/base.toml",
-        "recsys_spark/sources/als.py",
+        "recsys_spark/retrieval/sources/als.py",
     } <= found
     assert not any("__pycache__" in name or name.startswith("recsys_spark/data") for name in found)
 

@@ -125,7 +125,7 @@ def test_a_crash_fails_after_its_retries_and_what_a_retry_cannot_mend_at_once(
     assert {found[name][0] for name in after} == {"upstream_failed"}
     steps = [next(one for one in call if one.endswith(".py")).rpartition("/")[2] for call in submits()]
     assert sorted(steps) == [
-        *("als.py", "als.py", "als.py", "catalog.py", "features.declared.py", "hindsight.py", "index.py", "ingest.py"),
+        *("als.py", "als.py", "als.py", "catalog.py", "features.py", "hindsight.py", "index.py", "ingest.py"),
         *("interactions.py", "item_cf.py", "two_tower.py", "validate.py"),
     ]
     assert set(dates_of(submits())) == {"2026-01-06"}

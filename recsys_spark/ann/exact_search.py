@@ -1,7 +1,7 @@
 """The best items of every user by the product of their vectors, over the cluster, around `numeric.top_k`.
 
 Owns: the items that are searched, and how a block's users, their vectors and what they may not be shown meet.  Called
-by the sources and by `adapters.personal`.
+by the sources and by `retrieval.user_lists`.
 
 Pairs of user and hidden item, and users' vectors, are cut into chunks per block of users; one shuffle brings a block's
 chunks together.  The items are sent to every worker, at most MAX_VECTOR_BYTES of them.

@@ -218,7 +218,7 @@ class Features(Section):
 
 
 class Sources(BaseModel):
-    """The enabled sources; each source checks its own section (see `recsys_spark.sources`)."""
+    """The enabled sources; each source checks its own section (see `recsys_spark.retrieval.declared`)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

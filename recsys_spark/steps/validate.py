@@ -15,11 +15,11 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.personal import Personal
 from recsys_spark.config.choices import ALL, Settings, with_settings
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.sources import check_params, load
+from recsys_spark.retrieval.declared import check_params, load
+from recsys_spark.retrieval.user_lists import Personal
 from recsys_spark.spark.arrow_vectors import matrix_of
 from recsys_spark.validation.bounds import bounded_settings
 from recsys_spark.validation.choose import choose

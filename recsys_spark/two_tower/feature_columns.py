@@ -55,7 +55,7 @@ def feature_columns(
     key = f"{kind}_id"
     chosen = {name: _column(name, features, catalogue, kind) for name in (*names, *engaged)}
     if kind == "item":
-        had = F.col("features.declared.n_events") > 0
+        had = F.col("features.n_events") > 0
         chosen |= {name: F.when(had, chosen[name]) for name in engaged}
         chosen[KNOWN_ID] = F.when(had, F.col(key))
     joined = (

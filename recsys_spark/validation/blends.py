@@ -37,7 +37,7 @@ from recsys_spark.validation.tried import Chosen, Earlier, Tried, gains, surely_
 # Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.
 _WAYS: tuple[tuple[Scaling, float], ...] = (("background", 0.1), ("background", 0.01), ("capped", 0.01))
 _WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
-_BLEND_DEPTH = 100  # that a blend is judged on: as `adapters.personal` scores them
+_BLEND_DEPTH = 100  # that a blend is judged on: as `retrieval.user_lists` scores them
 _USEFUL = 0.25  # of the best list's recall
 
 _TIMES_NEW = (1.5, 2.0, 3.0, 4.0)

@@ -6,7 +6,7 @@ Owns: which settings have such a bound.
 from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
 from recsys_spark.config.choices import Settings, with_settings
 from recsys_spark.config.schema import Config
-from recsys_spark.sources import check_params
+from recsys_spark.retrieval.declared import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_LISTS_BYTES
 
 _NUMBER_BYTES = 4

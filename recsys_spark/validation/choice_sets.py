@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys_spark.adapters.models import Scorer
 from recsys_spark.blend.kernels.fusion import best_of_users
 from recsys_spark.blend.kernels.score_fusion import moments_of
 from recsys_spark.blend.kernels.union import first_items, for_all_cells, union_cells
@@ -17,6 +16,7 @@ from recsys_spark.kernels.shrunk_weights import Taken
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.ranked import Ranked, ranked_of_rows
 from recsys_spark.numeric.sparse import Csr, rows_of
+from recsys_spark.retrieval.scorers import Scorer
 from recsys_spark.validation.fits import Trial, TrialLog
 
 SETTINGS, WEIGHTS, BLEND, KINDS = range(4)

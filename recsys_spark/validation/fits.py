@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.adapters.models import (
+from recsys_spark.als.kernels.objective import Ridge, effective_rank, gramian, has_collapsed
+from recsys_spark.config.schema import Config
+from recsys_spark.item_cf.kernels.similarity import MAX_WEIGHT, Similarity
+from recsys_spark.item_cf.neighbors import similarity_of
+from recsys_spark.item_cf.ridge import MAX_GRAM_BYTES, PAIR_BYTES
+from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
+from recsys_spark.numeric.top_k import damped, search_items
+from recsys_spark.retrieval.declared import check_params
+from recsys_spark.retrieval.scorers import (
     Model,
     NearUsers,
     NeighborModel,
@@ -22,16 +31,7 @@ from recsys_spark.adapters.models import (
     neighbor_model,
     vector_model,
 )
-from recsys_spark.als.kernels.objective import Ridge, effective_rank, gramian, has_collapsed
-from recsys_spark.config.schema import Config
-from recsys_spark.item_cf.kernels.similarity import MAX_WEIGHT, Similarity
-from recsys_spark.item_cf.neighbors import similarity_of
-from recsys_spark.item_cf.ridge import MAX_GRAM_BYTES, PAIR_BYTES
-from recsys_spark.numeric.ranked import Ranked
-from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
-from recsys_spark.numeric.top_k import damped, search_items
 from recsys_spark.sequence.kernels.successors import Following, Histories, successors, transitions
-from recsys_spark.sources import check_params
 from recsys_spark.spark.sparse_blocks import RowBlock
 from recsys_spark.validation.whole_fits import fit_factors, fit_filter, fit_neighbors
 

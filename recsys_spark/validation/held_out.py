@@ -25,11 +25,12 @@ from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
+from recsys_spark.retrieval.declared import check_params
+from recsys_spark.retrieval.sources import popular
 from recsys_spark.sequence.kernels.successors import Histories, newest_histories
 from recsys_spark.signals.event_weights import is_positive, known_events
 from recsys_spark.signals.interactions import fit_interactions
 from recsys_spark.signals.visibility import is_hidden, shown_items
-from recsys_spark.sources import check_params, popular
 from recsys_spark.spark.sparse_blocks import RowBlock
 from recsys_spark.validation.choice_sets import Judged
 from recsys_spark.validation.fits import TrialLog

@@ -15,7 +15,7 @@ from recsys_spark.als.attributes import attribute_pairs
 from recsys_spark.context import Context
 from recsys_spark.item_cf.text_neighbors import Vocabulary, fit_token_pairs
 from recsys_spark.numeric.sparse import Csr
-from recsys_spark.sources import check_params
+from recsys_spark.retrieval.declared import check_params
 from recsys_spark.validation.grid import ATTRIBUTES
 
 

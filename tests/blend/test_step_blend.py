@@ -19,8 +19,8 @@ from recsys_spark.context import Context
 from recsys_spark.features import step_features
 from recsys_spark.ingest.rules import parse_rules
 from recsys_spark.item_cf import step_item_cf
+from recsys_spark.retrieval import step_retrieve
 from recsys_spark.signals import step_index, step_interactions
-from recsys_spark.steps import retrieve
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (
@@ -241,7 +241,7 @@ def test_blend_serves_a_log_of_one_event(spark: SparkSession, make_config) -> No
     tables |= computed_tables({"user_features": step_features.run(tables, context)["user_features"]})
     for module in (step_item_cf, step_als):
         tables |= module.run(tables, context)
-    tables |= computed_tables(retrieve.run(tables, context))
+    tables |= computed_tables(step_retrieve.run(tables, context))
     outputs = staged(step_blend.run(tables, context), context)
     # The only user has bought the only item; whoever comes next is shown it.
     assert [(row["user_id"], row["items"]) for row in outputs["candidates"].collect()] == [("u1", [])]

@@ -15,7 +15,8 @@ from tests.small_shop import make_shop
 def test_settings_of_every_depth_are_laid_over(make_config: Callable[..., Config]) -> None:
     config = make_config()
     changed = with_settings(
-        config, {"als.alpha": 9.0, "sources.item_cf.half_life_days": 0.0, "candidates.score_weights": {"als": 0.5}}
+        config,
+        {"als.alpha": 9.0, "sources.item_cf.half_life_days": 0.0, "candidates.score_weights": {"als": 0.5}},
     )
     assert (changed.als.alpha, changed.candidates.score_weights) == (9.0, {"als": 0.5})
     assert changed.sources.params("item_cf")["half_life_days"] == 0.0

@@ -39,7 +39,9 @@ def test_extended_table_refuses_a_name_that_is_taken() -> None:
     taken = Feature("segment", "long", "segment", "days", "count(*)")
     with pytest.raises(ContractError, match=r"features/groups/b\.py: .* got 'segment', which warehouse/tables\.py has"):
         extended_table(USER_FEATURES, {"b": Group("user_features", (taken,))})
-    with pytest.raises(ContractError, match=r"features/groups/b\.py: .* got 'n_visits', which features/a\.py has"):
+    with pytest.raises(
+        ContractError, match=r"features/groups/b\.py: .* got 'n_visits', which features/groups/a\.py has"
+    ):
         extended_table(USER_FEATURES, {name: Group("user_features", (VISITS,)) for name in "ab"})
 
 

@@ -67,8 +67,8 @@ SETS = (
     "interactions.window_days=60",
     "interactions.half_life_days=11",
     "interactions.max_events_per_user_day=2",
-    "features.declared.recent_items=4",
-    "features.declared.max_categories=1",
+    "features.recent_items=4",
+    "features.max_categories=1",
     "segments.attribute=country",
 )
 
@@ -189,8 +189,8 @@ def test_run_matches_the_oracle_on_a_random_log_when_all_events_count(spark: Spa
         sets=(
             TYPES_SET,
             "interactions.window_days=0",
-            "features.declared.recent_items=3",
-            "features.declared.max_categories=1",
+            "features.recent_items=3",
+            "features.max_categories=1",
         )
     )
     log = _random_log(random.Random(0), 250)

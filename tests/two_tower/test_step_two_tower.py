@@ -136,6 +136,6 @@ def test_histories_of_the_defaults_are_kept(make_config) -> None:
 
 
 def test_run_refuses_histories_longer_than_those_that_users_are_embedded_by(spark: SparkSession, make_config) -> None:
-    context = make_context(spark, make_config(*SMALL, "features.declared.recent_items=5", "two_tower.history_items=6"))
+    context = make_context(spark, make_config(*SMALL, "features.recent_items=5", "two_tower.history_items=6"))
     with pytest.raises(ConfigError, match=r"history_items: expected at most \[features\] recent_items, 5, got 6;"):
         step_two_tower.run({}, context)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_spark.adapters.models import vector_model
 from recsys_spark.config.schema import Config
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.top_k import search_items
+from recsys_spark.retrieval.scorers import vector_model
 from recsys_spark.validation.blends import _cautious, _more_new, _Way, choose_blend, useless_sources
 from recsys_spark.validation.choice_sets import BLEND, SETTINGS, Judged, recall_alone, recall_shared
 from recsys_spark.validation.fits import Trial, fit_trial

@@ -22,7 +22,11 @@ def test_settings_that_are_auto_fit_any_catalogue(n_items: int, make_config: Cal
 
 
 def test_what_a_person_wrote_stays_and_is_refused_where_it_is_too_much(make_config: Callable[..., Config]) -> None:
-    written = ('sources.enabled=["low_pass","successors"]', "sources.low_pass.rank=256", "als.factors=512")
+    written = (
+        'sources.enabled=["low_pass","successors"]',
+        "sources.low_pass.rank=256",
+        "als.factors=512",
+    )
     config = make_config(*written)
     found = bounded_settings(config, 600_000)
     assert set(found) == {"item_cf.num_neighbors"}

@@ -11,7 +11,13 @@ from recsys_spark.validation.fits import fit_trial
 from tests.trial_world import CUTOFF, N_GROUPS, N_ITEMS, grouped_log
 
 ALL = 'sources.enabled=["item_cf","als","low_pass","successors"]'
-SMALL = ("als.factors=8", "sources.low_pass.rank=4", "als.alpha=20.0", "als.regularization=0.05", "als.unobserved=0.0")
+SMALL = (
+    "als.factors=8",
+    "sources.low_pass.rank=4",
+    "als.alpha=20.0",
+    "als.regularization=0.05",
+    "als.unobserved=0.0",
+)
 
 
 @pytest.mark.parametrize("source", ["item_cf", "als", "low_pass", "successors"])

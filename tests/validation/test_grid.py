@@ -4,7 +4,7 @@ import pytest
 
 from recsys_spark.config.choices import with_settings
 from recsys_spark.config.load import load_config
-from recsys_spark.sources import check_params, discover
+from recsys_spark.retrieval.declared import check_params, discover
 from recsys_spark.validation.fits import FITTED
 from recsys_spark.validation.grid import USUAL, WIDE, Grid
 

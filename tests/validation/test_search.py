@@ -107,7 +107,10 @@ def test_another_kind_is_chosen_where_the_blend_gains_by_it(
 
 def test_a_kind_that_a_person_wrote_is_the_only_one(make_config: Callable[..., Config]) -> None:
     config = make_config(
-        'sources.enabled=["item_cf","als"]', "als.factors=8", "candidates.method=auto", "item_cf.similarity=cosine"
+        'sources.enabled=["item_cf","als"]',
+        "als.factors=8",
+        "candidates.method=auto",
+        "item_cf.similarity=cosine",
     )
     first = {"item_cf": [NEAR | {"item_cf.similarity": kind} for kind in KINDS], "als": OF_ALS[:1]}
     found = chosen_by(config, Grid(first, {}, {"item_cf": "item_cf.similarity"}))

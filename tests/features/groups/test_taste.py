@@ -40,7 +40,7 @@ def test_compute_weighs_prices_and_categories(spark: SparkSession, make_config) 
 
 def test_compute_shares_the_weight_of_all_categories_when_it_lists_few(spark: SparkSession, make_config) -> None:
     pairs = [(0, "cup", 1.0, 1), (0, "green", 3.0, 1)]
-    row = _rows(spark, make_config, pairs, "features.declared.max_categories=1")["ann"]
+    row = _rows(spark, make_config, pairs, "features.max_categories=1")["ann"]
     assert [tuple(one) for one in row.category_affinities] == [("tea", 3 / 4)]
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from recsys_spark.config.types import NonNegativeFloat, PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("events", "items", "item_index", "interactions", "item_embeddings", "ann_shards")
 
@@ -38,8 +38,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if the neighbours are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.models import NewestWeighted, neighbor_model
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.scorers import NewestWeighted, neighbor_model
+    from recsys_spark.retrieval.user_lists import Personal
     from recsys_spark.spark.broadcast import fit_lists
 
     n_items = inputs["item_index"].count()

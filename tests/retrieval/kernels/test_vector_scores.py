@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recsys_spark.kernels.vector_scores import background, pair_scores, spread_of
 from recsys_spark.numeric.top_k import search_items, top_k
+from recsys_spark.retrieval.kernels.vector_scores import background, pair_scores, spread_of
 
 N, M, F = 7, 40, 9
 RNG = np.random.default_rng(2)

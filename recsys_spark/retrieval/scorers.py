@@ -1,6 +1,6 @@
 """What sources know of items, as models that score the users of a block: by vectors, or by what is near to a history.
 
-Owns: what a model is given, and its answers.  `adapters.personal` sends models to workers and brings users to them.
+Owns: what a model is given, and its answers.  `retrieval.user_lists` sends models to workers and brings users to them.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ import numpy as np
 
 from recsys_spark.item_cf.kernels import user_scores
 from recsys_spark.item_cf.kernels.user_scores import score_neighbors
-from recsys_spark.kernels import vector_scores
-from recsys_spark.kernels.vector_scores import Spread
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries
 from recsys_spark.numeric.top_k import Items, top_k
+from recsys_spark.retrieval.kernels import vector_scores
+from recsys_spark.retrieval.kernels.vector_scores import Spread
 from recsys_spark.sequence.kernels.successors import place_weights
 from recsys_spark.spark.sparse_blocks import RowBlock
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.types import PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("item_index", "user_index", "interactions", "user_embeddings", "item_embeddings", "ann_shards")
 
@@ -28,10 +28,10 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if they are to be searched exactly, and are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.models import vector_model
-    from recsys_spark.adapters.personal import Personal
     from recsys_spark.ann.exact_search import fit_items, hidden_pairs
     from recsys_spark.ann.index_search import search_shards, takes_index
+    from recsys_spark.retrieval.scorers import vector_model
+    from recsys_spark.retrieval.user_lists import Personal
 
     config, users = context.config, inputs["user_embeddings"]
     n_users, n_items = inputs["user_index"].count(), inputs["item_index"].count()

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark import sources
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
 from recsys_spark.plan import step
-from recsys_spark.sources import SourceParams, discover, load
+from recsys_spark.retrieval import sources
+from recsys_spark.retrieval.declared import SourceParams, discover, load
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import (

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.types import PositiveInt, Ratio
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("item_index", "user_factors", "item_factors")
 
@@ -29,9 +29,9 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     Raises KernelError if the items' vectors are too many to be sent to every worker.
     """
-    from recsys_spark.adapters.models import vector_model
-    from recsys_spark.adapters.personal import Personal
     from recsys_spark.ann.exact_search import fit_items
+    from recsys_spark.retrieval.scorers import vector_model
+    from recsys_spark.retrieval.user_lists import Personal
 
     n_items = inputs["item_index"].count()
     items = fit_items(inputs["item_factors"], n_items, params.norm_exponent, "retrieve", "als.factors")

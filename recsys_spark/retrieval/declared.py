@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recsys_spark.config.load import fault_text, place_of
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError
+from recsys_spark.retrieval import sources
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import ForMany, Personal
+    from recsys_spark.retrieval.user_lists import ForMany, Personal
     from recsys_spark.warehouse.scratch import Scratch
 
 
@@ -61,7 +62,7 @@ class SourceModule(Protocol):
     def generate(
         self, inputs: "Mapping[str, DataFrame]", params: Any, context: SourceContext
     ) -> "DataFrame | ForMany | Personal":
-        """What users are scored by (`adapters.personal`), or lists, as rows of `source_candidates`, best item first.
+        """What users are scored by (`retrieval.user_lists`), or lists, as rows of `source_candidates`, best item first.
 
         inputs: the tables of READS, as of the date.  A model's lists bear the source's own name; in rows `source` is
         that, or `name/list` where there are several.  A list names an item once, ties break by the smaller item_idx,
@@ -75,12 +76,12 @@ class SourceModule(Protocol):
 @cache
 def discover() -> tuple[str, ...]:
     """Names of all sources, in their order; nothing is imported."""
-    return tuple(sorted(module.name for module in iter_modules(__path__)))
+    return tuple(sorted(module.name for module in iter_modules(sources.__path__)))
 
 
 def load(name: str) -> SourceModule:
     """The source called `name`, one of `discover()`."""
-    return cast(SourceModule, import_module(f"{__name__}.{name}"))
+    return cast(SourceModule, import_module(f"{sources.__name__}.{name}"))
 
 
 def check_params(config: Config) -> dict[str, SourceParams]:
@@ -121,4 +122,4 @@ def _unknown(config: Config, keys: tuple[str, ...], name: str) -> str:
     near = difflib.get_close_matches(name.partition("/")[0], discover(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(discover())}"
     where = f"{place_of(keys, config.places)} [{'.'.join(keys[:-1])}] {keys[-1]}"
-    return f"{where}: expected the name of a file in recsys_spark/sources, got {name!r}; {hint}"
+    return f"{where}: expected the name of a file in recsys_spark/retrieval/sources, got {name!r}; {hint}"

@@ -11,10 +11,10 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.personal import COMPLETED, ForMany, Personal, fuses_scores, propose
 from recsys_spark.context import Context
 from recsys_spark.errors import ContractError
-from recsys_spark.sources import SourceContext, check_params, load
+from recsys_spark.retrieval.declared import SourceContext, check_params, load
+from recsys_spark.retrieval.user_lists import COMPLETED, ForMany, Personal, fuses_scores, propose
 from recsys_spark.warehouse.spark_check import check_schema
 from recsys_spark.warehouse.tables import TABLES
 

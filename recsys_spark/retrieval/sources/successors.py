@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("events", "items", "item_index", "user_index")
 
@@ -40,8 +40,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     import numpy as np
 
-    from recsys_spark.adapters.models import NewestPlaced, neighbor_model
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.scorers import NewestPlaced, neighbor_model
+    from recsys_spark.retrieval.user_lists import Personal
     from recsys_spark.sequence.kernels.successors import Following
     from recsys_spark.sequence.successors import Limits, fit_successors
     from recsys_spark.signals.event_weights import is_positive, known_events

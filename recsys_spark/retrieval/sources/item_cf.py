@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.types import NonNegativeFloat, PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("item_index", "item_neighbors")
 
@@ -33,8 +33,8 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.models import NewestWeighted, neighbor_model
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.scorers import NewestWeighted, neighbor_model
+    from recsys_spark.retrieval.user_lists import Personal
     from recsys_spark.spark.broadcast import fit_lists
 
     n_items = inputs["item_index"].count()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters import personal
-from recsys_spark.adapters.models import NearUsers, NewestPlaced, NewestWeighted, neighbor_model, vector_model
-from recsys_spark.adapters.personal import Personal, propose
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.top_k import search_items
+from recsys_spark.retrieval import user_lists
+from recsys_spark.retrieval.scorers import NearUsers, NewestPlaced, NewestWeighted, neighbor_model, vector_model
+from recsys_spark.retrieval.user_lists import Personal, propose
 from tests.local_frame import local_frame
 
 CUTOFF = datetime(2025, 3, 1, tzinfo=UTC)
@@ -86,8 +86,8 @@ def test_propose_asks_every_model_of_every_user(
     spark: SparkSession, make_config, monkeypatch: pytest.MonkeyPatch, users_per_block: int
 ) -> None:
     """User 1 has a vector and nothing else, user 2 no vector; in one block, or each in one of their own."""
-    monkeypatch.setattr(personal, "_USERS_PER_BLOCK", users_per_block)
-    monkeypatch.setattr(personal, "_BLOCKS_PER_CORE", 8)
+    monkeypatch.setattr(user_lists, "_USERS_PER_BLOCK", users_per_block)
+    monkeypatch.setattr(user_lists, "_BLOCKS_PER_CORE", 8)
     rows = [(0, 0, 2.0, 2, 1, None), (0, 1, 1.0, 1, 1, None), (2, 1, 8.0, 1, 1, None)]
     vectors = local_frame(spark, [(1, [0.0, 1.0]), (0, [1.0, 0.0])], "user_idx int, vector array<float>")
     items = search_items(np.array([[5, 0], [4, 0], [3, 1], [2, 2], [0, 9]], np.float32), np.array([0, 2, 3]))

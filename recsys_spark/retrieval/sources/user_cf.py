@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from recsys_spark.config.models import SimilaritySettings
 from recsys_spark.config.types import PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("events", "items", "item_index", "user_index", "interactions")
 
@@ -32,9 +32,9 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.models import NearUsers, neighbor_model
-    from recsys_spark.adapters.personal import Personal
     from recsys_spark.item_cf.neighbors import Limits, fit_neighbors, similarity_of
+    from recsys_spark.retrieval.scorers import NearUsers, neighbor_model
+    from recsys_spark.retrieval.user_lists import Personal
     from recsys_spark.signals.visibility import shown_items
     from recsys_spark.spark.broadcast import fit_lists
 

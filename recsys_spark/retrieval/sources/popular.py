@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from recsys_spark.config.types import HalfLifeDays, NonNegativeFloat, PositiveDays, PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import ForMany
+    from recsys_spark.retrieval.user_lists import ForMany
 
 ListName = Literal["global", "segment", "trending"]
 
@@ -43,7 +43,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     Scores: visitors in the window (global), the same with 0.5^(age of their last engagement / half-life) (trending),
     known users of the segment in the window (segment).  A list without an item has no row.
     """
-    from recsys_spark.adapters.personal import ForMany
+    from recsys_spark.retrieval.user_lists import ForMany
 
     visits = _visits(inputs["events"], params, context)
     scored = _shared_scores(visits, params)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recsys_spark.adapters.models import Model, NearUsers, NewestPlaced, Users, neighbor_model, vector_model
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import search_items
+from recsys_spark.retrieval.scorers import Model, NearUsers, NewestPlaced, Users, neighbor_model, vector_model
 from recsys_spark.spark.sparse_blocks import RowBlock
 from tests.item_cf_oracle import long_tailed, neighbors_of, similarity_of, sparse
 

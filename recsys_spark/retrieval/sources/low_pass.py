@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from recsys_spark.config.types import NonNegativeFloat, PositiveInt
-from recsys_spark.sources import SourceContext, SourceParams
+from recsys_spark.retrieval.declared import SourceContext, SourceParams
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from recsys_spark.adapters.personal import Personal
+    from recsys_spark.retrieval.user_lists import Personal
 
 READS = ("events", "items", "item_index", "user_index", "interactions")
 
@@ -36,11 +36,11 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     """
     from pyspark.sql import functions as F
 
-    from recsys_spark.adapters.models import vector_model
-    from recsys_spark.adapters.personal import Personal
     from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
     from recsys_spark.low_pass.filter import fit_low_pass
     from recsys_spark.numeric.top_k import search_items
+    from recsys_spark.retrieval.scorers import vector_model
+    from recsys_spark.retrieval.user_lists import Personal
     from recsys_spark.signals.event_weights import age_days
     from recsys_spark.signals.visibility import fit_shown_idx
     from recsys_spark.spark.broadcast import check_bytes

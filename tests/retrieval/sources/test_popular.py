@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.sources import check_params
-from recsys_spark.sources.popular import generate
+from recsys_spark.retrieval.declared import check_params
+from recsys_spark.retrieval.sources.popular import generate
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import TYPES, TYPES_SET, Event, before, make_context, make_events, settings

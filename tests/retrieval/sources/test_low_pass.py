@@ -18,7 +18,12 @@ def test_generate_proposes_what_no_user_shares_with_the_history(spark: SparkSess
         for user, items in enumerate(("ab", "bc", "cd", "ab", "bc", "cd"))
         for item in items
     ] + [Event("new", "xa", "buy", before(days=1))]
-    sets = (f"storage.root={tmp_path}", TYPES_SET, 'sources.enabled=["low_pass"]', "sources.low_pass.rank=2")
+    sets = (
+        f"storage.root={tmp_path}",
+        TYPES_SET,
+        'sources.enabled=["low_pass"]',
+        "sources.low_pass.rank=2",
+    )
     config = load_config(sets=sets)
     context = make_context(spark, config)
     tables = indexed_log(context, log) | {"items": make_items(spark, {})}

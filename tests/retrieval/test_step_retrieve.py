@@ -6,10 +6,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark import sources
 from recsys_spark.errors import ContractError
-from recsys_spark.sources import SourceParams
-from recsys_spark.steps import retrieve
+from recsys_spark.retrieval import declared, step_retrieve
+from recsys_spark.retrieval.declared import SourceParams
 from recsys_spark.warehouse.spark_check import check_schema, spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import make_context
@@ -42,9 +41,9 @@ def install(monkeypatch: pytest.MonkeyPatch):
     """Puts sources in the place of those in the folder."""
 
     def put(**modules: SimpleNamespace) -> None:
-        monkeypatch.setattr(sources, "discover", lambda: tuple(sorted(modules)))
-        monkeypatch.setattr(sources, "load", modules.__getitem__)
-        monkeypatch.setattr(retrieve, "load", modules.__getitem__)
+        monkeypatch.setattr(declared, "discover", lambda: tuple(sorted(modules)))
+        monkeypatch.setattr(declared, "load", modules.__getitem__)
+        monkeypatch.setattr(step_retrieve, "load", modules.__getitem__)
 
     return put
 
@@ -57,7 +56,7 @@ def run(spark: SparkSession, make_config, **settings: int):
     config = config.model_copy(update={"sources": type(config.sources)(enabled=list(settings), **kept)})
     inputs = {name: spark.range(1).withColumnRenamed("id", name) for name in ("events", "item_index")}
     context = make_context(spark, config)
-    return retrieve.run(inputs, context)["source_candidates"], context
+    return step_retrieve.run(inputs, context)["source_candidates"], context
 
 
 def test_retrieve_unites_the_enabled_sources(spark: SparkSession, make_config, install) -> None:

@@ -1,7 +1,7 @@
 """Lists of single users, of all sources in one pass: what users had and their vectors meet once, and models score.
 
-Owns: how a block's parts travel, and what bounds a task; `adapters.models` scores.  A source gives a `Personal`; called
-by the step `retrieve`.
+Owns: how a block's parts travel, and what bounds a task; `retrieval.scorers` scores.  A source gives a `Personal`;
+called by the step `retrieve`.
 
 For a fusion of scores a list goes on past its own end, with what its source thinks of the first items of all others.
 
@@ -19,11 +19,11 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.models import Model, Scorer, Users, VectorModel
 from recsys_spark.ann.exact_search import USER_LISTS, user_lists
 from recsys_spark.blend.kernels.union import appended, for_all_cells, missing, union_cells
 from recsys_spark.config.lists import Candidates
 from recsys_spark.numeric.ranked import Ranked
+from recsys_spark.retrieval.scorers import Model, Scorer, Users, VectorModel
 from recsys_spark.signals.visibility import is_hidden
 from recsys_spark.spark.arrow_vectors import cut_vectors
 from recsys_spark.spark.sparse_blocks import RowBlock, blocks_for, cut_pairs, even_starts, read_array

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError, KernelError
-from recsys_spark.sources import check_params
+from recsys_spark.retrieval.declared import check_params
 from recsys_spark.spark import broadcast
 from recsys_spark.warehouse.spark_check import check_schema, spark_schema
 from recsys_spark.warehouse.tables import TABLES

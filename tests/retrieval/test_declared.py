@@ -8,7 +8,7 @@ import pytest
 
 from recsys_spark.config.load import load_config
 from recsys_spark.errors import ConfigError
-from recsys_spark.sources import check_params, discover
+from recsys_spark.retrieval.declared import check_params, discover
 
 
 def faults(*sets: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_check_params_refuses_text_for_a_number() -> None:
 
 
 def test_check_params_names_an_unknown_source() -> None:
-    hint = "expected the name of a file in recsys_spark/sources, got"
+    hint = "expected the name of a file in recsys_spark/retrieval/sources, got"
     assert faults('sources.enabled=["populr"]') == [
         f"--set [sources] enabled: {hint} 'populr'; did you mean 'popular'?"
     ]
@@ -69,12 +69,22 @@ def test_check_params_refuses_a_value_in_place_of_a_section() -> None:
 
 
 def test_check_params_tells_every_fault_at_once() -> None:
-    assert len(faults("sources.popular.window_days=0", "sources.popular.max_items=0", 'sources.enabled=["x"]')) == 3
+    assert (
+        len(
+            faults(
+                "sources.popular.window_days=0",
+                "sources.popular.max_items=0",
+                'sources.enabled=["x"]',
+            )
+        )
+        == 3
+    )
 
 
 def test_check_params_starts_neither_spark_nor_numpy() -> None:
     program = (
-        "import sys; from recsys_spark.config.load import load_config; from recsys_spark.sources import check_params;"
+        "import sys; from recsys_spark.config.load import load_config;"
+        "from recsys_spark.retrieval.declared import check_params;"
         "check_params(load_config()); print([m for m in ('pyspark', 'numpy', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

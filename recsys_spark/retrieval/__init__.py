@@ -1,0 +1,1 @@
+"""Candidate sources, and the step that asks them all."""

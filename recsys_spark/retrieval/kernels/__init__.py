@@ -1,0 +1,1 @@
+"""Scores of vectors beside exact top-k."""

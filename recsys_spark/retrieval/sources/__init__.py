@@ -1,0 +1,1 @@
+"""One file a candidate source, found by being here."""
