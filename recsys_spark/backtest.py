@@ -22,9 +22,9 @@ from recsys_spark.config.load import config_hash
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError
 from recsys_spark.evaluate import evaluate_run
+from recsys_spark.evaluation.kernels.figures import Figure
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.gate import Forced
-from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import PINNED
 from recsys_spark.publish import history

@@ -9,9 +9,6 @@ from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.evaluation import Exam, evaluate_lists
-from recsys_spark.adapters.exam import fit_exam, fit_variants, with_blend, with_published
-from recsys_spark.adapters.holdout import judged_users, later_events, with_history
 from recsys_spark.blend.collect import fit_settings
 from recsys_spark.blend.item_traits import fit_traits, has_room_for_categories, has_room_for_vectors
 from recsys_spark.blend.kernels.diversity import Diversity, widest
@@ -19,9 +16,11 @@ from recsys_spark.blend.worker import Settings
 from recsys_spark.config.choices import as_chosen
 from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.context import Context
+from recsys_spark.evaluation.judge import Exam, evaluate_lists, fit_exam, fit_variants, with_blend, with_published
+from recsys_spark.evaluation.kernels.figures import Figure
+from recsys_spark.evaluation.protocol import judged_users, later_events, with_history
 from recsys_spark.ingest.clock import known_clock
 from recsys_spark.inputs import read_inputs
-from recsys_spark.kernels.evaluation import Figure
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.plan import step
 from recsys_spark.retrieval.user_lists import fuses_scores

@@ -54,7 +54,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "validate",
-        "steps.validate",
+        "validation.step_validate",
         ("events", "items", "users", "user_index", "item_index", "interactions"),
         ("choices",),
         base_reads=("choices",),
@@ -161,7 +161,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         "hindsight",
-        "steps.hindsight",
+        "evaluation.step_hindsight",
         ("events", "items"),
         ("quality", "ranking_examples"),
         current_reads=(

@@ -23,10 +23,10 @@ from recsys_spark.plan import PINNED
 from recsys_spark.settings_text import settings_text
 from recsys_spark.signals import step_index
 from recsys_spark.signals.interactions import fit_interactions
-from recsys_spark.steps.validate import held_out_words, others
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import WIDE, Grid
 from recsys_spark.validation.held_out import folds
+from recsys_spark.validation.step_validate import held_out_words, others
 from recsys_spark.validation.tried import BESIDE, Chosen
 from recsys_spark.warehouse.run_files import days_with_rows
 from recsys_spark.warehouse.spark_tables import read_table

@@ -19,7 +19,7 @@ from recsys_spark.backtest_view import (
     tallies,
 )
 from recsys_spark.console import Console
-from recsys_spark.kernels.evaluation import ALL, RATE, Figure
+from recsys_spark.evaluation.kernels.figures import ALL, RATE, Figure
 from recsys_spark.numeric.bootstrap import Tally, draw, tally, user_keys
 
 DRAWS = draw(user_keys([f"user-{at}" for at in range(40)]), 1)

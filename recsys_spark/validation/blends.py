@@ -2,10 +2,10 @@
 
 Owns: the ways to blend that are tried, and who judges them.
 
-The weights of all lists together are drawn towards equal ones (`kernels.shrunk_weights`), fitted on one part of the
-judged users.  What is blended by them stands, on another part, against reciprocal ranks and against each list alone.  A
-source leaves only if it surely finds less than popularity, or than a quarter of the best list, and the blend does
-without it.
+The weights of all lists together are drawn towards equal ones (`validation.kernels.conditional_logit`), fitted on one
+part of the judged users.  What is blended by them stands, on another part, against reciprocal ranks and against each
+list alone.  A source leaves only if it surely finds less than popularity, or than a quarter of the best list, and the
+blend does without it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ from recsys_spark.blend.collect import weight_of
 from recsys_spark.blend.kernels.score_fusion import Scaling, bounded
 from recsys_spark.config.choices import Settings
 from recsys_spark.config.schema import Config
-from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
 from recsys_spark.numeric.sparse import rows_of
 from recsys_spark.validation.choice_sets import (
     BLEND,
@@ -32,6 +31,7 @@ from recsys_spark.validation.choice_sets import (
     sets_by_fold,
 )
 from recsys_spark.validation.fits import Trial
+from recsys_spark.validation.kernels.conditional_logit import Taken, fit_weights
 from recsys_spark.validation.tried import Chosen, Earlier, Tried, gains, surely_less
 
 # Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.

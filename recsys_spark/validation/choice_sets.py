@@ -12,12 +12,12 @@ from recsys_spark.blend.kernels.fusion import best_of_users
 from recsys_spark.blend.kernels.score_fusion import moments_of
 from recsys_spark.blend.kernels.union import first_items, for_all_cells, union_cells
 from recsys_spark.blend.kernels.walks import ITEM_BITS, RankedLists, cells_of, index_shared, walk_shared
-from recsys_spark.kernels.shrunk_weights import Taken
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.ranked import Ranked, ranked_of_rows
 from recsys_spark.numeric.sparse import Csr, rows_of
 from recsys_spark.retrieval.scorers import Scorer
 from recsys_spark.validation.fits import Trial, TrialLog
+from recsys_spark.validation.kernels.conditional_logit import Taken
 
 SETTINGS, WEIGHTS, BLEND, KINDS = range(4)
 # For weights, and for the choice of a blend, a quarter of the users each, and at most so many: all others are for

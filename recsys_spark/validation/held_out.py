@@ -20,9 +20,9 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.adapters.holdout import engagements, later_events
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
+from recsys_spark.evaluation.protocol import engagements, later_events
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
 from recsys_spark.retrieval.declared import check_params

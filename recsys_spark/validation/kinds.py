@@ -15,7 +15,6 @@ import numpy as np
 
 from recsys_spark.blend.collect import weight_of
 from recsys_spark.blend.kernels.score_fusion import bounded
-from recsys_spark.kernels.shrunk_weights import Taken, fit_weights
 from recsys_spark.validation.choice_sets import (
     KINDS,
     NEW,
@@ -27,6 +26,7 @@ from recsys_spark.validation.choice_sets import (
     sets_by_fold,
 )
 from recsys_spark.validation.fits import Trial
+from recsys_spark.validation.kernels.conditional_logit import Taken, fit_weights
 
 _DEPTH = 50  # first items of every list
 _RIDGE = 0.01

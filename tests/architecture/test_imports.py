@@ -39,6 +39,7 @@ LAYERS = {
     "sources": 3,
     "features": 3,
     "retrieval": 3,
+    "evaluation": 4,
     "steps": 4,
     "validation": 4,
 }

@@ -20,7 +20,7 @@ from recsys_spark.backtest_view import tallies
 from recsys_spark.blend.kernels.diversity import Diversity
 from recsys_spark.config.load import load_config
 from recsys_spark.evaluate import evaluate_run
-from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.numeric.bootstrap import difference, mean_interval
 from recsys_spark.publish import history
 from recsys_spark.spark.session import open_session

@@ -27,7 +27,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from recsys_spark.adapters.exam import POPULAR_28
 from recsys_spark.backtest import Folds, Plan, backtest, write_figures
 from recsys_spark.backtest_view import list_names, show_backtest, tallies
 from recsys_spark.config.load import load_config
@@ -35,10 +34,11 @@ from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.demo import LOG_STARTS, write_settings
 from recsys_spark.demo_logs import write_catalogue, write_events
+from recsys_spark.evaluation.judge import POPULAR_28
+from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.gate import Forced
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
-from recsys_spark.kernels.evaluation import ALL, Figure
 from recsys_spark.numeric.bootstrap import Interval, difference, draw, mean_interval, ratio, tally, user_keys
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.ledger import create_tables

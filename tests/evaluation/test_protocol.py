@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.holdout import (
+from recsys_spark.config.load import load_config
+from recsys_spark.evaluation.protocol import (
     fit_item_users,
     head_items,
     judged_users,
@@ -15,7 +16,6 @@ from recsys_spark.adapters.holdout import (
     popular_lists,
     with_history,
 )
-from recsys_spark.config.load import load_config
 from recsys_spark.kernels.holdout import hold_out, popular_items
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.promises import promise_error, promise_loss, promised
+from recsys_spark.evaluation.kernels.calibration import promise_error, promise_loss, promised
 from recsys_spark.numeric.bootstrap import Tally
 
 N_PLACES = 3

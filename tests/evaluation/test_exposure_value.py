@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.exposure_value import exposure_figures
-from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.evaluation.exposure_value import exposure_figures
+from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.numeric.bootstrap import RESAMPLES, draw, mean_interval, user_keys
 from tests.engagement import before
 from tests.local_frame import local_frame

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels import list_metrics
-from recsys_spark.kernels.list_metrics import (
+from recsys_spark.evaluation.kernels import list_metrics
+from recsys_spark.evaluation.kernels.list_metrics import (
     calibration_error_at_k,
     intra_list_diversity_at_k,
     novelty_at_k,

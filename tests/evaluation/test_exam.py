@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.adapters.exam import fit_variants, with_published
+from recsys_spark.evaluation.judge import fit_variants, with_published
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.local_frame import local_frame

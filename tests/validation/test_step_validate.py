@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.steps import validate
+from recsys_spark.validation import step_validate
 from recsys_spark.validation.grid import Grid
 from recsys_spark.warehouse.spark_check import check_schema
 from recsys_spark.warehouse.tables import CHOICES
@@ -33,11 +33,11 @@ SETS = (
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """The figures of the step interactions, the first day of the log, and a grid of two trials."""
     figures = {"n_interactions": 300.0, "n_users": float(N_USERS)}
-    monkeypatch.setattr(validate, "steps_of", lambda *_: {"interactions": {"figures": figures}})
-    monkeypatch.setattr(validate, "days_with_rows", lambda *_: [DAY - timedelta(days=100)])
+    monkeypatch.setattr(step_validate, "steps_of", lambda *_: {"interactions": {"figures": figures}})
+    monkeypatch.setattr(step_validate, "days_with_rows", lambda *_: [DAY - timedelta(days=100)])
     ridges = [{"als.factors": 8, "als.alpha": 20.0, "als.regularization": 0.05}, {"als.alpha": 0.001}]
     grid = Grid({"item_cf": [{"item_cf.similarity": "cosine"}], "als": ridges}, {})
-    monkeypatch.setattr(validate, "USUAL", grid)
+    monkeypatch.setattr(step_validate, "USUAL", grid)
     return figures
 
 
@@ -62,7 +62,7 @@ def choices_of(
     tables = indexed_log(context, log)
     tables["items"] = make_items(context.spark, {})
     tables |= {"base_choices": base} if base is not None else {}
-    frame = validate.run(tables, context)["choices"]
+    frame = step_validate.run(tables, context)["choices"]
     check_schema(frame, CHOICES, without=("run_id",))
     return [row.asDict() for row in frame.collect()], frame
 
@@ -97,8 +97,10 @@ def test_choices_are_made_stored_and_reused(
     assert sorted(again, key=str) == sorted(rows, key=str)
     assert later.figures == {"n_trials": 0.0, "age_days": 6.0}
     with monkeypatch.context() as patch:  # a catalogue that has grown past what its vectors may be
-        patch.setattr(validate, "bounded_settings", lambda config, n_items: {"als.factors": config.als.factors - 1})
-        assert not validate._fits(again, {"item_index": base}, later.config)
+        patch.setattr(
+            step_validate, "bounded_settings", lambda config, n_items: {"als.factors": config.als.factors - 1}
+        )
+        assert not step_validate._fits(again, {"item_index": base}, later.config)
     for changed, setting in (
         (replace(context, day=DAY + timedelta(days=7), figures={}), ""),
         (replace(context, figures={}), "grown"),
@@ -112,10 +114,10 @@ def test_choices_are_made_stored_and_reused(
         assert stood == (changed.config == context.config)
     # Who wants choices anew at once says so for one run; those stay for the next.
     at_once = make_config(*SETS, "validation.every_days=1")
-    assert validate._hash(at_once) == validate._hash(context.config)
+    assert step_validate._hash(at_once) == step_validate._hash(context.config)
     tomorrow = replace(context, day=DAY + timedelta(days=1), config=at_once)
-    assert not validate._still_holds(rows, tomorrow, 300)
-    assert validate._still_holds(rows, replace(tomorrow, config=context.config), 300)
+    assert not step_validate._still_holds(rows, tomorrow, 300)
+    assert step_validate._still_holds(rows, replace(tomorrow, config=context.config), 300)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_where_nothing_can_be_chosen_the_fallbacks_hold_and_it_says_why(
     assert why in row["why"]
     assert context.figures["n_trials"] == 0
     # Such a day is no reason not to try the next.
-    assert validate._earlier({"base_choices": frame}, row["config_hash"]) == []
+    assert step_validate._earlier({"base_choices": frame}, row["config_hash"]) == []
 
 
 def test_a_source_that_only_spark_fits_is_weighed_as_it_is_configured(

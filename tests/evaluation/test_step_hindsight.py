@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
+from recsys_spark.evaluation import step_hindsight
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.steps import hindsight
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import check_schema, spark_schema
 from recsys_spark.warehouse.tables import QUALITY, TABLES
@@ -72,7 +72,7 @@ def judge(spark: SparkSession) -> Judge:
         context = Context(load_config(sets=sets), day, "20250308-001-9f2c81aa", 1, spark, current=current)
         known = {name: one for name, one in inputs.items() if current is not None or not name.startswith("current_")}
         known["events"] = computed(known["events"].where(f"ds < DATE '{day}'"))
-        outputs = {name: computed(one) for name, one in hindsight.run(known, context).items()}
+        outputs = {name: computed(one) for name, one in step_hindsight.run(known, context).items()}
         spark.catalog.clearCache()
         return outputs, context.figures
 
@@ -148,7 +148,7 @@ def test_nothing_is_judged_where_nothing_can_be(
 def test_a_bundle_that_cannot_be_judged_keeps_nothing_back(
     judge: Judge, inputs: dict[str, DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recsys_spark.adapters.holdout.MAX_ID_BYTES", 1)
+    monkeypatch.setattr("recsys_spark.evaluation.protocol.MAX_ID_BYTES", 1)
     outputs, figures = judge(inputs)
     assert outputs["quality"].collect() == []
     assert figures == {"against_publish_seq": 7.0, "window_days": 7.0, "failed": 1.0}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.list_metrics import (
+from recsys_spark.evaluation.kernels.list_metrics import (
     calibration_error_at_k,
     intra_list_diversity_at_k,
     novelty_at_k,

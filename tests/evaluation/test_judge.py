@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from recsys_spark.adapters.evaluation import Exam, _examiner, _figures, _reducer
 from recsys_spark.blend.kernels.diversity import ItemTraits
-from recsys_spark.kernels.evaluation import ALL, NEW_USERS, Figure
+from recsys_spark.evaluation.judge import Exam, _examiner, _figures, _reducer
+from recsys_spark.evaluation.kernels.figures import ALL, NEW_USERS, Figure
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally
 from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
 

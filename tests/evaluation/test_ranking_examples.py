@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from recsys_spark.adapters.ranking_examples import ranking_examples
+from recsys_spark.evaluation.step_hindsight import ranking_examples
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows, spark_schema

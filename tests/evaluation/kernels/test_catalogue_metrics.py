@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.catalogue_metrics import coverage_at_k, gini_at_k, listings_at_k, top_item_share_at_k
+from recsys_spark.evaluation.kernels.list_metrics import coverage_at_k, gini_at_k, listings_at_k, top_item_share_at_k
 from recsys_spark.numeric.ragged import ragged
 
 # Sums of at most 100 terms of size 1 in float64.

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.evaluation import ALL, NEW_ITEMS, NEW_USERS, RATE, Block, Figure, add_up, judge, rows_of
+from recsys_spark.evaluation.kernels.figures import (
+    ALL,
+    NEW_ITEMS,
+    NEW_USERS,
+    RATE,
+    Block,
+    Figure,
+    add_up,
+    judge,
+    rows_of,
+)
 from recsys_spark.numeric.bootstrap import draw, user_keys
 from recsys_spark.numeric.ragged import Ragged, ragged
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from recsys_spark.errors import KernelError
-from recsys_spark.kernels.shrunk_weights import Taken, _loss_of, fit_weights
+from recsys_spark.validation.kernels.conditional_logit import Taken, _loss_of, fit_weights
 
 PRIOR = np.ones(3)
 RIDGES = (10.0, 1.0, 0.1, 0.01, 0.001)

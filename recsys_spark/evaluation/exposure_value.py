@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.kernels.evaluation import ALL, Figure
+from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.signals.event_weights import exact_sum
 from recsys_spark.signals.exposures import inverse, was_followed

@@ -1,0 +1,1 @@
+"""What lists were worth: protocol, judging, exposure value, hindsight."""

@@ -1,0 +1,1 @@
+"""Metrics of lists, figures and calibration."""

@@ -1,0 +1,1 @@
+"""Weights of sources by a conditional logit."""
