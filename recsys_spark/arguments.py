@@ -4,7 +4,6 @@ Owns: what a date on the command line may be, and ids and lengths of lists that 
 """
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import overload
 
@@ -30,23 +29,3 @@ def parse_day(text: str | None) -> date | None:
     if day > last:
         raise ArgumentError(f"--date: expected a day up to {last}, got {text}; its events cannot have happened yet")
     return day
-
-
-def check_k(where: str, k: int) -> int:
-    """`k` itself; raises ArgumentError unless a list of that length can be asked for."""
-    if k < 1:
-        raise ArgumentError(f"{where}: expected k of at least 1, got {k}; ask for as many items as you show")
-    return k
-
-
-def check_ids(where: str, ids: Sequence[object]) -> None:
-    """Raises ArgumentError unless all ids are text that UTF-8 can hold."""
-    for one in ids:
-        if not isinstance(one, str):
-            raise ArgumentError(f"{where}: expected ids as text, got {type(one).__name__}; ids are strings end to end")
-        try:
-            one.encode()
-        except UnicodeEncodeError as err:
-            raise ArgumentError(
-                f"{where}: expected ids as valid Unicode, got a lone surrogate; decode it first"
-            ) from err

@@ -23,7 +23,7 @@ def verify(profile: ProfileOption = "local", file: FileOption = None, sets: SetO
     """Open every shard of the published index as a service does, by hash, size, ids and model, and print them."""
     config = published(settings_of(profile, file, sets))
     from recsys_spark.index_view import show_index
-    from recsys_spark.reader import open_current, open_index
+    from recsys_spark.serving.bundle import open_current, open_index
 
     started = time.perf_counter()
     bundle = open_current(config.root)

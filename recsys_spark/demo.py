@@ -26,7 +26,7 @@ from recsys_spark.index_view import show_index
 from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.lookup import show_related_of, show_user_of
 from recsys_spark.peak_memory import PeakMemory
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.locks import warehouse_lock
@@ -252,7 +252,7 @@ def _show_next(console: Console, settings: Path, root: Location) -> None:
     ):
         console.rich.print(f"  uv run recsys-spark {command}", markup=False, soft_wrap=True)
     console.rich.print(
-        f"  from a service: recsys_spark.reader.open_current({str(root)!r}).candidates({SHOWN_USERS[0]!r})",
+        f"  from a service: recsys_spark.serving.bundle.open_current({str(root)!r}).candidates({SHOWN_USERS[0]!r})",
         markup=False,
         soft_wrap=True,
     )

@@ -23,7 +23,7 @@ from recsys_spark.kernels.holdout import (
     judge_order,
     popular_items,
 )
-from recsys_spark.reader import Bundle
+from recsys_spark.serving.bundle import Bundle
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.spark_tables import read_run
 from recsys_spark.warehouse.tables import TABLES

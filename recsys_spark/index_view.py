@@ -12,7 +12,7 @@ from recsys_spark.ann.kernels.index_choice import choose_index
 from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import KernelError
-from recsys_spark.reader import Bundle
+from recsys_spark.serving.bundle import Bundle
 from recsys_spark.warehouse.ledger import steps_of
 
 

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
-from recsys_spark.reader import Bundle, Candidate, open_current
+from recsys_spark.serving.answers import Candidate
+from recsys_spark.serving.bundle import Bundle, open_current
 from recsys_spark.warehouse.location import Location
 
 _RECENT = 10

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from recsys_spark.arguments import check_ids, check_k, parse_day
+from recsys_spark.arguments import parse_day
 from recsys_spark.errors import ArgumentError
 
 
@@ -27,16 +27,3 @@ def test_parse_day_takes_tomorrow_and_nothing_later() -> None:
     assert parse_day(str(today + timedelta(days=1))) == today + timedelta(days=1)
     with pytest.raises(ArgumentError, match="cannot have happened yet"):
         parse_day(str(today + timedelta(days=3)))
-
-
-def test_check_k_takes_lists_of_one_and_more() -> None:
-    assert check_k("related", 1) == 1
-    with pytest.raises(ArgumentError, match="related: expected k of at least 1, got 0"):
-        check_k("related", 0)
-
-
-@pytest.mark.parametrize(("one", "found"), [(7, "got int"), ("\ud800", "got a lone surrogate")])
-def test_check_ids_refuses_what_is_no_text(one: object, found: str) -> None:
-    check_ids("search", ["a", "\u00e9"])
-    with pytest.raises(ArgumentError, match=f"search: expected ids as .*{found}"):
-        check_ids("search", ["a", one])

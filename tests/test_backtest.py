@@ -23,7 +23,7 @@ from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.numeric.bootstrap import Tally
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.spark_tables import read_table
 from recsys_spark.warehouse.tables import EVENTS
 from tests.one_event import append_event

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.cli import main
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import RUN_STEPS
 from tests.made_warehouse import GENERATED_AT, RUN_A
-from tests.test_ann_index import publish_index
+from tests.serving.test_index import publish_index
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from recsys_spark.demo_judge import exact_lists, lists_by_source
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.kernels.holdout import Holdout
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.tables import TABLES
 from tests.made_warehouse import MODEL, RUN_A, append_publish, make_rows, publish_bundle, stage_rows

@@ -18,8 +18,8 @@ from recsys_spark.features.declared import declared_tables
 from recsys_spark.gc import collect, runs_to_keep
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.publish import commit, history, rollback_to
-from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.blobs import BlobColumns, blobs, put_blob
 from recsys_spark.warehouse.contract import Column, run_table
 from recsys_spark.warehouse.delta_rs import table_path

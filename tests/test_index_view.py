@@ -7,11 +7,11 @@ import pytest
 from recsys_spark.config.load import load_config
 from recsys_spark.console import Console
 from recsys_spark.index_view import ladder_table, show_index
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import RUN_STEPS
 from tests.made_warehouse import GENERATED_AT, RUN_A
-from tests.test_ann_index import publish_index
+from tests.serving.test_index import publish_index
 
 FIGURES = {"recall_at_10_nprobe_1": 0.5, "recall_at_100_nprobe_1": 0.25, "recall_at_100_nprobe_8": 1.0, "nprobe": 8.0}
 FIGURES["recall_at_10_nprobe_8"] = 0.75

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.ann_index import open_shards
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError, LockedError, NothingPublished, StoreFault
 from recsys_spark.gc import collect
 from recsys_spark.publish import history
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
+from recsys_spark.serving.index import open_shards
 from recsys_spark.warehouse.blobs import NewBlob, blobs, check_blob, drop_blobs, put_blob, read_blob
 from recsys_spark.warehouse.ledger import append_rows, read_rows
 from recsys_spark.warehouse.location import Location, ObjectPath, as_text, locate, remove_tree

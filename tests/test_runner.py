@@ -15,9 +15,9 @@ from recsys_spark.ingest.clock import next_day
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.plan import BUNDLE_TABLES, PLAN
 from recsys_spark.publish import head, history
-from recsys_spark.reader import Bundle, open_current
 from recsys_spark.run_ledger import find_or_open_run, latest_runs
 from recsys_spark.runner import RunReport, join_run, run_day
+from recsys_spark.serving.bundle import Bundle, open_current
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.run_files import last_version, runs_with_rows
 from tests.death import dies_at

@@ -48,7 +48,7 @@ ALLOWED_AT_TOP_OF_DECLARATIONS = {"pydantic", "recsys_spark"}
 RUNS_CODE = {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"}
 
 # Reads and writes of tables go through these; the reader is the one that downstream services import.
-STORAGE = ("recsys_spark.warehouse", "recsys_spark.tables", "recsys_spark.reader")
+STORAGE = ("recsys_spark.warehouse", "recsys_spark.tables", "recsys_spark.serving.bundle")
 STORAGE_CALLS = (".read.format(", ".write.format(", ".write.parquet(", ".saveAsTable(", "spark.sql(")
 
 

@@ -40,8 +40,8 @@ from threadpoolctl import threadpool_limits
 
 from recsys_spark.ann.kernels.index_choice import IndexChoice, ladder
 from recsys_spark.ann.shard_files import open_shard
-from recsys_spark.ann_index import AnnIndex
 from recsys_spark.config.load import load_config
+from recsys_spark.serving.index import AnnIndex
 from tests.benchmarks.report import finish, size_options
 from tests.clustered import clustered, clustered_queries
 

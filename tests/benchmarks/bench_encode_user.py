@@ -14,7 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.kernels.model_file import SUFFIX
 from recsys_spark.two_tower.kernels.towers import Shape

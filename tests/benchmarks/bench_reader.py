@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS, PUBLISHES
@@ -41,7 +41,7 @@ P50_BAR_MS, P99_BAR_MS = 5.0, 20.0
 _COLD = """
 from time import perf_counter
 started = perf_counter()
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 imported = perf_counter()
 bundle = open_current({root!r})
 opened = perf_counter()

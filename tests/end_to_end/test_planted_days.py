@@ -15,8 +15,8 @@ from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
 from recsys_spark.gate import forced_gates
 from recsys_spark.ingest.step_ingest import ingest
-from recsys_spark.reader import changed_users, open_current
 from recsys_spark.runner import run_day
+from recsys_spark.serving.bundle import changed_users, open_current
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.small_shop import FIRST_DAY, land_days, make_shop

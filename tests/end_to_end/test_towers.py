@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.publish import head
-from recsys_spark.reader import open_current, open_index
+from recsys_spark.serving.bundle import open_current, open_index
 from recsys_spark.spark.session import check_store_client
 from recsys_spark.warehouse.blobs import blobs
 from recsys_spark.warehouse.ledger import steps_of

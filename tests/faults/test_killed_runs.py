@@ -17,8 +17,8 @@ import pytest
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import LockedError
 from recsys_spark.publish import history
-from recsys_spark.reader import open_current
 from recsys_spark.run_ledger import latest_runs
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.locks import warehouse_lock
 from recsys_spark.warehouse.run_files import last_version, runs_with_rows

@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 
 from recsys_spark.errors import DamagedError
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.delta_rs import table_path
 from tests.made_warehouse import RUN_A, RUN_B, append_publish, drop_run, log_file, make_rows, publish_bundle, stage_rows
 

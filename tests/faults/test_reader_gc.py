@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 
 from recsys_spark.errors import BundleExpired
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.reader import Bundle, open_current
+from recsys_spark.serving.bundle import Bundle, open_current
 from recsys_spark.warehouse.delta_rs import table_path
 from tests.made_warehouse import RUN_A, RUN_B, append_publish, collect_run, drop_run, publish_bundle
 

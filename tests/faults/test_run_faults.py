@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.errors import GateRefused
 from recsys_spark.publish import head
-from recsys_spark.reader import open_current
 from recsys_spark.runner import run_day
+from recsys_spark.serving.bundle import open_current
 from recsys_spark.signals import step_index
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS

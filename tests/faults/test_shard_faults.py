@@ -10,11 +10,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.errors import DamagedError
-from recsys_spark.reader import Bundle, open_current, open_index
+from recsys_spark.serving.bundle import Bundle, open_current, open_index
 from recsys_spark.warehouse.blobs import blobs, drop_blobs
 from tests.ann.test_index_build import build, hashes, items_of, whole
 from tests.index_files import make_shards, unit_vectors
-from tests.test_ann_index import publish_index
+from tests.serving.test_index import publish_index
 
 N_FLIPS, N_CUTS = 50, 10
 

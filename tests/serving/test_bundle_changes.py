@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.errors import ArgumentError
-from recsys_spark.reader import changed_users, open_current
+from recsys_spark.serving.bundle import changed_users, open_current
 from tests.made_warehouse import RUN_A, RUN_B, append_publish, publish_bundle
 
 

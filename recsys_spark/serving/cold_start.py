@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
-from recsys_spark.arguments import check_k
 from recsys_spark.errors import ArgumentError
-from recsys_spark.item_factors import Scored
-from recsys_spark.reader import Bundle
+from recsys_spark.serving.answers import Scored, check_k
+from recsys_spark.serving.bundle import Bundle
 
 Rung = Literal["list", "events", "features", "segment", "everybody"]
 

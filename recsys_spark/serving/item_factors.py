@@ -5,25 +5,17 @@ Owns: what a session is scored by.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from recsys_spark.als.kernels.fold_in import fold_in
 from recsys_spark.errors import ArgumentError
+from recsys_spark.serving.answers import Scored
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.location import Location
 
 _SETTINGS = ("alpha", "regularization", "nu", "unobserved", "n_cols", "norm_exponent")
-
-
-class Scored(NamedTuple):
-    """An item with its rank, from 1, and its score, higher is better."""
-
-    item_id: str
-    rank: int
-    score: float
 
 
 @dataclass(frozen=True)

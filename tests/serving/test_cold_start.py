@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.cold_start import Ladder, Recommended
 from recsys_spark.errors import ArgumentError
-from recsys_spark.reader import Bundle, open_current
+from recsys_spark.serving.bundle import Bundle, open_current
+from recsys_spark.serving.cold_start import Ladder, Recommended
 from recsys_spark.two_tower.kernels.model_file import SUFFIX, load_model
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import RUN_STEPS
 from tests.made_warehouse import FIT, GENERATED_AT, RUN_A, RUN_B, append_publish, make_rows, publish_bundle, stage_rows
-from tests.test_user_encoder import _item_rows, _model_file
+from tests.serving.test_user_encoder import _item_rows, _model_file
 
 SEGMENTS = {"bob": "FR", "full": None}
 

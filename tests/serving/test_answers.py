@@ -3,8 +3,10 @@
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pytest
 
-from recsys_spark.candidate_lists import Candidate, Source, candidates_of
+from recsys_spark.errors import ArgumentError
+from recsys_spark.serving.answers import Candidate, Source, candidates_of, check_ids, check_k
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.tables import CANDIDATES
 
@@ -28,3 +30,16 @@ def test_candidates_of_gives_every_item_its_own_sources() -> None:
     assert found.generated_at == made
     assert found.items[0] == Candidate("x", 1, 0.5, (Source("als", 2, 3.0),))
     assert [[one.source for one in item.sources] for item in found.items] == [["als"], [], ["als", "item_cf"]]
+
+
+def test_check_k_takes_lists_of_one_and_more() -> None:
+    assert check_k("related", 1) == 1
+    with pytest.raises(ArgumentError, match="related: expected k of at least 1, got 0"):
+        check_k("related", 0)
+
+
+@pytest.mark.parametrize(("one", "found"), [(7, "got int"), ("\ud800", "got a lone surrogate")])
+def test_check_ids_refuses_what_is_no_text(one: object, found: str) -> None:
+    check_ids("search", ["a", "\u00e9"])
+    with pytest.raises(ArgumentError, match=f"search: expected ids as .*{found}"):
+        check_ids("search", ["a", one])

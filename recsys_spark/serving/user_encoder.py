@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_spark.errors import ArgumentError, ContractError
-from recsys_spark.item_factors import Scored, best_scored
+from recsys_spark.serving.answers import Scored
+from recsys_spark.serving.item_factors import best_scored
 from recsys_spark.two_tower.kernels.inputs import Encoded
 from recsys_spark.two_tower.kernels.model_file import TowerModel, load_model
 from recsys_spark.two_tower.kernels.towers import embed, pool_history

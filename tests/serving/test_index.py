@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_spark.ann_index import AnnIndex, merge
 from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.item_factors import Scored
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.reader import open_current, open_index
+from recsys_spark.serving.answers import Scored, merge
+from recsys_spark.serving.bundle import open_current, open_index
+from recsys_spark.serving.index import AnnIndex
 from recsys_spark.warehouse.ledger import create_tables
 from tests.index_files import MODEL, make_shards, unit_vectors
 from tests.made_warehouse import RUN_A, append_publish, make_rows, stage_rows
@@ -145,7 +145,7 @@ def test_open_index_refuses_items_that_the_bundle_does_not_have(tmp_path: Path) 
 
 def test_index_needs_neither_torch_nor_spark_nor_a_compiler(root: Path) -> None:
     program = (
-        "import sys; from recsys_spark.reader import open_current, open_index\n"
+        "import sys; from recsys_spark.serving.bundle import open_current, open_index\n"
         f"index = open_index(open_current({str(root)!r}))\n"
         f"assert index.related({IDS[0]!r}, 3)\n"
         "print(sorted({'torch', 'pyspark', 'numba', 'faiss'} & set(sys.modules)))"

@@ -8,9 +8,9 @@ import pytest
 
 from recsys_spark.als.kernels.objective import Ridge, diagonal, fixed_side, gramian, solve_rows
 from recsys_spark.errors import ArgumentError
-from recsys_spark.item_factors import ItemFactors, item_factors
 from recsys_spark.numeric.top_k import damped, search_items, top_k
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
+from recsys_spark.serving.item_factors import ItemFactors, item_factors
 from tests.made_warehouse import FACTORS, RUN_A, publish_bundle
 from tests.sparse import csr_of_pairs
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark.errors import ArgumentError, DamagedError
-from recsys_spark.reader import Bundle, open_current
+from recsys_spark.serving.bundle import Bundle, open_current
+from recsys_spark.serving.user_encoder import UserEncoder, user_encoder
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.kernels.model_file import SUFFIX, TowerModel, load_model
 from recsys_spark.two_tower.kernels.towers import embed, pool_history
-from recsys_spark.user_encoder import UserEncoder, user_encoder
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.blobs import put_blob
 from recsys_spark.warehouse.ledger import create_tables
@@ -243,7 +243,7 @@ def test_bundle_loads_the_model_once(root: Path, monkeypatch: pytest.MonkeyPatch
         made.append(user_encoder(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("recsys_spark.reader.user_encoder", counted)
+    monkeypatch.setattr("recsys_spark.serving.bundle.user_encoder", counted)
     for _ in range(3):
         opened.nearest(opened.encode_user({}, []))
     assert len(made) == 1
@@ -252,7 +252,7 @@ def test_bundle_loads_the_model_once(root: Path, monkeypatch: pytest.MonkeyPatch
 def test_encode_user_needs_neither_torch_nor_spark_nor_a_compiler(root: Path) -> None:
     code = """
 import sys
-from recsys_spark.reader import open_current
+from recsys_spark.serving.bundle import open_current
 bundle = open_current(sys.argv[1])
 assert bundle.nearest(bundle.encode_user({"segment": "gold"}, ["i01"]), k=5)
 print([name for name in ("pyspark", "py4j", "torch", "faiss", "numba", "scipy") if name in sys.modules])

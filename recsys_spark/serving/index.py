@@ -18,9 +18,8 @@ import pyarrow as pa
 from recsys_spark.ann.kernels.faiss_index import padded, search, set_threads
 from recsys_spark.ann.kernels.index_choice import share_of_k
 from recsys_spark.ann.shard_files import Shard, open_shard
-from recsys_spark.arguments import check_ids, check_k
 from recsys_spark.errors import ArgumentError, DamagedError
-from recsys_spark.item_factors import Scored
+from recsys_spark.serving.answers import Scored, check_ids, check_k
 from recsys_spark.warehouse.location import Location
 
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
@@ -98,12 +97,6 @@ class AnnIndex:
                 "take it from encode_user of this bundle"
             )
         return np.ascontiguousarray(given, np.float32)
-
-
-def merge(answers: Iterable[Sequence[Scored]], k: int) -> tuple[Scored, ...]:
-    """The `k` best of the answers of several machines to one vector, ties by item_id; ranks begin at 1 again."""
-    found = sorted((one for answer in answers for one in answer), key=lambda one: (-one.score, one.item_id.encode()))
-    return tuple(one._replace(rank=rank) for rank, one in enumerate(found[: check_k("merge", k)], 1))
 
 
 def open_shards(

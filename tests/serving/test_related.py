@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from recsys_spark.related import Related, for_user, nearest
+from recsys_spark.serving.answers import Related, for_user, nearest
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.tables import NEIGHBORS
 

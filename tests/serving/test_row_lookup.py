@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.errors import DamagedError
-from recsys_spark.row_lookup import RangeIndex, RowLookup
+from recsys_spark.serving.row_lookup import RangeIndex, RowLookup
 from recsys_spark.warehouse.run_files import DataFile, RunFiles
 
 # Where UTF-16 order differs from that of UTF-8, where a prefix ends, and what no separator survives.

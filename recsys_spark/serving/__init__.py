@@ -1,0 +1,1 @@
+"""A published bundle without Spark: lists, rows, index, session and cold start."""
