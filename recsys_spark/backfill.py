@@ -12,9 +12,9 @@ from pyspark.sql import SparkSession
 from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError, GateRefused
-from recsys_spark.gaps import dates_without_run, days_between, gap_text
-from recsys_spark.gate import Forced
-from recsys_spark.runner import Observer, dated, run_day
+from recsys_spark.pipeline.gates.days import dates_without_run, days_between, gap_text
+from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.runner import Observer, dated, run_day
 
 
 def dates_to_run(config: Config, first: date, last: date, missing: bool) -> list[date]:

@@ -24,12 +24,12 @@ from recsys_spark.errors import ArgumentError
 from recsys_spark.evaluate import evaluate_run
 from recsys_spark.evaluation.kernels.figures import Figure
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.gate import Forced
 from recsys_spark.numeric.bootstrap import Tally
+from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.publish import history
+from recsys_spark.pipeline.run_ledger import code_version
+from recsys_spark.pipeline.runner import Observer, dated, run_day
 from recsys_spark.plan import PINNED
-from recsys_spark.publish import history
-from recsys_spark.run_ledger import code_version
-from recsys_spark.runner import Observer, dated, run_day
 from recsys_spark.warehouse.ledger import append_rows, create_tables, read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.locks import warehouse_lock

@@ -27,14 +27,14 @@ from recsys_spark.cli_settings import (
 )
 from recsys_spark.console import Console
 from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError
-from recsys_spark.gate import forced_gates
+from recsys_spark.pipeline.gates.verdict import forced_gates
 from recsys_spark.worker_faults import named_fault
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from recsys_spark.config.schema import Config
-    from recsys_spark.runner import Observer
+    from recsys_spark.pipeline.runner import Observer
 
 app = typer.Typer(
     help="From engagement logs to published recommendations, every day.",
@@ -77,7 +77,7 @@ def run(
     config = settings_of(profile, file, sets)
     day, forced, console = parse_day(date_text), forced_gates(force or [], why), Console(json_logs)
     with writing(config, "run") as spark, console.progress("run") as observe:
-        from recsys_spark.runner import run_day
+        from recsys_spark.pipeline.runner import run_day
 
         _ingest_all(spark, config, console, history, observe)
         console.finished(run_day(spark, config, day, observe, forced))
@@ -124,7 +124,7 @@ def step(
             _ingest_one(spark, config, console, name, False, observe)
             return
         from recsys_spark.ingest.clock import next_day
-        from recsys_spark.runner import join_run
+        from recsys_spark.pipeline.runner import join_run
 
         console.finished(join_run(spark, config, day or next_day(config), name, observe, forced))
 
@@ -175,7 +175,7 @@ def rollback(
     sets: SetOption = None,
 ) -> None:
     """Make an earlier published run current again, by one row and without Spark."""
-    from recsys_spark.publish import rollback_to
+    from recsys_spark.pipeline.publish import rollback_to
     from recsys_spark.warehouse.locks import warehouse_lock
     from recsys_spark.warehouse.run_id import check_run_id
 
@@ -190,7 +190,7 @@ def rollback(
 def gc(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
     """Delete bundles that nobody can be reading any more, and the files behind them."""
     config = published(settings_of(profile, file, sets))
-    from recsys_spark.gc import collect
+    from recsys_spark.pipeline.gc import collect
     from recsys_spark.warehouse.locks import warehouse_lock
 
     with warehouse_lock(config.root, "gc"):

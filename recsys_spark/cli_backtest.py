@@ -11,7 +11,7 @@ import typer
 from recsys_spark.arguments import parse_day
 from recsys_spark.cli_settings import FileOption, ForceOption, ProfileOption, SetOption, WhyOption, settings_of
 from recsys_spark.console import Console
-from recsys_spark.gate import forced_gates
+from recsys_spark.pipeline.gates.verdict import forced_gates
 
 DatesOption = Annotated[list[str], typer.Option("--date", help="As-of day to run and judge; repeatable.")]
 BeforeOption = Annotated[

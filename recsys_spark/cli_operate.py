@@ -24,7 +24,7 @@ from recsys_spark.cli_settings import (
 )
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError, EnvironmentFault, GateRefused
-from recsys_spark.gate import forced_gates
+from recsys_spark.pipeline.gates.verdict import forced_gates
 
 if TYPE_CHECKING:
     from recsys_spark.config.schema import Config

@@ -15,11 +15,11 @@ import rich.console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from recsys_spark.log_context import where
+from recsys_spark.pipeline.log_context import where
 from recsys_spark.plan import PLAN
 
 if TYPE_CHECKING:
-    from recsys_spark.runner import Observer
+    from recsys_spark.pipeline.runner import Observer
 
 
 class Console:

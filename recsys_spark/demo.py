@@ -207,7 +207,7 @@ def _take_in(demo: Demo) -> None:
 
 
 def _run(demo: Demo) -> None:
-    from recsys_spark.runner import run_day
+    from recsys_spark.pipeline.runner import run_day
 
     with demo.console.progress("run") as observe:
         report = run_day(demo.spark, demo.config, RUN_DAY, observe)

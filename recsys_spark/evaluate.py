@@ -20,11 +20,11 @@ from recsys_spark.evaluation.judge import Exam, evaluate_lists, fit_exam, fit_va
 from recsys_spark.evaluation.kernels.figures import Figure
 from recsys_spark.evaluation.protocol import judged_users, later_events, with_history
 from recsys_spark.ingest.clock import known_clock
-from recsys_spark.inputs import read_inputs
 from recsys_spark.numeric.bootstrap import Tally
+from recsys_spark.pipeline.inputs import read_inputs
+from recsys_spark.pipeline.run_ledger import run_of
 from recsys_spark.plan import step
 from recsys_spark.retrieval.user_lists import fuses_scores
-from recsys_spark.run_ledger import run_of
 from recsys_spark.warehouse.spark_tables import read_run, read_table
 from recsys_spark.warehouse.tables import TABLES
 

@@ -13,8 +13,8 @@ from recsys_spark.config.choices import ALL, read_choices
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.ingest.rules import rules_of
-from recsys_spark.publish import history
-from recsys_spark.run_ledger import input_batches, latest_runs
+from recsys_spark.pipeline.publish import history
+from recsys_spark.pipeline.run_ledger import input_batches, latest_runs
 from recsys_spark.status import gates_table, steps_table
 from recsys_spark.warehouse.ledger import read_rows, steps_of
 from recsys_spark.warehouse.location import Location

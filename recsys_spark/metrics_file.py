@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.publish import head
-from recsys_spark.run_ledger import COMPLETED, latest_runs
+from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.run_ledger import COMPLETED, latest_runs
 from recsys_spark.warehouse.ledger import gates_of, steps_of
 from recsys_spark.warehouse.location import Location
 

@@ -174,10 +174,10 @@ PLAN: tuple[Step, ...] = (
             "item_features",
         ),
     ),
-    Step("changes", "steps.changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
+    Step("changes", "pipeline.step_changes", ("candidates",), ("candidate_changes",), current_reads=("candidates",)),
     Step(
         "audit",
-        "audit",
+        "pipeline.audit",
         (
             "events",
             "items",
@@ -195,7 +195,7 @@ PLAN: tuple[Step, ...] = (
         ("audits",),
         base_reads=("candidates",),
     ),
-    Step("publish", "publish", ("audits",), ("publishes", "runs")),
+    Step("publish", "pipeline.publish", ("audits",), ("publishes", "runs")),
 )
 
 # Read at the Delta version that was pinned when the run was opened, cut at its date.

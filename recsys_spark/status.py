@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.console import Console
-from recsys_spark.gaps import dates_without_run, gap_text
-from recsys_spark.hindsight_trend import Hindsight, trend
-from recsys_spark.publish import head
-from recsys_spark.run_ledger import latest_runs
+from recsys_spark.pipeline.gates.days import dates_without_run, gap_text
+from recsys_spark.pipeline.hindsight_trend import Hindsight, trend
+from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.warehouse.ledger import gates_of, read_rows, steps_of
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES

@@ -17,8 +17,8 @@ from recsys_spark.context import Context
 from recsys_spark.errors import ArgumentError
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import known_clock
-from recsys_spark.inputs import as_of
 from recsys_spark.kernels.proposal import Setting
+from recsys_spark.pipeline.inputs import as_of
 from recsys_spark.plan import PINNED
 from recsys_spark.settings_text import settings_text
 from recsys_spark.signals import step_index

@@ -1,6 +1,6 @@
 """What a warehouse published, as content hashes: two runs that gave the same have the same."""
 
-from recsys_spark.publish import history
+from recsys_spark.pipeline.publish import history
 from recsys_spark.warehouse.location import Location
 
 

@@ -17,8 +17,8 @@ from recsys_spark.cli import main
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.demo_logs import write_catalogue, write_events
+from recsys_spark.pipeline.publish import head
 from recsys_spark.plan import PLAN
-from recsys_spark.publish import head
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import with_classes
 from tests.published_content import published_content

@@ -12,9 +12,9 @@ from recsys_spark.backfill import backfill, dates_to_run
 from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError, GateRefused, LockedError
-from recsys_spark.gate import Forced
-from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
-from recsys_spark.runner import RunReport
+from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.pipeline.runner import RunReport
 
 FIRST = date(2025, 1, 1)
 

@@ -15,14 +15,14 @@ from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
-from recsys_spark.gate import Forced
-from recsys_spark.hindsight_trend import trend
 from recsys_spark.ingest.accounting import BatchReport
 from recsys_spark.ingest.batches import Batch, record_done
 from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.numeric.bootstrap import Tally
+from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.hindsight_trend import trend
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.spark_tables import read_table
 from recsys_spark.warehouse.tables import EVENTS

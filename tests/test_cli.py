@@ -132,7 +132,7 @@ def test_every_command_that_takes_in_shows_each_batch(
         "recsys_spark.ingest.step_ingest.ingest_catalogue", lambda *_, **given: take_in("items 1", given)
     )
     monkeypatch.setattr("recsys_spark.ingest.step_ingest.ingest", lambda *_, **given: take_in("events 2", given))
-    monkeypatch.setattr("recsys_spark.runner.run_day", lambda *_: report)
+    monkeypatch.setattr("recsys_spark.pipeline.runner.run_day", lambda *_: report)
     assert cli.main([*command, *(["--json-logs"] if json_logs else [])]) == 0
     said = capsys.readouterr().out
     if not json_logs:

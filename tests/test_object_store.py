@@ -13,8 +13,8 @@ import pytest
 
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError, LockedError, NothingPublished, StoreFault
-from recsys_spark.gc import collect
-from recsys_spark.publish import history
+from recsys_spark.pipeline.gc import collect
+from recsys_spark.pipeline.publish import history
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.serving.index import open_shards
 from recsys_spark.warehouse.blobs import NewBlob, blobs, check_blob, drop_blobs, put_blob, read_blob

@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
-from recsys_spark.runner import RunReport, run_day
+from recsys_spark.pipeline.runner import RunReport, run_day
 
 
 def run_whole_day(spark: SparkSession, config: Config, day: date | None = None) -> RunReport:

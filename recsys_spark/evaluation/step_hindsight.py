@@ -1,8 +1,8 @@
 """What the bundle that is current was worth: its lists, judged on what users did since its date.
 
 Owns: the figures of `quality`.  The bundle was made before any of it happened, so this is an honest number and needs no
-training; what it says of a bad bundle is an alarm (`recsys_spark.hindsight_trend`) and stops nothing: to refuse the new
-bundle would keep the bad one.
+training; what it says of a bad bundle is an alarm (`recsys_spark.pipeline.hindsight_trend`) and stops nothing: to
+refuse the new bundle would keep the bad one.
 
 What a ranking model trains on: candidates of earlier lists with their features, and what became of them.
 """

@@ -22,7 +22,7 @@ from recsys_spark.config.load import load_config
 from recsys_spark.evaluate import evaluate_run
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.numeric.bootstrap import difference, mean_interval
-from recsys_spark.publish import history
+from recsys_spark.pipeline.publish import history
 from recsys_spark.spark.session import open_session
 from tests.benchmarks.compare_item_cf import K
 from tests.benchmarks.judge_published import judge_options, plans_of

@@ -44,7 +44,7 @@ from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.numeric.bootstrap import Interval, draw, ratio, tally, user_keys
-from recsys_spark.runner import run_day
+from recsys_spark.pipeline.runner import run_day
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.delta_rs import open_delta, table_path

@@ -37,9 +37,9 @@ from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.evaluation.judge import POPULAR_28
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.gate import Forced
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.numeric.bootstrap import Interval, difference, draw, mean_interval, ratio, tally, user_keys
+from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.ledger import create_tables
 from tests.benchmarks.compare_item_cf import (

@@ -21,10 +21,10 @@ from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.gc import collect
-from recsys_spark.hindsight_trend import trend
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
-from recsys_spark.runner import RunReport, run_day
+from recsys_spark.pipeline.gc import collect
+from recsys_spark.pipeline.hindsight_trend import trend
+from recsys_spark.pipeline.runner import RunReport, run_day
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.delta_rs import table_path, vacuum
 from recsys_spark.warehouse.ledger import create_tables

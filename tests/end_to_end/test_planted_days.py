@@ -13,9 +13,9 @@ from recsys_spark.blend import step_blend
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
-from recsys_spark.gate import forced_gates
 from recsys_spark.ingest.step_ingest import ingest
-from recsys_spark.runner import run_day
+from recsys_spark.pipeline.gates.verdict import forced_gates
+from recsys_spark.pipeline.runner import run_day
 from recsys_spark.serving.bundle import changed_users, open_current
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
-from recsys_spark.publish import head
+from recsys_spark.pipeline.publish import head
 from recsys_spark.serving.bundle import open_current, open_index
 from recsys_spark.spark.session import check_store_client
 from recsys_spark.warehouse.blobs import blobs

@@ -16,8 +16,8 @@ import pytest
 
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import LockedError
-from recsys_spark.publish import history
-from recsys_spark.run_ledger import latest_runs
+from recsys_spark.pipeline.publish import history
+from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.locks import warehouse_lock

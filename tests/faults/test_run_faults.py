@@ -9,8 +9,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.errors import GateRefused
-from recsys_spark.publish import head
-from recsys_spark.runner import run_day
+from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.runner import run_day
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.signals import step_index
 from recsys_spark.warehouse.ledger import read_rows
@@ -50,7 +50,7 @@ def test_poison_row_ends_the_run_soon_and_publishes_nothing(
 
 
 def test_an_empty_world_is_refused_by_name(spark: SparkSession, tmp_path: Path) -> None:
-    """Fault row 34; how days without events are told apart is in tests/test_day_gates.py."""
+    """Fault row 34; how days without events are told apart is in tests/pipeline/gates/test_days.py."""
     config = make_shop(tmp_path)
     with pytest.raises(GateRefused, match="expected events before the date, got none"):
         run_whole_day(spark, config)

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.item_cf.kernels.similarity import Similarity
 from recsys_spark.item_cf.neighbors import Limits, _fit_sums, _row_blocks, fit_neighbors
-from recsys_spark.runner import run_day
+from recsys_spark.pipeline.runner import run_day
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.spark_check import spark_type

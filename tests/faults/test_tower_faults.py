@@ -13,9 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
 from recsys_spark.errors import EXIT_REFUSED, DamagedError
-from recsys_spark.gate import Measured
-from recsys_spark.gates_embeddings import item_embeddings, user_embeddings
 from recsys_spark.numeric.hashing import hashed
+from recsys_spark.pipeline.gates.embeddings import item_embeddings, user_embeddings
+from recsys_spark.pipeline.gates.verdict import Measured
 from recsys_spark.two_tower import step_embed
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.kernels.model_file import SUFFIX

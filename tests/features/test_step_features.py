@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.inputs import as_of
+from recsys_spark.pipeline.inputs import as_of
 from recsys_spark.warehouse.spark_check import check_rows, check_schema, measure_rows
 from recsys_spark.warehouse.tables import ITEMS
 from tests.engagement import (

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from recsys_spark.config.schema import Config
-from recsys_spark.day_gates import check_days, warnings_of
-from recsys_spark.gate import Forced
 from recsys_spark.ingest.clock import clock_note, known_clock, next_day
+from recsys_spark.pipeline.gates.days import check_days, warnings_of
+from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 from tests.one_event import append_event

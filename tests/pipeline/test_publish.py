@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark import publish
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
-from recsys_spark.publish import commit, head, history, rollback_to
-from recsys_spark.run_ledger import find_or_open_run, latest_runs
+from recsys_spark.pipeline import publish
+from recsys_spark.pipeline.publish import commit, head, history, rollback_to
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs
 from tests.finished_run import stage_and_audit
 from tests.index_files import make_shards, unit_vectors
 from tests.made_warehouse import drop_run

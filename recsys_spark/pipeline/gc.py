@@ -13,7 +13,7 @@ from pathlib import Path
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.run_ledger import COMPLETED, latest_runs, record_state
+from recsys_spark.pipeline.run_ledger import COMPLETED, latest_runs, record_state
 from recsys_spark.warehouse.blobs import drop_blobs, named_blobs
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.current_publish import read_history, rows_without_commit

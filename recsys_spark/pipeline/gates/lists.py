@@ -11,9 +11,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.context import Context
-from recsys_spark.gate import Gate, Measured, verdict
-from recsys_spark.gates_content import content
-from recsys_spark.gates_embeddings import drift, item_embeddings, model, shards, user_embeddings
+from recsys_spark.pipeline.gates.content import content
+from recsys_spark.pipeline.gates.embeddings import drift, item_embeddings, model, shards, user_embeddings
+from recsys_spark.pipeline.gates.verdict import Gate, Measured, verdict
 
 
 def run_gates(inputs: dict[str, DataFrame], context: Context, measured: Measured) -> list[Gate]:

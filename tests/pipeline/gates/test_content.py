@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark import gates_content
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.gate import Gate, Measured
-from recsys_spark.gates_content import content
+from recsys_spark.pipeline.gates import content as gates_content
+from recsys_spark.pipeline.gates.content import content
+from recsys_spark.pipeline.gates.verdict import Gate, Measured
 from tests.engagement import Event, make_events, make_items
 from tests.staged_lists import DAY, NOW, RUN_ID, Lists, frame, list_rows, staged
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from recsys_spark import run_ledger
 from recsys_spark.config.schema import Config
 from recsys_spark.ingest.rules import take_in_rules
-from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state, record_step, steps_of
+from recsys_spark.pipeline import run_ledger
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state, record_step, steps_of
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES
 

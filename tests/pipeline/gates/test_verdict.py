@@ -3,7 +3,7 @@
 import pytest
 
 from recsys_spark.errors import ArgumentError
-from recsys_spark.gate import Forced, forced_gates, verdict
+from recsys_spark.pipeline.gates.verdict import Forced, forced_gates, verdict
 
 
 def test_a_verdict_names_gate_figure_and_bound() -> None:

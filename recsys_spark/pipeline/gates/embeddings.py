@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.ann.recall import shard_faults
 from recsys_spark.context import Context
-from recsys_spark.gate import Gate, Measured, verdict
+from recsys_spark.pipeline.gates.verdict import Gate, Measured, verdict
 
 _MAX_NORM_ERROR = 1e-3  # of a vector of length 1, in float32 and in any dimension
 

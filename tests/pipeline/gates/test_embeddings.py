@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.gate import Gate, Measured
-from recsys_spark.gates_embeddings import drift, item_embeddings, model, shards, user_embeddings
+from recsys_spark.pipeline.gates.embeddings import drift, item_embeddings, model, shards, user_embeddings
+from recsys_spark.pipeline.gates.verdict import Gate, Measured
 from tests.index_files import make_shards, unit_vectors
 from tests.staged_lists import DAY, RUN_ID, embeddings, staged
 

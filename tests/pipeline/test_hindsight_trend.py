@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.hindsight_trend import TRAILING, alarms_of, trend
+from recsys_spark.pipeline.hindsight_trend import TRAILING, alarms_of, trend
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import RUN_STEPS, RUNS
 

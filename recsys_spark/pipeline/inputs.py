@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from recsys_spark.context import Context
 from recsys_spark.features.declared import declared_tables
+from recsys_spark.pipeline.run_ledger import OpenRun
 from recsys_spark.plan import PINNED, Step
-from recsys_spark.run_ledger import OpenRun
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.spark_tables import read_run, read_table
 

@@ -8,10 +8,10 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
-from recsys_spark.gate import forced_gates
-from recsys_spark.publish import head
-from recsys_spark.run_ledger import latest_runs, record_step, steps_of
-from recsys_spark.runner import run_day
+from recsys_spark.pipeline.gates.verdict import forced_gates
+from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.run_ledger import latest_runs, record_step, steps_of
+from recsys_spark.pipeline.runner import run_day
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.shop_day import DAY, ShopDay, copy_shop, lose_a_file

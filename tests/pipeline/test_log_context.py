@@ -1,4 +1,4 @@
-from recsys_spark.log_context import at, where
+from recsys_spark.pipeline.log_context import at, where
 
 
 def test_where_is_known_inside_a_step_and_forgotten_after_it() -> None:

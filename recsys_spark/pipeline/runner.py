@@ -13,23 +13,23 @@ from importlib import import_module
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.audit import audit
 from recsys_spark.config.choices import as_chosen, choices_note, read_choices, shape_note
 from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.context import Context
-from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.gate import Forced, Gate
-from recsys_spark.hindsight_trend import alarms_of
 from recsys_spark.ingest.clock import clock_note, known_clock, next_day
 from recsys_spark.ingest.rules import rules_of
-from recsys_spark.inputs import read_inputs
-from recsys_spark.log_context import at
+from recsys_spark.pipeline.audit import audit
+from recsys_spark.pipeline.gates.days import check_days, warnings_of
+from recsys_spark.pipeline.gates.verdict import Forced, Gate
+from recsys_spark.pipeline.hindsight_trend import alarms_of
+from recsys_spark.pipeline.inputs import read_inputs
+from recsys_spark.pipeline.log_context import at
+from recsys_spark.pipeline.publish import commit, head
+from recsys_spark.pipeline.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.plan import PLAN, Step, steps_before
-from recsys_spark.publish import commit, head
-from recsys_spark.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.locks import opening_lock

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from statistics import fmean
 
-from recsys_spark.run_ledger import latest_runs
+from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.tables import RUN_STEPS

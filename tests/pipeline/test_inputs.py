@@ -9,9 +9,9 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.inputs import as_of, read_inputs
+from recsys_spark.pipeline.inputs import as_of, read_inputs
+from recsys_spark.pipeline.run_ledger import OpenRun
 from recsys_spark.plan import Step
-from recsys_spark.run_ledger import OpenRun
 from recsys_spark.warehouse.run_files import last_version
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import EVENTS, ITEMS

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
-from recsys_spark.steps import changes
+from recsys_spark.pipeline import step_changes
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES
@@ -57,7 +57,7 @@ def test_run_lists_every_user_whose_list_is_another(spark: SparkSession, current
     inputs = {"candidates": frame(spark, 1, 2.0)}
     if current is not None:
         inputs["current_candidates"] = frame(spark, 0, 1.0)
-    found = {tuple(row) for row in changes.run(inputs, context)["candidate_changes"].collect()}
+    found = {tuple(row) for row in step_changes.run(inputs, context)["candidate_changes"].collect()}
     if current is None:
         has_list = {user for user, pair in PAIRS.items() if pair[1] is not None}
         assert found == {(user, variant, "added", None) for user in has_list for variant in VARIANTS}

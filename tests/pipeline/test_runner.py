@@ -13,10 +13,10 @@ from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import next_day
 from recsys_spark.ingest.step_ingest import ingest
+from recsys_spark.pipeline.publish import head, history
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs
+from recsys_spark.pipeline.runner import RunReport, join_run, run_day
 from recsys_spark.plan import BUNDLE_TABLES, PLAN
-from recsys_spark.publish import head, history
-from recsys_spark.run_ledger import find_or_open_run, latest_runs
-from recsys_spark.runner import RunReport, join_run, run_day
 from recsys_spark.serving.bundle import Bundle, open_current
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.run_files import last_version, runs_with_rows

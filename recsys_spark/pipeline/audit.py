@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from recsys_spark.context import Context
 from recsys_spark.errors import GateRefused
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.gate import Forced, Gate, Measured, verdict
-from recsys_spark.gates import run_gates
-from recsys_spark.inputs import read_inputs
+from recsys_spark.pipeline.gates.lists import run_gates
+from recsys_spark.pipeline.gates.verdict import Forced, Gate, Measured, verdict
+from recsys_spark.pipeline.inputs import read_inputs
+from recsys_spark.pipeline.publish import head, history
+from recsys_spark.pipeline.run_ledger import OpenRun, refuse_run
 from recsys_spark.plan import BUNDLE_TABLES, step
-from recsys_spark.publish import head, history
-from recsys_spark.run_ledger import OpenRun, refuse_run
 from recsys_spark.warehouse.ledger import append_rows, steps_of
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.publish_row import PublishRow

@@ -7,8 +7,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.gate import Gate, Measured
-from recsys_spark.gates import coverage, fallback_share, list_form, run_gates, top_item_share, volume
+from recsys_spark.pipeline.gates.lists import coverage, fallback_share, list_form, run_gates, top_item_share, volume
+from recsys_spark.pipeline.gates.verdict import Gate, Measured
 from tests.staged_lists import DAY, GOOD, RUN_ID, Lists, frame, staged
 
 Gates = Callable[..., list[Gate]]

@@ -11,8 +11,8 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features.declared import declared_tables
+from recsys_spark.pipeline.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
 from recsys_spark.warehouse.arrow import schema_hash
 from recsys_spark.warehouse.blobs import check_run_blobs
 from recsys_spark.warehouse.current_publish import publishes_folder, read_head, read_history

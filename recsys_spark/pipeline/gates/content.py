@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blend.worker import EXPLORE
 from recsys_spark.context import Context
-from recsys_spark.gate import Gate, Measured, verdict
+from recsys_spark.pipeline.gates.verdict import Gate, Measured, verdict
 from recsys_spark.signals.visibility import shown_items
 
 

@@ -15,10 +15,10 @@ from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.gc import collect, runs_to_keep
+from recsys_spark.pipeline.gc import collect, runs_to_keep
+from recsys_spark.pipeline.publish import commit, history, rollback_to
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.publish import commit, history, rollback_to
-from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.blobs import BlobColumns, blobs, put_blob
 from recsys_spark.warehouse.contract import Column, run_table
@@ -195,7 +195,7 @@ MODELS = run_table("models", "work", "Models of a test", (Column("rel_path", "st
 def put_model(config: Config, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], str]:
     """Puts weights, and the row of a run that names them."""
     create_tables(config.root, [MODELS])
-    monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
+    monkeypatch.setattr("recsys_spark.pipeline.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
     monkeypatch.setattr("recsys_spark.warehouse.blobs.BLOB_COLUMNS", {"models": (BlobColumns("rel_path", "", ""),)})
 
     def put(run_id: str, weights: bytes) -> str:
@@ -389,7 +389,7 @@ def test_collect_deletes_nothing_when_the_current_bundle_is_damaged(config: Conf
 def test_collect_makes_no_table_that_an_older_warehouse_lacks(
     config: Config, two_days: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recsys_spark.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
+    monkeypatch.setattr("recsys_spark.pipeline.gc.declared_tables", lambda: declared_tables() | {"models": MODELS})
     assert len(collect(config, datetime.now(UTC) + timedelta(days=30)).runs) == 1
     assert not (config.root / "tables" / "models").exists()
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.config.schema import Config
-from recsys_spark.day_gates import check_days, warnings_of
 from recsys_spark.errors import GateRefused
-from recsys_spark.gate import Forced
 from recsys_spark.ingest.clock import next_day
-from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.pipeline.gates.days import check_days, warnings_of
+from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
 from tests.one_event import append_event
 
 FIRST = date(2025, 1, 6)  # a Monday

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.config.schema import Config
-from recsys_spark.gaps import completed_dates, dates_passed_over, dates_without_run, days_between, gap_text
-from recsys_spark.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.pipeline.gates.days import (
+    completed_dates,
+    dates_passed_over,
+    dates_without_run,
+    days_between,
+    gap_text,
+)
+from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
 
 FIRST = date(2025, 1, 1)
 

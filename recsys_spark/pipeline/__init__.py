@@ -1,0 +1,1 @@
+"""A day: runner, pinned inputs, run ledger, audit, publish, removal."""

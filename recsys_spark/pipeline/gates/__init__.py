@@ -1,0 +1,1 @@
+"""Every bound that a bundle has to keep."""
