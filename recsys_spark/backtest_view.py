@@ -9,12 +9,12 @@ from math import isnan
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_spark.backtest import Folds
 from recsys_spark.console import Console
 from recsys_spark.evaluation.judge import PUBLISHED
 from recsys_spark.evaluation.kernels.calibration import promise_error, promise_loss, promised
 from recsys_spark.evaluation.kernels.figures import ALL, RATE, Figure
 from recsys_spark.numeric.bootstrap import Interval, Tally, difference, mean_interval
+from recsys_spark.operations.backtest import Folds
 
 _COLUMNS = ("recall", "ndcg", "map", "hit", "auc", "coverage", "novelty", "diversity", "serendipity", "miscalibration")
 _FEW_USERS = 30  # fewer of a segment say little of a gap between segments

@@ -37,8 +37,8 @@ def backtest(
     """Run past dates as they would have run, and judge every list on what users did in the weeks after."""
     config, forced, console = settings_of(profile, file, sets), forced_gates(force or [], why), Console(json_logs=False)
     days, warm_up = ([parse_day(text) for text in texts] for texts in (dates, before or []))
-    from recsys_spark.backtest import Plan, backtest, read_figures
     from recsys_spark.backtest_view import show_backtest
+    from recsys_spark.operations.backtest import Plan, backtest, read_figures
     from recsys_spark.spark.session import open_session
 
     plan = Plan(tuple(days), tuple(warm_up), window_days)

@@ -86,7 +86,7 @@ def explain(
 
 def doctor(profile: ProfileOption = "local", file: FileOption = None, sets: SetOption = None) -> None:
     """Look at this machine: Java, Spark, Delta, the warehouse, disk, cores, memory, caches, clock."""
-    from recsys_spark.doctor import examine
+    from recsys_spark.operations.doctor import examine
 
     console, table = Console(json_logs=False), Table("", "", "found", "what to do")
     findings = examine(settings_of(profile, file, sets))
@@ -102,7 +102,7 @@ def package(
     folder: Annotated[Path, typer.Option("--out", help="Where the archive goes.")] = Path("dist"),
 ) -> None:
     """Pack the Python environment of executors into one archive, for spark-submit --archives."""
-    from recsys_spark.package import package as pack
+    from recsys_spark.operations.package import package as pack
 
     packed = pack(folder)
     Console(json_logs=False).say(

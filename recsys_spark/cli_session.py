@@ -21,7 +21,7 @@ def writing(config: "Config", command: str, step: str | None = None) -> "Iterato
     However it ends, the metrics file is written, where [storage] names one.
     """
     from recsys_spark.features.declared import declared_tables
-    from recsys_spark.metrics_file import write_metrics
+    from recsys_spark.operations.metrics_file import write_metrics
     from recsys_spark.plan import step as step_of
     from recsys_spark.plan import steps_before
     from recsys_spark.spark.session import log_startup, open_session

@@ -28,7 +28,7 @@ def size(
     """Reckon what a deployment stores, shuffles, holds and computes, and what it would refuse, before it is bought."""
     asked = {"two_tower.dim": dim, "als.factors": factors, "candidates.k": k}
     config = settings_of(profile, file, [*(sets or []), *(f"{name}={n}" for name, n in asked.items() if n)])
-    from recsys_spark.deployment_fits import Load
+    from recsys_spark.operations.size.fits import Load
     from recsys_spark.size_command import Cores, show_size, with_towers
 
     load, given = Load(users, items, interactions or 50 * users), Cores(cores, gflops_per_core, memory_gib)

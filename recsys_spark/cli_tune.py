@@ -27,8 +27,8 @@ def tune(
     config, console = settings_of(profile, file, sets), Console(json_logs=False)
     from recsys_spark.errors import ArgumentError
     from recsys_spark.ingest.clock import next_day
+    from recsys_spark.operations.tune import tune, tuned_text, write_tuned
     from recsys_spark.spark.session import open_session
-    from recsys_spark.tune import tune, tuned_text, write_tuned
 
     if out.exists():
         raise ArgumentError(f"--out: expected a file that is not there yet, got {out}; move it away, or name another")

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
-from recsys_spark.deployment_fits import REFERENCE_GFLOPS, Load, StepSize
-from recsys_spark.deployment_size import choices_of, in_bytes, in_flop, sizes_of, warnings_of
+from recsys_spark.operations.size.deployment import choices_of, in_bytes, in_flop, sizes_of, warnings_of
+from recsys_spark.operations.size.fits import REFERENCE_GFLOPS, Load, StepSize
 from recsys_spark.two_tower.dimensions import uses_towers
 
 _GIB = 1 << 30

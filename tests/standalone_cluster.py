@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recsys_spark.package import NAME
+from recsys_spark.operations.package import NAME
 from tests.fast_jvm import FAST_START
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from recsys_spark.backtest import Folds
 from recsys_spark.backtest_view import (
     differences_table,
     groups_table,
@@ -21,6 +20,7 @@ from recsys_spark.backtest_view import (
 from recsys_spark.console import Console
 from recsys_spark.evaluation.kernels.figures import ALL, RATE, Figure
 from recsys_spark.numeric.bootstrap import Tally, draw, tally, user_keys
+from recsys_spark.operations.backtest import Folds
 
 DRAWS = draw(user_keys([f"user-{at}" for at in range(40)]), 1)
 

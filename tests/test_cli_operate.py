@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark import cli, doctor
+from recsys_spark import cli
 from recsys_spark.config.schema import Config
+from recsys_spark.operations import doctor
 from tests.finished_run import stage_and_audit
 from tests.one_event import append_event
 

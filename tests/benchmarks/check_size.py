@@ -26,14 +26,14 @@ import numpy as np
 from recsys_spark.als.kernels.objective import Ridge, initial_factors, solve_rows
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.deployment_fits import PAIR_S, REFERENCE_GFLOPS, Load, als_size, item_cf_size
-from recsys_spark.deployment_lists import retrieve_size
-from recsys_spark.deployment_size import in_bytes, sizes_of
 from recsys_spark.item_cf.kernels.similarity import entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.item_cf.kernels.user_scores import score_neighbors
 from recsys_spark.item_cf.neighbors import similarity_of
 from recsys_spark.numeric.sparse import transposed
 from recsys_spark.numeric.top_k import search_items, top_k
+from recsys_spark.operations.size.deployment import in_bytes, sizes_of
+from recsys_spark.operations.size.fits import PAIR_S, REFERENCE_GFLOPS, Load, als_size, item_cf_size
+from recsys_spark.operations.size.lists import retrieve_size
 from recsys_spark.plan import step
 from recsys_spark.spark.session import open_session
 from tests.als_oracle import fixed

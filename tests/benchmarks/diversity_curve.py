@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys_spark.backtest import Folds
 from recsys_spark.backtest_view import tallies
 from recsys_spark.blend.kernels.diversity import Diversity
 from recsys_spark.config.load import load_config
-from recsys_spark.evaluate import evaluate_run
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.numeric.bootstrap import difference, mean_interval
+from recsys_spark.operations.backtest import Folds, evaluate_run
 from recsys_spark.pipeline.publish import history
 from recsys_spark.spark.session import open_session
 from tests.benchmarks.compare_item_cf import K

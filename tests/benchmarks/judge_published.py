@@ -27,7 +27,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from recsys_spark.backtest import Folds, Plan, backtest, write_figures
 from recsys_spark.backtest_view import list_names, show_backtest, tallies
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
@@ -39,6 +38,7 @@ from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.numeric.bootstrap import Interval, difference, draw, mean_interval, ratio, tally, user_keys
+from recsys_spark.operations.backtest import Folds, Plan, backtest, write_figures
 from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.ledger import create_tables

@@ -7,8 +7,8 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.deployment_fits import Load
-from recsys_spark.deployment_size import choices_of, in_bytes, in_flop, limits_of, sizes_of, warnings_of
+from recsys_spark.operations.size.deployment import choices_of, in_bytes, in_flop, limits_of, sizes_of, warnings_of
+from recsys_spark.operations.size.fits import Load
 from tests.benchmarks.planted import planted_interactions
 from tests.sized_run import SETS, external_ids, run_steps, stage_parquet, stored_bytes
 

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.errors import ArgumentError
 from recsys_spark.ingest.step_ingest import ingest
-from recsys_spark.tune import tune, tuned_text, write_tuned
+from recsys_spark.operations.tune import tune, tuned_text, write_tuned
 from recsys_spark.validation.grid import Grid
 from recsys_spark.validation.tried import Chosen, Tried
 from tests.small_shop import FIRST_DAY, land_days, make_shop

@@ -11,7 +11,8 @@ from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
 from recsys_spark.ann.index_search import takes_index
 from recsys_spark.ann.kernels.index_choice import bytes_per_vector
 from recsys_spark.config.schema import Config
-from recsys_spark.deployment_fits import (
+from recsys_spark.item_cf.neighbors import MAX_SUMS_BYTES, SUM_BYTES
+from recsys_spark.operations.size.fits import (
     NUMBER_BYTES,
     Load,
     StepSize,
@@ -22,8 +23,7 @@ from recsys_spark.deployment_fits import (
     model_bytes,
     two_tower_size,
 )
-from recsys_spark.deployment_lists import COUNTED, ann_size, blend_size, embed_size, index_of, retrieve_size
-from recsys_spark.item_cf.neighbors import MAX_SUMS_BYTES, SUM_BYTES
+from recsys_spark.operations.size.lists import COUNTED, ann_size, blend_size, embed_size, index_of, retrieve_size
 from recsys_spark.retrieval.declared import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_ID_BYTES, MAX_LISTS_BYTES
 from recsys_spark.two_tower.dimensions import uses_towers

@@ -7,9 +7,9 @@ import pytest
 from recsys_spark.ann.kernels.index_choice import bytes_per_vector, choose_index, share_of_k
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.deployment_fits import Load, model_bytes
-from recsys_spark.deployment_lists import ann_size, blend_size, embed_size, index_of, max_items, retrieve_size
 from recsys_spark.errors import KernelError
+from recsys_spark.operations.size.fits import Load, model_bytes
+from recsys_spark.operations.size.lists import ann_size, blend_size, embed_size, index_of, max_items, retrieve_size
 
 LOAD = Load(users=1_000, items=2_000_000, pairs=20_000, id_bytes=10)
 SMALL = LOAD._replace(items=500)

@@ -20,7 +20,8 @@ from recsys_spark.ann.kernels.index_choice import (
     share_of_k,
 )
 from recsys_spark.config.schema import Config
-from recsys_spark.deployment_fits import (
+from recsys_spark.errors import KernelError
+from recsys_spark.operations.size.fits import (
     ENTRY_S,
     NUMBER_BYTES,
     PAIR_S,
@@ -29,7 +30,6 @@ from recsys_spark.deployment_fits import (
     StepSize,
     model_bytes,
 )
-from recsys_spark.errors import KernelError
 from recsys_spark.retrieval.declared import check_params
 from recsys_spark.retrieval.user_lists import COMPLETED, fuses_scores
 from recsys_spark.spark.broadcast import LISTED_BYTES

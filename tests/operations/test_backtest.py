@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.backtest import Plan, backtest, read_figures, write_figures
 from recsys_spark.backtest_view import show_backtest
 from recsys_spark.config.schema import Config
 from recsys_spark.console import Console
@@ -21,6 +20,7 @@ from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.numeric.bootstrap import Tally
+from recsys_spark.operations.backtest import Plan, backtest, read_figures, write_figures
 from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.pipeline.hindsight_trend import trend
 from recsys_spark.serving.bundle import open_current

@@ -6,7 +6,8 @@ import pytest
 from recsys_spark.als.blocks import BINS
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.deployment_fits import (
+from recsys_spark.item_cf.kernels.row_products import item_blocks
+from recsys_spark.operations.size.fits import (
     Load,
     als_plan,
     als_size,
@@ -17,7 +18,6 @@ from recsys_spark.deployment_fits import (
     touched,
     two_tower_size,
 )
-from recsys_spark.item_cf.kernels.row_products import item_blocks
 from recsys_spark.two_tower.dimensions import id_buckets
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.kernels.towers import weight_shapes

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.config.schema import Config
-from recsys_spark.metrics_file import metrics_text, write_metrics
+from recsys_spark.operations.metrics_file import metrics_text, write_metrics
 from recsys_spark.pipeline.publish import commit
 from recsys_spark.pipeline.run_ledger import find_or_open_run
 from recsys_spark.warehouse.ledger import append_rows
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_written_is_a_warning(root: Path, caplog: pytest.L
 
 def test_commands_that_end_together_do_not_write_into_each_other(root: Path, tmp_path: Path) -> None:
     path, program = tmp_path / "recsys.prom", "import sys; from pathlib import Path; "
-    program += "from recsys_spark.metrics_file import write_metrics; "
+    program += "from recsys_spark.operations.metrics_file import write_metrics; "
     program += "[write_metrics(Path(sys.argv[1]), Path(sys.argv[2])) for _ in range(200)]"
     both = [
         subprocess.Popen([sys.executable, "-c", program, str(root), str(path)], stderr=subprocess.PIPE, text=True)

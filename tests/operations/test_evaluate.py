@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
-from recsys_spark.evaluate import evaluate_run
+from recsys_spark.operations.backtest import evaluate_run
 
 
 def test_a_run_that_never_was_is_no_run(spark: SparkSession, root: Path, make_config: Callable[..., Config]) -> None:

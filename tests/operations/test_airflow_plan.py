@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from recsys_spark.airflow_plan import PLAN_FILE, plan_text
+from recsys_spark.operations.airflow_plan import PLAN_FILE, plan_text
 from recsys_spark.plan import BUNDLE_TABLES, PLAN, steps_before
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_plan_file_is_in_date() -> None:
-    assert (ROOT / PLAN_FILE).read_text() == plan_text(), "run `python -m recsys_spark.airflow_plan`"
+    assert (ROOT / PLAN_FILE).read_text() == plan_text(), "run `python -m recsys_spark.operations.airflow_plan`"
 
 
 def test_edges_lead_to_all_that_a_step_waits_for_and_say_nothing_twice() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark import package as module
 from recsys_spark.errors import EnvironmentFault
-from recsys_spark.package import NAME, package
+from recsys_spark.operations import package as module
+from recsys_spark.operations.package import NAME, package
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from recsys_spark import doctor
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import EnvironmentFault
+from recsys_spark.operations import doctor
 from recsys_spark.spark.session import check_java
 from recsys_spark.warehouse.location import ObjectPath
 

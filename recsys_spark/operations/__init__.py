@@ -1,0 +1,1 @@
+"""Backtest, tune, doctor, package, metrics file, Airflow plan."""

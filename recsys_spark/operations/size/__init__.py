@@ -1,0 +1,1 @@
+"""What a deployment takes, before machines are bought."""
