@@ -2,7 +2,7 @@
 
 import sys
 
-from recsys_spark.job import run_job
+from recsys_spark.cli.job import run_job
 
 if __name__ == "__main__":
     sys.exit(run_job("step", "interactions"))

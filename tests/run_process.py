@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.fast_jvm import with_classes
 
 # `recsys-spark`, by the interpreter of the tests.
-COMMAND = (sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from recsys_spark.cli.main import main; sys.exit(main())")
 
 
 def start_run(settings: Path, failpoint: str = "", **environment: str) -> subprocess.Popen[bytes]:

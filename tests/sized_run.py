@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.features.declared import declared_tables
+from recsys_spark.pipeline.runner import code_of
 from recsys_spark.plan import PINNED, step
 from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.delta_rs import table_path
@@ -111,7 +111,7 @@ def _measured(context: Context, name: str) -> Measured:
             one: read_table(spark, root, tables[one]) if one in PINNED else read_run(spark, root, tables[one], RUN_ID)
             for one in step(name).reads
         }
-        for written, frame in import_module(f"recsys_spark.{step(name).module}").run(inputs, context).items():
+        for written, frame in code_of(step(name)).run(inputs, context).items():
             stage_run(frame, root, tables[written], RUN_ID)
         spark.catalog.clearCache()
     return Measured(_shuffled_bytes(spark) - shuffled, time.perf_counter() - started, taken.total)

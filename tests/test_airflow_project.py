@@ -13,10 +13,10 @@ from tempfile import TemporaryFile
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.cli import main
+from recsys_spark.cli.demo.logs import write_catalogue, write_events
+from recsys_spark.cli.main import main
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.pipeline.publish import head
 from recsys_spark.plan import PLAN
 from tests.empty_warehouse import copy_empty_warehouse

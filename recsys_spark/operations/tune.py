@@ -13,20 +13,18 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.choices import source_of, value_of, with_settings
 from recsys_spark.config.schema import Config, derive_seed
+from recsys_spark.config.settings_text import Setting, settings_text
 from recsys_spark.context import Context
 from recsys_spark.errors import ArgumentError
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import known_clock
-from recsys_spark.kernels.proposal import Setting
 from recsys_spark.pipeline.inputs import as_of
-from recsys_spark.plan import PINNED
-from recsys_spark.settings_text import settings_text
-from recsys_spark.signals import step_index
+from recsys_spark.pipeline.runner import code_of
+from recsys_spark.plan import PINNED, step
 from recsys_spark.signals.interactions import fit_interactions
 from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import WIDE, Grid
-from recsys_spark.validation.held_out import folds
-from recsys_spark.validation.step_validate import held_out_words, others
+from recsys_spark.validation.held_out import folds, held_out_words, others
 from recsys_spark.validation.tried import BESIDE, Chosen
 from recsys_spark.warehouse.run_files import days_with_rows
 from recsys_spark.warehouse.spark_tables import read_table
@@ -50,7 +48,7 @@ def tune(
     context = Context(config, day, "tune", derive_seed(config.run.seed, "tune", day), spark, tell=tell)
     tables = declared_tables()
     inputs = {name: as_of(read_table(spark, config.root, tables[name]), tables[name], context) for name in PINNED}
-    inputs |= {name: frame.persist() for name, frame in step_index.run(inputs, context).items()}
+    inputs |= {name: frame.persist() for name, frame in code_of(step("index")).run(inputs, context).items()}
     first = days_with_rows(config.root, "events")[0]
     found = list(folds(inputs, context, first, fit_interactions(inputs, context).count()))
     n_judged = sum(len(one.judged.log.judged) for one in found)

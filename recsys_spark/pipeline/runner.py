@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -161,8 +162,7 @@ def _run_step(
         report.outcome = commit(config, run, _audited_on(config.root, run))
         report.warnings += alarms_of(config.root, run.run_id)
     else:
-        module = import_module(f"recsys_spark.{step.module}")
-        outputs = module.run(_inputs(context, run, step), context)
+        outputs = code_of(step).run(_inputs(context, run, step), context)
         measured = stage_outputs(context, step, outputs)
         if CHOICES.name in step.writes:
             report.notes.append(shape_note(steps_of(config.root, run.run_id)["interactions"]["figures"], config))
@@ -189,6 +189,11 @@ def _run_step(
     shown = {f"rows:{name}": float(figures.n_rows) for name, figures in measured.items()} | context.figures
     _log.info("step=%s run_id=%s seconds=%.2f %s", step.name, run.run_id, seconds, _pairs(shown))
     observe(step.name, "done", {"seconds": seconds, **shown})
+
+
+def code_of(step: Step) -> Any:
+    """The module of the step; the plan alone says where it is."""
+    return import_module(f"recsys_spark.{step.module}")
 
 
 def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, observe: Observer) -> Context:

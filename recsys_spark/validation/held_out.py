@@ -11,6 +11,7 @@ how often these will be taken: a small run takes as large a share of all other i
 taken as often as others, and lists as many new items as there are.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -25,17 +26,21 @@ from recsys_spark.context import Context
 from recsys_spark.evaluation.protocol import engagements, later_events
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
-from recsys_spark.retrieval.declared import check_params
+from recsys_spark.retrieval.declared import check_params, load
 from recsys_spark.retrieval.sources import popular
+from recsys_spark.retrieval.user_lists import Personal
 from recsys_spark.sequence.kernels.successors import Histories, newest_histories
 from recsys_spark.signals.event_weights import is_positive, known_events
 from recsys_spark.signals.interactions import fit_interactions
 from recsys_spark.signals.visibility import is_hidden, shown_items
+from recsys_spark.spark.arrow_vectors import matrix_of
 from recsys_spark.spark.sparse_blocks import RowBlock
 from recsys_spark.validation.choice_sets import Judged
-from recsys_spark.validation.fits import TrialLog
+from recsys_spark.validation.fits import FITTED, Trial, TrialLog
 from recsys_spark.validation.grid import ATTRIBUTES
 from recsys_spark.validation.item_facts import ItemFacts, item_facts
+
+_log = logging.getLogger(__name__)
 
 LENGTH = 20  # places of a list that count
 _ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
@@ -272,3 +277,49 @@ def _shared(inputs: Mapping[str, DataFrame], listed: np.ndarray, context: Contex
         kept = np.flatnonzero(listed[items])
         found[name] = Ranked(np.array([0, len(kept)]), items[kept], scores[kept])
     return dict(sorted(found.items()))
+
+
+def held_out_words(found: list[Fold], context: Context, first: Any) -> str:
+    """What was held out, in words."""
+    match context.config.events.clock:
+        case "order":
+            return "the last event of drawn users"
+        case "none":
+            return "a tenth of what drawn users had"
+    days = ", ".join(f"{one.context.day}" for one in found)
+    return f"{window_of(context, first)} days from {days} on"
+
+
+def others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
+    """Sources that only Spark fits, as configured, on every fold; without those that need a table of a later step."""
+    trials: dict[str, list[Trial]] = {}
+    for name, params in check_params(config).items():
+        source = load(name)
+        if name in FITTED or name == "popular":
+            continue
+        fitted = []
+        for fold in found:
+            tables = {table: fold.inputs[table] for table in source.READS if table in fold.inputs}
+            try:
+                one = source.generate(tables, params, fold.context)
+            except KeyError as err:
+                _log.info("step=validate phase=others source=%s is not tried: it needs %s", name, err)
+                break
+            if not isinstance(one, Personal):
+                break
+            fitted.append(Trial(one.model, _vectors(one, fold), one.max_items, user_idx=fold.user_idx))
+        if len(fitted) == len(found):
+            trials[name] = fitted
+    return trials
+
+
+def _vectors(one: Personal, fold: Fold) -> np.ndarray | None:
+    """The vectors of the judged users, zeros of who has none."""
+    if one.vectors is None:
+        return None
+    wanted = fold.user_idx[fold.judged.log.judged]
+    table = one.vectors.select("user_idx", "vector").where(F.col("user_idx").isin(wanted.tolist())).toArrow()
+    matrix = matrix_of(table["vector"].combine_chunks())
+    found = np.zeros((len(wanted), matrix.shape[1]), np.float32)
+    found[np.searchsorted(wanted, table["user_idx"].to_numpy())] = matrix
+    return found

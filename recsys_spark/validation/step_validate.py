@@ -13,19 +13,14 @@ from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.config.choices import ALL, Settings, with_settings
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
-from recsys_spark.retrieval.declared import check_params, load
-from recsys_spark.retrieval.user_lists import Personal
-from recsys_spark.spark.arrow_vectors import matrix_of
 from recsys_spark.validation.bounds import bounded_settings
 from recsys_spark.validation.choose import choose
-from recsys_spark.validation.fits import FITTED, Trial
 from recsys_spark.validation.grid import USUAL
-from recsys_spark.validation.held_out import Fold, folds, window_of
+from recsys_spark.validation.held_out import folds, held_out_words, others
 from recsys_spark.validation.tried import Chosen, Earlier, Tried
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.run_files import days_with_rows
@@ -94,17 +89,6 @@ def _reason_not_to(config: Config, figures: Mapping[str, float]) -> str:
 def _too_few(n_users: int, config: Config) -> str:
     least = config.validation.min_users
     return f"{n_users} users to judge by, [validation] min_users is {least}" if n_users < least else ""
-
-
-def held_out_words(found: list[Fold], context: Context, first: Any) -> str:
-    """What was held out, in words."""
-    match context.config.events.clock:
-        case "order":
-            return "the last event of drawn users"
-        case "none":
-            return "a tenth of what drawn users had"
-    days = ", ".join(f"{one.context.day}" for one in found)
-    return f"{window_of(context, first)} days from {days} on"
 
 
 def _hash(config: Config) -> str:
@@ -176,38 +160,3 @@ def _row(one: Tried) -> dict[str, Any]:
 def _frame(rows: list[dict[str, Any]], context: Context) -> DataFrame:
     schema = spark_schema(CHOICES, ("run_id",))
     return context.spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
-
-
-def others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
-    """Sources that only Spark fits, as configured, on every fold; without those that need a table of a later step."""
-    trials: dict[str, list[Trial]] = {}
-    for name, params in check_params(config).items():
-        source = load(name)
-        if name in FITTED or name == "popular":
-            continue
-        fitted = []
-        for fold in found:
-            tables = {table: fold.inputs[table] for table in source.READS if table in fold.inputs}
-            try:
-                one = source.generate(tables, params, fold.context)
-            except KeyError as err:
-                _log.info("step=validate phase=others source=%s is not tried: it needs %s", name, err)
-                break
-            if not isinstance(one, Personal):
-                break
-            fitted.append(Trial(one.model, _vectors(one, fold), one.max_items, user_idx=fold.user_idx))
-        if len(fitted) == len(found):
-            trials[name] = fitted
-    return trials
-
-
-def _vectors(one: Personal, fold: Fold) -> np.ndarray | None:
-    """The vectors of the judged users, zeros of who has none."""
-    if one.vectors is None:
-        return None
-    wanted = fold.user_idx[fold.judged.log.judged]
-    table = one.vectors.select("user_idx", "vector").where(F.col("user_idx").isin(wanted.tolist())).toArrow()
-    matrix = matrix_of(table["vector"].combine_chunks())
-    found = np.zeros((len(wanted), matrix.shape[1]), np.float32)
-    found[np.searchsorted(wanted, table["user_idx"].to_numpy())] = matrix
-    return found

@@ -477,7 +477,7 @@ QUALITY = run_table(
         Column("judged_from", "date", "its date, from which users were watched"),
         Column("judged_to", "date", "end of the watch, exclusive"),
         Column("list", "string", "published, or a popularity beside it"),
-        Column("users_or_items", "string", "group of users or items: all, or one of kernels/evaluation.py"),
+        Column("users_or_items", "string", "group of users or items: all, or one of evaluation/kernels/figures.py"),
         Column("metric", "string", "what was measured"),
         Column("k", "int", "places of the list that counted; 0: all that was shown"),
         Column("n_users", "long", "users who counted; of ctr showings, of ctr_ips and value_ips the sum of weights"),

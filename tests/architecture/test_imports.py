@@ -1,7 +1,4 @@
-"""Who may import whom, walked on the syntax tree: a layer sees only what is below it.
-
-Each test goes through all modules and names every offender at once.
-"""
+"""Who may import whom, walked on the syntax tree; each test looks at all modules and names every offender at once."""
 
 import ast
 import sys
@@ -14,47 +11,50 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture.modules import MODULES, ROOT, Module
 
-# Lower numbers are lower layers; a module may import its own layer and those below.
-LAYERS = {
-    "errors": 0,
-    "config": 0,
-    "plan": 0,
-    "failpoint": 0,
-    "numeric": 1,
-    "kernels": 1,
-    "ingest": 1,
-    "context": 1,
-    "signals": 2,
-    "als": 2,
-    "item_cf": 2,
-    "low_pass": 2,
-    "sequence": 2,
-    "two_tower": 2,
-    "ann": 2,
-    "blend": 2,
-    "tables": 1,
-    "warehouse": 0,
-    "spark": 1,
-    "adapters": 2,
-    "sources": 3,
-    "features": 3,
-    "retrieval": 3,
-    "evaluation": 4,
-    "steps": 4,
-    "validation": 4,
+# What a package may import besides its own modules and what everybody may; rows from the lowest floor to the highest.
+FREE = {"errors", "failpoint", "plan"}
+MODELS = {"als", "ann", "blend", "features", "item_cf", "low_pass", "sequence", "two_tower"}
+BASE = {"config", "context", "numeric", "signals", "spark", "warehouse"}
+ALLOWED: dict[str, set[str]] = {
+    "warehouse": set(),
+    "numeric": set(),
+    "config": {"warehouse"},
+    "spark": {"config", "numeric", "warehouse"},
+    "ingest": {"config", "warehouse"},
+    "context": {"config", "ingest", "warehouse"},
+    "signals": {"config", "context", "spark"},
+    "als": BASE,
+    "ann": BASE,
+    "features": BASE,
+    "item_cf": BASE,
+    "sequence": BASE,
+    "low_pass": BASE | {"als"},  # the matrix travels, and is multiplied, as in a fit by ALS
+    "two_tower": BASE | {"ann"},
+    "blend": BASE | {"ann", "ingest"},
+    "retrieval": BASE | MODELS,
+    "evaluation": BASE | {"blend", "features"},
+    "validation": BASE | MODELS | {"evaluation", "retrieval"},
+    "report": {"numeric"},
+    "pipeline": BASE | {"ann", "blend", "features", "ingest"},
+    "serving": {"als", "ann", "two_tower", "warehouse"},
+    "operations": BASE | MODELS | {"evaluation", "ingest", "pipeline", "retrieval", "validation"},
+    "reader": {"serving"},
+    "cli": BASE | MODELS | {"evaluation", "ingest", "operations", "pipeline", "retrieval", "serving"},
 }
-TOP = 5
+# Models that are fitted beside each other know nothing of each other.
+APART = {"als", "item_cf", "two_tower", "sequence"}
+
+PURE = {"pyspark", "delta", "py4j", "deltalake"}
 ALLOWED_AT_TOP_OF_DECLARATIONS = {"pydantic", "recsys_spark"}
 RUNS_CODE = {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"}
-
-# Reads and writes of tables go through these; the reader is the one that downstream services import.
-STORAGE = ("recsys_spark.warehouse", "recsys_spark.tables", "recsys_spark.serving.bundle")
 STORAGE_CALLS = (".read.format(", ".write.format(", ".write.parquet(", ".saveAsTable(", "spark.sql(")
+RUN_BY_WORKERS = {"mapInArrow", "mapInPandas", "applyInArrow", "applyInPandas", "cogroup", "udf", "pandas_udf"}
+HEAVY = {"pyspark", "torch", "numba", "faiss", "scipy", "pandas"}
 
 
-def _layer(module: str) -> int:
-    part = module.removeprefix("recsys_spark").lstrip(".").split(".")[0]
-    return LAYERS.get(part, 0 if not part else TOP)
+def _package(module: str) -> str:
+    """`als` of `recsys_spark.als.fit`; "" for the package itself."""
+    return module.removeprefix("recsys_spark").lstrip(".").split(".")[0]
 
 
 def _imports(nodes: Iterable[ast.AST]) -> list[str]:
@@ -63,7 +63,7 @@ def _imports(nodes: Iterable[ast.AST]) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.append(node.module)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return names
 
 
@@ -71,34 +71,104 @@ def _imported(module: Module) -> list[str]:
     return _imports(ast.walk(module.tree))
 
 
-def _packages(names: Iterable[str]) -> set[str]:
+def _own(module: Module) -> list[str]:
+    known = {one.name for one in MODULES}
+    return [name for name in _imported(module) if name in known]
+
+
+def _roots(names: Iterable[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
 def _within(*folders: str) -> list[Module]:
-    return [module for module in MODULES if module.path.parent.name in folders]
+    found = [module for module in MODULES if set(folders) & set(module.name.split("."))]
+    assert found
+    return found
 
 
-def test_modules_import_only_their_layer_and_below() -> None:
+def _ends(module: Module) -> str:
+    return module.name.rsplit(".", 1)[-1]
+
+
+def test_a_package_imports_only_what_its_row_allows() -> None:
     found = {
-        f"{module.name} (layer {_layer(module.name)}) imports {name}"
+        f"{module.name} imports {name}"
         for module in MODULES
-        for name in _imported(module)
-        if name.startswith("recsys_spark") and _layer(name) > _layer(module.name)
+        for name in _own(module)
+        if (package := _package(module.name)) not in FREE | {""}
+        and _package(name) not in FREE | {"", package} | ALLOWED.get(package, set())
     }
     assert not found
 
 
-def test_kernels_do_not_know_spark() -> None:
+def test_packages_do_not_go_in_circles() -> None:
+    known: dict[str, set[str]] = {name: set() for name in ALLOWED}
+    for module in MODULES:
+        package = _package(module.name)
+        known.setdefault(package, set()).update({_package(name) for name in _own(module)} - {package, ""})
+    while free := {name for name, below in known.items() if not below & set(known)}:
+        known = {name: below for name, below in known.items() if name not in free}
+    assert not known
+
+
+def test_models_that_are_fitted_beside_each_other_are_apart() -> None:
+    found = {
+        f"{module.name} imports {name}"
+        for module in MODULES
+        for name in _own(module)
+        if {_package(module.name), _package(name)} <= APART and _package(module.name) != _package(name)
+    }
+    assert not found
+
+
+def test_steps_of_a_run_are_reached_by_the_plan_alone() -> None:
+    found = {
+        f"{module.name} imports {name}"
+        for module in MODULES
+        for name in _own(module)
+        if name.rsplit(".", 1)[-1].startswith("step_") and not name.endswith(".step_ingest")
+    }
+    assert not found
+
+
+def test_kernels_import_numbers_errors_and_their_own_kind() -> None:
     kernels = _within("kernels", "numeric")
-    assert kernels
-    assert not [one.name for one in kernels if {"pyspark", "delta", "py4j"} & _packages(_imported(one))]
+    found = {
+        f"{module.name} imports {name}"
+        for module in kernels
+        for name in _own(module)
+        if _package(name) not in {"numeric", "errors"} and not name.startswith(module.name.rpartition(".")[0])
+    }
+    assert not found
+    assert not [one.name for one in kernels if PURE & _roots(_imported(one))]
+
+
+def test_what_workers_run_does_not_stand_in_a_step() -> None:
+    steps = [one for one in MODULES if _ends(one).startswith("step_")]
+    used = {
+        one.name: {node.attr for node in ast.walk(one.tree) if isinstance(node, ast.Attribute)} & RUN_BY_WORKERS
+        for one in steps
+    }
+    assert steps
+    assert not {name: found for name, found in used.items() if found}
+
+
+def test_the_command_line_starts_without_anything_heavy() -> None:
+    """Commands import what they need when they run, so that a wrong setting is refused at once."""
+    known, reached, todo = {one.name: one for one in MODULES}, set(), ["recsys_spark.cli.main"]
+    while todo:
+        module = known[todo.pop()]
+        names = _imports(module.tree.body)
+        assert not HEAVY & _roots(names), module.name
+        new = {name for name in names if name in known} - reached
+        reached |= new
+        todo += new
+    assert len(reached) > 10
 
 
 def test_declarations_import_nothing_heavy_at_the_top() -> None:
-    declarations = [*_within("sources", "groups"), *(one for one in MODULES if one.name.endswith(".declared"))]
-    assert declarations
-    outside = {one.name: _packages(_imports(one.tree.body)) - set(sys.stdlib_module_names) for one in declarations}
+    declarations = [*_within("sources", "groups"), *(one for one in MODULES if _ends(one) == "declared")]
+    outside = {one.name: _roots(_imports(one.tree.body)) - set(sys.stdlib_module_names) for one in declarations}
     assert not {name: found for name, found in outside.items() if not found <= ALLOWED_AT_TOP_OF_DECLARATIONS}
 
 
@@ -106,19 +176,19 @@ def test_only_the_session_module_builds_a_session() -> None:
     assert [one.name for one in MODULES if "SparkSession.builder" in one.text] == ["recsys_spark.spark.session"]
 
 
-def test_only_tables_and_reader_touch_storage() -> None:
+def test_only_the_warehouse_touches_storage() -> None:
     found = {
         f"{module.name} calls {call}"
         for module in MODULES
-        if not module.name.startswith(STORAGE)
-        for call in (*STORAGE_CALLS, *({"deltalake"} & _packages(_imported(module))))
+        if _package(module.name) != "warehouse"
+        for call in (*STORAGE_CALLS, *({"deltalake"} & _roots(_imported(module))))
         if call in module.text
     }
     assert not found
 
 
 def test_modules_load_nothing_that_can_run_code() -> None:
-    assert not {one.name: found for one in MODULES if (found := RUNS_CODE & _packages(_imported(one)))}
+    assert not {one.name: found for one in MODULES if (found := RUNS_CODE & _roots(_imported(one)))}
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -127,9 +197,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
     given = {name: {canonicalize_name(one) for one in found} for name, found in packages_distributions().items()}
     jobs = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "jobs").glob("*.py")]
-    imported = {
-        name for tree in (*jobs, *(one.tree for one in MODULES)) for name in _packages(_imports(ast.walk(tree)))
-    }
+    imported = {name for tree in (*jobs, *(one.tree for one in MODULES)) for name in _roots(_imports(ast.walk(tree)))}
     foreign = imported - set(sys.stdlib_module_names) - {"recsys_spark"}
     assert {"pyspark", "numpy"} <= foreign
     assert not {name: given.get(name) for name in foreign if not given.get(name, set()) & declared}

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from recsys_spark.reference import BEGIN, END, reference_text
+from recsys_spark.cli.reference import BEGIN, END, reference_text
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,7 +15,7 @@ def test_reference_is_in_date() -> None:
 
 
 def test_every_command_that_it_names_exists() -> None:
-    from recsys_spark.cli import app
+    from recsys_spark.cli.main import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
     known |= {group.name for group in app.registered_groups if group.name}

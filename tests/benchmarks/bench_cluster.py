@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from recsys_spark.demo import write_settings
-from recsys_spark.demo_logs import write_catalogue, write_events
+from recsys_spark.cli.demo.logs import write_catalogue, write_events
+from recsys_spark.cli.demo.story import write_settings
 from tests.benchmarks.report import finish, size_options
 from tests.published_content import published_content
 from tests.run_process import end_run

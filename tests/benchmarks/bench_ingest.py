@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from recsys_spark.cli.demo.logs import write_events
+from recsys_spark.cli.demo.story import write_settings
 from recsys_spark.config.load import load_config
-from recsys_spark.demo import write_settings
-from recsys_spark.demo_logs import write_events
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.spark.session import open_session

@@ -20,7 +20,7 @@ solvers   Ours, `implicit` (conjugate gradients) and MLlib, by plain dot product
           users; then a refit on all but the former.  Every book may be listed but those of the user's fit.
           Differences are paired, with 95 % intervals of 10,000 bootstrap resamples of users, each with all their dates.
 cold      MovieTweetings: films first rated in the four weeks after a date, ranked among themselves alone, for all with
-          a past who rate one.  Genres of all films are further rows of users (attributes in adapters/als_blocks.py).
+          a past who rate one.  Genres of all films are further rows of users (attributes in als/blocks.py).
           Without them these films have no factors, and any order is as good.  Beside it: one order for all, by the mean
           user; and what genres do to the usual lists.  Films without a past are in random order, so that ties, films of
           the same genres, are broken at random.  The weight of a genre is chosen on the tuning dates by these films.
@@ -46,8 +46,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from recsys_spark.cli.demo.holdout import WINDOW_DAYS
 from recsys_spark.config.load import load_config
-from recsys_spark.kernels.holdout import WINDOW_DAYS
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.spark.session import open_session

@@ -2,10 +2,10 @@
 
     uv run --group bench python tests/benchmarks/compare_item_cf.py [--tune] [--users N] [--dates N] [--settings N]
 
-Protocol: kernels/holdout.py, recall@20 and ndcg@20, means over the judged dates of each log.  Weights are made as the
-product makes them: a return subtracts, HALF_LIFE_DAYS, WINDOW_DAYS.  Every side recommends what was engaged with in the
-AVAILABLE_DAYS before the date, and nothing that the user had; a score is the sum of weight x similarity over the
-history, on both sides.
+Protocol: recsys_spark/cli/demo/holdout.py, recall@20 and ndcg@20, means over the judged dates of each log.  Weights are
+made as the product makes them: a return subtracts, HALF_LIFE_DAYS, WINDOW_DAYS.  Every side recommends what was engaged
+with in the AVAILABLE_DAYS before the date, and nothing that the user had; a score is the sum of weight x similarity
+over the history, on both sides.
 
 Settings were chosen on tuning dates alone, whose four weeks end before the first judged date: `--tune` prints the
 grids, twelve settings for each method.  Ours are one set for both logs, by the mean ratio of recall to that of 28-day
@@ -30,12 +30,12 @@ import pyarrow.parquet as pq
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 from scipy.sparse import csr_matrix
 
+from recsys_spark.cli.demo.holdout import Figures, Holdout, hold_out, judge_lists, judge_order, popular_items
+from recsys_spark.cli.demo.logs import read_lines, read_purchases
 from recsys_spark.config.load import load_config
-from recsys_spark.demo_logs import read_lines, read_purchases
 from recsys_spark.item_cf.kernels.similarity import Similarity, entry_values, item_parts, nearest_items, sums_of_parts
 from recsys_spark.item_cf.kernels.user_scores import score_neighbors
 from recsys_spark.item_cf.neighbors import similarity_of
-from recsys_spark.kernels.holdout import Figures, Holdout, hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import ragged
 from recsys_spark.numeric.ranked import Ranked

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys_spark.backtest_view import tallies
 from recsys_spark.blend.kernels.diversity import Diversity
+from recsys_spark.cli.views.backtest import tallies
 from recsys_spark.config.load import load_config
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.numeric.bootstrap import difference, mean_interval

@@ -37,10 +37,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
+from recsys_spark.cli.demo.logs import write_catalogue, write_events
+from recsys_spark.cli.demo.story import LOG_STARTS, write_settings
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.demo import LOG_STARTS, write_settings
-from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.numeric.bootstrap import Interval, draw, ratio, tally, user_keys

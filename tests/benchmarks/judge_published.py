@@ -3,13 +3,13 @@
     uv run --group bench python tests/benchmarks/judge_published.py [--folder DIR] [--set section.key=value]
                                                          [--log NAME] [--users N] [--dates N] [--settings N]
 
-Protocol: adapters/holdout.py, dates below, windows of 28 days, recall@20 and ndcg@20: means over dates of means over
-users, with 95 % intervals of users (kernels/intervals.py).  Online Retail II: six monthly dates; MovieTweetings: three.
-All settings of ours are the defaults of conf/base.toml, chosen anew on every date.  `implicit` ALS and cosine are at
-their best of twelve settings on the tuning dates of compare_item_cf.py, fed as there and in compare_als.py, for the
-same users.  `--dates`, `--settings` and, of MovieTweetings, `--users` take less than all of them.
-The last line is JSON: by log the intervals of every list, of what each blend has over the best single source, and the
-ratio to popularity of 28 days.  Exit status 1 if the paired lower bound of the blend of scores is below 0.
+Protocol: recsys_spark/evaluation/protocol.py, dates below, windows of 28 days, recall@20 and ndcg@20: means over dates
+of means over users, with 95 % intervals of users (recsys_spark/numeric/bootstrap.py).  Online Retail II: six monthly
+dates; MovieTweetings: three.  All settings of ours are the defaults of conf/base.toml, chosen anew on every date.
+`implicit` ALS and cosine are at their best of twelve settings on the tuning dates of compare_item_cf.py, fed as there
+and in compare_als.py, for the same users.  `--dates`, `--settings` and, of MovieTweetings, `--users` take less than all
+of them.  The last line is JSON: by log the intervals of every list, of what each blend has over the best single source,
+and the ratio to popularity of 28 days.  Exit status 1 if the paired lower bound of the blend of scores is below 0.
 """
 
 import argparse
@@ -27,12 +27,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from recsys_spark.backtest_view import list_names, show_backtest, tallies
+from recsys_spark.cli.console import Console
+from recsys_spark.cli.demo.logs import write_catalogue, write_events
+from recsys_spark.cli.demo.story import LOG_STARTS, write_settings
+from recsys_spark.cli.views.backtest import list_names, show_backtest, tallies
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.console import Console
-from recsys_spark.demo import LOG_STARTS, write_settings
-from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.evaluation.judge import POPULAR_28
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.features.declared import declared_tables

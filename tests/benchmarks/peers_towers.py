@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_spark.demo_logs import read_lines
+from recsys_spark.cli.demo.holdout import popular_items
+from recsys_spark.cli.demo.logs import read_lines
 from recsys_spark.item_cf.kernels.user_scores import score_neighbors
-from recsys_spark.kernels.holdout import popular_items
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import Ragged, ragged
 from tests.benchmarks.compare_item_cf import MOVIETWEETINGS, K, Ours, Past, among, history_of, our_neighbors

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from recsys_spark.cli.demo.logs import write_catalogue, write_events
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.demo_logs import write_catalogue, write_events
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.pipeline.gc import collect

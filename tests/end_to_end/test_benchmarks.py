@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.cli.demo.story import write_settings
 from recsys_spark.config.load import load_config
-from recsys_spark.demo import write_settings
 from recsys_spark.warehouse.location import Location
 from tests.benchmarks import report
 from tests.empty_warehouse import copy_empty_warehouse

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys_spark.cli.demo.holdout import hold_out, popular_items
 from recsys_spark.config.load import load_config
 from recsys_spark.evaluation.protocol import (
     fit_item_users,
@@ -16,7 +17,6 @@ from recsys_spark.evaluation.protocol import (
     popular_lists,
     with_history,
 )
-from recsys_spark.kernels.holdout import hold_out, popular_items
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TABLES
 from tests.engagement import CUTOFF, DAY, Event, make_context, make_events, make_items, make_users, run_steps

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark import cli
+from recsys_spark.cli import main
 from recsys_spark.errors import ArgumentError
 from recsys_spark.warehouse.run_id import check_run_id
 from tests.made_warehouse import RUN_A, publish_bundle
@@ -71,7 +71,7 @@ HOSTILE = [
 # used until then, and whether Spark was imported.
 REFUSALS = """
 import contextlib, io, json, sys, time
-from recsys_spark.cli import main
+from recsys_spark.cli.main import main
 found = []
 for arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -98,7 +98,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 
     def run(*arguments: str) -> str:
         before = sorted(tmp_path.rglob("*"))
-        assert cli.main(list(arguments)) == 2
+        assert main.main(list(arguments)) == 2
         assert sorted(tmp_path.rglob("*")) == before
         said = capsys.readouterr()
         assert said.out == ""
@@ -195,7 +195,7 @@ def test_lookup_of_a_hostile_user_shows_the_list_for_everybody(
     user: str, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in published.rglob("*")}
-    code = cli.main(["lookup", "--set", f"storage.root={published}", "--", user])
+    code = main.main(["lookup", "--set", f"storage.root={published}", "--", user])
     assert {path: path.stat().st_mtime_ns for path in published.rglob("*")} == before
     assert list(Path.cwd().iterdir()) == []
     said = capsys.readouterr()
@@ -216,5 +216,5 @@ def test_lookup_without_a_warehouse_is_refused_and_makes_none(refused: Callable[
 
 
 def test_status_without_a_warehouse_makes_none(tmp_path: Path) -> None:
-    assert cli.main(["status"]) in (0, 2)
+    assert main.main(["status"]) in (0, 2)
     assert list(tmp_path.iterdir()) == []

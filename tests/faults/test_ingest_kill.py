@@ -85,7 +85,7 @@ _CHILD = """
 import sys
 from pathlib import Path
 from recsys_spark.spark.session import open_session
-from recsys_spark.ingest.events import ingest
+from recsys_spark.ingest.step_ingest import ingest
 from tests.conftest import TEST_SETTINGS
 from tests.event_files import RECEIVED_AT
 from tests.ingest_world import make_world

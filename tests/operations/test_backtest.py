@@ -9,16 +9,16 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.backtest_view import show_backtest
+from recsys_spark.cli.console import Console
+from recsys_spark.cli.demo.holdout import hold_out, judge_lists, judge_order, popular_items
+from recsys_spark.cli.views.backtest import show_backtest
 from recsys_spark.config.schema import Config
-from recsys_spark.console import Console
 from recsys_spark.errors import ArgumentError
 from recsys_spark.evaluation.kernels.figures import ALL, Figure
 from recsys_spark.ingest.accounting import BatchReport
 from recsys_spark.ingest.batches import Batch, record_done
 from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
-from recsys_spark.kernels.holdout import hold_out, judge_lists, judge_order, popular_items
 from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.operations.backtest import Plan, backtest, read_figures, write_figures
 from recsys_spark.pipeline.gates.verdict import Forced

@@ -157,7 +157,7 @@ def test_source_imports_nothing_heavy_before_it_generates(name: str) -> None:
     assert not [
         top
         for top in tops
-        if top.startswith(("pyspark", "numpy", "recsys_spark.adapters", "recsys_spark.warehouse.spark_check"))
+        if top.startswith(("pyspark", "numpy", "recsys_spark.spark", "recsys_spark.warehouse.spark_check"))
     ]
 
 

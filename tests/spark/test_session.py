@@ -14,7 +14,7 @@ from py4j.protocol import REFLECTION_COMMAND_NAME
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark import cli
+from recsys_spark.cli import main
 from recsys_spark.errors import EnvironmentFault
 from recsys_spark.spark import session
 from recsys_spark.spark.session import (
@@ -227,7 +227,7 @@ def test_a_session_keeps_what_python_would_ask_the_jvm_for_at_every_expression(
 
 def run_ingest(folder: Path, root: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: this one may have a JVM."""
-    command = [sys.executable, "-c", "import sys; from recsys_spark.cli import main; sys.exit(main())", "ingest"]
+    command = [sys.executable, "-c", "import sys; from recsys_spark.cli.main import main; sys.exit(main())", "ingest"]
     return subprocess.run(
         [*command, "--set", f"storage.root={root}"],
         cwd=folder,
@@ -274,7 +274,7 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
 
     def run(root: str) -> str:
-        code = cli.main(["ingest", "--set", f"storage.root={root}"])
+        code = main.main(["ingest", "--set", f"storage.root={root}"])
         said = capfd.readouterr()
         assert (code, said.out, said.err.count("\n")) == (2, "", 1), said.err
         return said.err

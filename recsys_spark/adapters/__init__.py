@@ -1,1 +1,0 @@
-"""Spark around a kernel: Arrow in, Arrow out; module names mirror `kernels`."""

@@ -1,0 +1,1 @@
+"""The demo: a shop's log, a run, what its lists found."""

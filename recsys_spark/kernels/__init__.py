@@ -1,1 +1,0 @@
-"""Numeric and parsing kernels: pure Python and numpy, no Spark."""

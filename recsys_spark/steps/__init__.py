@@ -1,1 +1,0 @@
-"""The steps of a day, one module each: `run(inputs, context)` from frames to frames."""
