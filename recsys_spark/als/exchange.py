@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.als.blocks import Side, read_block
 from recsys_spark.als.kernels.objective import gramian
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.spark.arrow_vectors import CHUNK, read_chunk
 from recsys_spark.warehouse.scratch import Scratch
@@ -264,5 +265,5 @@ def _solve_block(scratch: Scratch, half: Half, block: int, fixed: Any, known: np
 def _only(weights: Csr, wanted: np.ndarray) -> Csr:
     """`weights` with the rows that are not wanted empty."""
     kept = np.repeat(wanted, weights.lengths)
-    indptr = np.concatenate([[0], np.cumsum(np.where(wanted, weights.lengths, 0))])
+    indptr = offsets(np.where(wanted, weights.lengths, 0))
     return Csr(indptr, weights.indices[kept], weights.values[kept], weights.n_cols)

@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.lists import Candidates
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import Items, damped, search_items, top_k
@@ -182,5 +183,5 @@ def hidden_rows(users: np.ndarray, rows: list[np.ndarray], cols: list[np.ndarray
     wanted = users[np.minimum(place, len(users) - 1)] == user
     place, item = place[wanted], item[wanted]
     order = np.lexsort((item, place))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(users)))])
+    indptr = offsets(np.bincount(place, minlength=len(users)))
     return Csr(indptr.astype(np.int64), item[order], np.empty(0, np.float32), n_items)

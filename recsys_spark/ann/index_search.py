@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES, USER_LISTS, read_block, user_blocks, user_lists
 from recsys_spark.ann.recall import as_queries
 from recsys_spark.config.schema import Config
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked, joined, merged
 from recsys_spark.numeric.sparse import Csr, entries_of
 from recsys_spark.spark.arrow_vectors import Batches
@@ -139,7 +140,7 @@ def _gather(source: str, k: int) -> Batches:
             for at in range(batch.num_rows):
                 users = read_array(batch["users"], at, "int32")
                 lengths = read_array(batch["lengths"], at, "int64")
-                indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+                indptr = offsets(lengths)
                 items, scores = (read_array(batch[name], at, kind) for name, kind in _ENTRIES)
                 parts.append(Ranked(indptr, items, scores))
         if parts:

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from recsys_spark.ann.index_build import Part
 from recsys_spark.ann.kernels.index_choice import ladder
 from recsys_spark.errors import DamagedError
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked, merged
 from recsys_spark.spark.arrow_vectors import Batches, matrix_of
 from recsys_spark.warehouse.location import Location
@@ -202,7 +203,7 @@ def _bounds(lists: Ranked) -> Iterator[tuple[int, int]]:
 
 def _ranked(row: Mapping[str, Any]) -> Ranked:
     lengths = np.frombuffer(row["lengths"], np.int32)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indptr = offsets(lengths)
     return Ranked(indptr, np.frombuffer(row["items"], np.int32), np.frombuffer(row["scores"], np.float32))
 
 

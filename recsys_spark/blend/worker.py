@@ -31,7 +31,7 @@ from recsys_spark.blend.kernels.walks import (
     walk_shared,
 )
 from recsys_spark.errors import KernelError
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 from recsys_spark.numeric.sparse import entries_of
 from recsys_spark.spark.arrow_lists import flat_of, indptr_of, lengths_of, ragged_of
 
@@ -68,7 +68,7 @@ def open_exploration(exploration: Exploration, book: RuleBook | None, n_audience
         [may_see(book.barred, np.full(len(items), audience), items) for audience in range(n_audiences)]
     )  # (n_audiences, n)
     lengths = (~seen).sum(axis=1)
-    return Exploring(exploration, Ragged(np.concatenate([[0], np.cumsum(lengths)]), items[np.nonzero(~seen)[1]]))
+    return Exploring(exploration, Ragged(offsets(lengths), items[np.nonzero(~seen)[1]]))
 
 
 def explored_lists(
@@ -110,7 +110,7 @@ def _some(samples: "Samples", kept: np.ndarray) -> "Samples":
 def _rows(ragged: Ragged, rows: np.ndarray) -> Ragged:
     """The rows `rows` of `ragged`, some of them several times."""
     at, lengths = spread(ragged.indptr, rows)
-    return Ragged(np.concatenate([[0], np.cumsum(lengths)]), ragged.values[at])
+    return Ragged(offsets(lengths), ragged.values[at])
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.signals.event_weights import exact_sum
 from recsys_spark.signals.exposures import inverse, was_followed
 
-METRICS = ("ctr", "conversion", "value", "ctr_ips", "value_ips")
-
 _CLIP = 100.0  # a showing counts for at most so many
 _BLOCK_USERS = 4096
 

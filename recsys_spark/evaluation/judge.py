@@ -26,7 +26,7 @@ from recsys_spark.evaluation.kernels.figures import ALL, Block, Figure, add_up, 
 from recsys_spark.evaluation.kernels.list_metrics import coverage, gini
 from recsys_spark.evaluation.protocol import HEAVY_ITEMS, POPULAR, fit_item_users, head_items, popular_lists
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 from recsys_spark.spark.arrow_lists import ragged_of
 
 _BLOCK_USERS = 1024  # draws of a block take 4 MB, the walks of ten lists of 200 items 16 MB
@@ -162,14 +162,14 @@ def _one_each(codes: np.ndarray | None) -> Ragged | None:
     """The category of every item as a row, empty for -1."""
     if codes is None:
         return None
-    return Ragged(np.concatenate([[0], np.cumsum(codes >= 0)]), codes[codes >= 0].astype(np.int64))
+    return Ragged(offsets(codes >= 0), codes[codes >= 0].astype(np.int64))
 
 
 def _targets(targets: pa.Array) -> tuple[Ragged, np.ndarray]:
     """What each user is judged on, and which of it was known."""
     item_idx, is_known = (pc.struct_field(targets.flatten(), name) for name in ("item_idx", "is_known"))
     lengths = pc.list_value_length(targets).to_numpy(zero_copy_only=False)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indptr = offsets(lengths)
     values = item_idx.to_numpy(zero_copy_only=False).astype(np.int64)
     return Ragged(indptr, values), is_known.to_numpy(zero_copy_only=False)
 

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.item_cf.kernels.ridge import Near, added_by_neighbors, ridge_of
 from recsys_spark.item_cf.kernels.similarity import Similarity
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.spark.broadcast import check_bytes
@@ -84,7 +85,7 @@ def _gram(table: pa.Table, n_cols: int) -> Csr:
             [read_array(table[name], at, kind) for name, kind in (("sums_cols", "int32"), ("sums_values", "float32"))]
         )
     cols, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Csr(np.concatenate([[0], np.cumsum(lengths)]), cols, values, n_cols)
+    return Csr(offsets(lengths), cols, values, n_cols)
 
 
 def _added(
@@ -99,7 +100,7 @@ def _added(
             for at, first in enumerate(batch["first"].to_pylist()):
                 lengths = read_array(batch["near_lengths"], at, "int64")
                 cols = read_array(batch["near_cols"], at, "int32")
-                near = Ranked(np.concatenate([[0], np.cumsum(lengths)]), cols, np.empty(0, np.float32))
+                near = Ranked(offsets(lengths), cols, np.empty(0, np.float32))
                 found = added_by_neighbors(gram.value, near, range(first, first + len(lengths)), ridge, listed)
                 yield pa.RecordBatch.from_arrays([pa.array(array) for array in found], names=list(found._fields))
 

@@ -11,6 +11,13 @@ import numpy as np
 from recsys_spark.errors import KernelError
 
 
+def offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where rows of these lengths begin when they stand one after another, and where the last ends, int64 (n + 1,)."""
+    ends: np.ndarray = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    return ends
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of different length: row r is `values[indptr[r]:indptr[r + 1]]`; both int64, indptr (n_rows + 1,)."""
@@ -42,7 +49,7 @@ class Ragged:
     def where(self, kept: np.ndarray) -> "Ragged":
         """The same rows with only the values where `kept`, bool (n_values,), is true."""
         lengths = np.bincount(self.rows[kept], minlength=self.n_rows)  # (n_rows,)
-        return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), self.values[kept])
+        return Ragged(offsets(lengths), self.values[kept])
 
     def head(self, k: int) -> "Ragged":
         """The first k values of every row.  Raises KernelError if k < 1."""
@@ -52,7 +59,7 @@ class Ragged:
 
 def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
     """The rows laid end to end."""
-    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
+    indptr = offsets([len(row) for row in rows])
     values = np.fromiter((value for row in rows for value in row), dtype=np.int64, count=int(indptr[-1]))
     return Ragged(indptr, values)
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from recsys_spark.numeric.ragged import offsets
+
 
 class Ranked(NamedTuple):
     """Lists, best first, ties by the smaller index: indptr int64 (n + 1,), indices int32, scores float32."""
@@ -20,7 +22,7 @@ class Ranked(NamedTuple):
 def ranked_of_rows(lengths: np.ndarray, indices: np.ndarray, scores: np.ndarray) -> Ranked:
     """The lists at the left of the rows of `indices` and `scores`, (n, k), with `lengths` (n,) entries."""
     filled = np.arange(indices.shape[1]) < lengths[:, None]  # (n, k)
-    return Ranked(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), indices[filled], scores[filled])
+    return Ranked(offsets(lengths), indices[filled], scores[filled])
 
 
 def best_of_rows(indptr: np.ndarray, indices: np.ndarray, scores: np.ndarray, k: int) -> Ranked:
@@ -48,7 +50,7 @@ def joined(parts: list[Ranked]) -> Ranked:
     """The lists of all parts, one part after the other."""
     lengths = np.concatenate([np.diff(part.indptr) for part in parts])
     return Ranked(
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets(lengths),
         np.concatenate([part.indices for part in parts]),
         np.concatenate([part.scores for part in parts]),
     )

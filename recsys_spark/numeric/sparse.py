@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from recsys_spark.numeric.ragged import offsets
+
 
 class Csr(NamedTuple):
     """Compressed sparse rows; a named tuple, because compiled functions take one as it is.
@@ -40,7 +42,7 @@ def entries_of(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.nda
     indptr: of any rows of entries, (n_rows + 1,).
     """
     lengths = np.diff(indptr)[rows]
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ends = offsets(lengths)
     return ends, np.repeat(indptr[rows] - ends[:-1], lengths) + np.arange(ends[-1])
 
 
@@ -54,7 +56,7 @@ def stacked(*parts: Csr) -> Csr:
     """The rows of all parts, one below the other; all have the same columns."""
     lengths = np.concatenate([one.lengths for one in parts])
     return Csr(
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets(lengths),
         np.concatenate([one.indices for one in parts]),
         np.concatenate([one.values for one in parts]),
         parts[0].n_cols,

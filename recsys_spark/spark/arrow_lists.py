@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 
 
 def ragged_of(lists: pa.Array) -> Ragged:
@@ -33,5 +33,5 @@ def flat_of(lists: pa.Array) -> np.ndarray:
 
 
 def _indptr(lengths: np.ndarray) -> np.ndarray:
-    indptr: np.ndarray = np.concatenate([[0], np.cumsum(lengths)])
+    indptr: np.ndarray = offsets(lengths)
     return indptr

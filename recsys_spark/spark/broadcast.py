@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import BoundExceeded
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked
 
 # Ten million ids of 25 bytes; every Python worker holds one copy.
@@ -43,4 +44,4 @@ def fit_lists(lists: DataFrame, n_lists: int, setting: str) -> Ranked:
     lengths = np.zeros(n_lists, np.int64)
     lengths[table["idx"].to_numpy()] = table["indices"].combine_chunks().value_lengths().to_numpy()
     indices, scores = (table[name].combine_chunks().flatten().to_numpy() for name in ("indices", "scores"))
-    return Ranked(np.concatenate([[0], np.cumsum(lengths)]), indices.astype(np.int32), scores.astype(np.float32))
+    return Ranked(offsets(lengths), indices.astype(np.int32), scores.astype(np.float32))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.sparse import Csr, newest_entries
 
 # A task hands its chunks on when it holds so many pairs: about 24 MB at 24 bytes each.
@@ -54,7 +55,7 @@ class RowBlock:
         """The block without the entries where `wanted` (n,) is false; its rows stay."""
         rows = np.repeat(np.arange(self.n_rows), np.diff(self.indptr))
         lengths = np.bincount(rows[wanted], minlength=self.n_rows)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        indptr = offsets(lengths)
         return replace(
             self, indptr=indptr, cols=self.cols[wanted], columns={n: c[wanted] for n, c in self.columns.items()}
         )
@@ -233,7 +234,7 @@ def _join(
         )
         order = np.lexsort((cols, rows))
         lengths = np.bincount(rows - first, minlength=int(starts[number + 1]) - first)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        indptr = offsets(lengths)
         named = {name: array[order] for (name, _), array in zip(columns[2:], values, strict=True)}
         block = RowBlock(first, indptr, cols[order], named)
         if newest is not None:

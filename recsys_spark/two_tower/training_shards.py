@@ -7,11 +7,9 @@ Owns: the columns of both, and their names in the scratch of the step.  Written 
 import numpy as np
 import pyarrow as pa
 
-from recsys_spark.two_tower.kernels.batches import NONE, Shard
+from recsys_spark.two_tower.kernels.batches import Shard
 from recsys_spark.two_tower.kernels.inputs import Encoded
 from recsys_spark.warehouse.scratch import Scratch
-
-_ENCODED = ("dense", "buckets", "bucket_weights", "id")
 
 
 def write_users(scratch: Scratch, number: int, shard: Shard) -> None:
@@ -44,11 +42,6 @@ def read_items(scratch: Scratch, n_shards: int) -> Encoded:
     """All items, in the order of their idx."""
     tables = [scratch.read_table(_item_file(number)) for number in range(n_shards)]
     return _encoded(pa.concat_tables(tables).combine_chunks())
-
-
-def no_items(n_users: int) -> np.ndarray:
-    """`shown` of users of whom the log says nothing, (n_users, 0)."""
-    return np.full((n_users, 0), NONE, np.int32)
 
 
 def _user_file(number: int) -> str:

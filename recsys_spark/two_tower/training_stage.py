@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.config.models import TwoTower
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.signals.engagement import engaged_pairs
 from recsys_spark.signals.event_weights import age_days
 from recsys_spark.spark.arrow_vectors import Batches, map_rows
@@ -138,7 +139,7 @@ def _counts(number: int, table: pa.Table) -> pa.RecordBatch:
 def _shard(table: pa.Table, inputs: TowerInputs, width: int) -> Shard:
     """Rows as a shard; width: columns of `shown`."""
     entries = table["entries"].combine_chunks() if table.num_rows else pa.array([], table.schema.field("entries").type)
-    indptr = np.concatenate([[0], np.cumsum(entries.value_lengths().to_numpy())]).astype(np.int64)
+    indptr = offsets(entries.value_lengths().to_numpy())
     flat = entries.flatten()
     newest, items, weights = (flat.field(name).to_numpy() for name in ("newest", "item_idx", "weight"))
     shown = np.full((table.num_rows, width), NONE, np.int32)

@@ -12,7 +12,7 @@ from recsys_spark.blend.kernels.fusion import best_of_users
 from recsys_spark.blend.kernels.score_fusion import moments_of
 from recsys_spark.blend.kernels.union import first_items, for_all_cells, union_cells
 from recsys_spark.blend.kernels.walks import ITEM_BITS, RankedLists, cells_of, index_shared, walk_shared
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 from recsys_spark.numeric.ranked import Ranked, ranked_of_rows
 from recsys_spark.numeric.sparse import Csr, rows_of
 from recsys_spark.retrieval.scorers import Scorer
@@ -55,7 +55,7 @@ class Judged:
     def of_new_items(self) -> "Judged":
         """The same, with those targets alone that nobody had had."""
         is_new = ~self.log.had[self.targets.indices]
-        indptr = np.concatenate([[0], np.cumsum(is_new)])[self.targets.indptr]
+        indptr = offsets(is_new)[self.targets.indptr]
         targets = Csr(indptr, self.targets.indices[is_new], self.targets.values[is_new], self.targets.n_cols)
         return replace(self, targets=targets)
 
@@ -166,7 +166,7 @@ def _hidden(log: TrialLog, places: np.ndarray) -> Csr:
 def joined(parts: Sequence[Taken]) -> Taken:
     """The choice sets of all parts."""
     lengths = np.concatenate([np.diff(one.indptr) for one in parts])
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indptr = offsets(lengths)
     return Taken(
         indptr, *(np.concatenate([getattr(one, name) for one in parts]) for name in ("items", "values", "taken"))
     )

@@ -16,6 +16,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.item_cf.kernels.similarity import MAX_WEIGHT, Similarity
 from recsys_spark.item_cf.neighbors import similarity_of
 from recsys_spark.item_cf.ridge import MAX_GRAM_BYTES, PAIR_BYTES
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, entries_of, newest_entries, rows_of, stacked
 from recsys_spark.numeric.top_k import damped, search_items
@@ -123,7 +124,7 @@ class Trial:
 
 def _above_zero(matrix: Csr) -> Csr:
     kept = matrix.values > 0
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    indptr = offsets(kept)[matrix.indptr]
     return Csr(indptr, matrix.indices[kept], matrix.values[kept], matrix.n_cols)
 
 

@@ -24,6 +24,7 @@ from pyspark.sql import functions as F
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.evaluation.protocol import engagements, later_events
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
 from recsys_spark.retrieval.declared import check_params, load
@@ -214,7 +215,7 @@ def _with_attributes(config: Config, known: ItemFacts) -> Config:
 
 
 def _indptr(rows: np.ndarray, n_rows: int) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
+    return offsets(np.bincount(rows, minlength=n_rows))
 
 
 def _indexed(pairs: DataFrame, inputs: Mapping[str, DataFrame]) -> DataFrame:

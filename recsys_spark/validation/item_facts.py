@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from recsys_spark.als.attributes import attribute_pairs
 from recsys_spark.context import Context
 from recsys_spark.item_cf.text_neighbors import Vocabulary, fit_token_pairs
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.retrieval.declared import check_params
 from recsys_spark.validation.grid import ATTRIBUTES
@@ -95,5 +96,5 @@ def _attributes(inputs: Mapping[str, DataFrame], context: Context, n_items: int)
 
 def _matrix(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n_cols: int) -> Csr:
     order = np.lexsort((cols, rows))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows))]).astype(np.int64)
+    indptr = offsets(np.bincount(rows))
     return Csr(indptr, cols[order].astype(np.int32), values[order], n_cols)

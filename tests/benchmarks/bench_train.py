@@ -35,11 +35,12 @@ from recsys_spark.two_tower.kernels.batches import Shard
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.training_job import Job, read_job
 from recsys_spark.two_tower.training_process import Training, World
-from recsys_spark.two_tower.training_shards import no_items, write_items, write_users
+from recsys_spark.two_tower.training_shards import write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.planted import planted_interactions
 from tests.benchmarks.report import finish, size_options
 from tests.sparse import csr_of_pairs
+from tests.staged import no_items
 
 N_SHARDS, EPOCHS = 4, 2
 LEAST_RATIO = 0.9

@@ -48,7 +48,7 @@ from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs, squash
 from recsys_spark.two_tower.kernels.model_file import unpack
 from recsys_spark.two_tower.training_job import Job, read_job
 from recsys_spark.two_tower.training_process import Training, World
-from recsys_spark.two_tower.training_shards import no_items, read_users, write_items, write_users
+from recsys_spark.two_tower.training_shards import read_users, write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
 from tests.benchmarks.compare_als import defaults as als_defaults
 from tests.benchmarks.compare_item_cf import (
@@ -64,6 +64,7 @@ from tests.benchmarks.compare_item_cf import (
 from tests.benchmarks.peers_als import SEED, Task, difference, figures_of, fit_ours, task_of
 from tests.benchmarks.peers_towers import HISTORY, item_table, lists_of_item_cf, lists_of_order, user_table
 from tests.benchmarks.report import finish
+from tests.staged import no_items
 
 SCORE_BYTES = 64 << 20
 DAY_US = 86_400_000_000

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from recsys_spark.two_tower.kernels.batches import NONE, Draws, Shard, batches_of, proposal, take
 from recsys_spark.two_tower.kernels.inputs import Encoded
 from recsys_spark.two_tower.training_shards import _ragged as _ragged_of
-from recsys_spark.two_tower.training_shards import no_items, read_items, read_users, write_items, write_users
+from recsys_spark.two_tower.training_shards import read_items, read_users, write_items, write_users
 from recsys_spark.warehouse.scratch import Scratch
+from tests.staged import no_items
 from tests.two_groups import catalogue, users
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.warehouse.arrow import arrow_schema, arrow_type, random_table, schema_hash
+from recsys_spark.warehouse.arrow import arrow_schema, arrow_type, schema_hash
 from recsys_spark.warehouse.contract import Column, ListOf, MapOf, StructOf, Table
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS, TABLES, USER_INDEX
+from tests.random_rows import random_table
 
 
 def test_arrow_type_renders_nested_types() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from recsys_spark.warehouse.arrow import random_table
 from recsys_spark.warehouse.delta_rs import delete_run, table_path, vacuum
 from recsys_spark.warehouse.run_files import runs_with_rows
 from recsys_spark.warehouse.tables import USER_INDEX
+from tests.random_rows import random_table
 
 RUN, OTHER = "20250131-001-9f2c81aa", "20250131-002-9f2c81aa"
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from recsys_spark.warehouse.arrow import random_table
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.run_files import days_with_rows, last_version, runs_with_rows
 from recsys_spark.warehouse.tables import EVENTS, USER_INDEX
+from tests.random_rows import random_table
 
 RUN = "20250131-001-9f2c81aa"
 

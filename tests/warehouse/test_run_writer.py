@@ -14,13 +14,13 @@ from deltalake import DeltaTable
 
 from recsys_spark.errors import ContractError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.warehouse.arrow import random_table
 from recsys_spark.warehouse.contract import Column, MapOf, Table
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.run_files import list_run
 from recsys_spark.warehouse.run_writer import commit_files, write_rows
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS, SOURCE_CANDIDATES, USER_INDEX
+from tests.random_rows import random_table
 
 RUN, OTHER = "20250131-001-9f2c81aa", "20250131-002-9f2c81aa"
 

@@ -16,7 +16,7 @@ from pyspark.sql.types import StructType
 
 from recsys_spark.errors import ArgumentError, DamagedError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.warehouse.arrow import arrow_schema, random_table
+from recsys_spark.warehouse.arrow import arrow_schema
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.delta_rs import table_path
 from recsys_spark.warehouse.ledger import create_tables
@@ -24,6 +24,7 @@ from recsys_spark.warehouse.run_files import last_version
 from recsys_spark.warehouse.spark_check import check_schema, measure_rows, spark_schema
 from recsys_spark.warehouse.spark_tables import append_once, read_run, read_table, stage_run
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS, USER_INDEX, USERS
+from tests.random_rows import random_table
 
 RUN = "20250131-001-9f2c81aa"
 OTHER = "20250131-002-9f2c81aa"

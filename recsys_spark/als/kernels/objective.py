@@ -16,6 +16,7 @@ import numpy as np
 
 from recsys_spark.als.kernels.row_solver import MAX_CONDITION, Rows, Solution, solve_all, work_for
 from recsys_spark.errors import KernelError
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.sparse import Csr
 
 # A row with fewer entries than this part of the factors is solved in its dual form.
@@ -124,7 +125,7 @@ def solve_rows(weights: Csr, fixed: Fixed, ridge: Ridge) -> Solution:
     """
     factors = len(fixed.eigenvalues)
     w = _confidences(weights, ridge)
-    lengths = np.diff(np.concatenate([[0], np.cumsum(w > 0)])[weights.indptr])
+    lengths = np.diff(offsets(w > 0)[weights.indptr])
     ridges = row_ridges(lengths, fixed.n_cols, ridge)
     filled = np.flatnonzero(lengths)
     _check_ridge(ridges[filled], fixed)

@@ -32,7 +32,7 @@ from recsys_spark.blend.kernels.fusion import UNITS, Pool, best_of_users
 from recsys_spark.blend.kernels.greedy import CategoryMixes, Pools, Rule, choose
 from recsys_spark.blend.kernels.walks import RankedLists
 from recsys_spark.errors import KernelError
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 
 _NO_CODE = -1
 _NO_CAP = int(np.iinfo(np.int64).max)
@@ -92,7 +92,7 @@ def diversify(
     _check_traits(pools, traits, wanted)
     sizes = np.minimum(np.diff(pools.indptr), k)
     if wanted == NOTHING:
-        indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        indptr = offsets(sizes)
         return Ragged(indptr, np.arange(indptr[-1]) + np.repeat(pools.indptr[:-1] - indptr[:-1], sizes))
     mixes = _mixes(history, len(sizes), wanted)
     vectors = np.empty((0, 0), np.float32)
@@ -116,7 +116,7 @@ def diversify(
             f"pools, the first in row {np.argmin(lengths)}; correct the step that made them"
         )
     filled = np.arange(positions.shape[1]) < lengths[:, None]  # (n_users, k)
-    return Ragged(np.concatenate([[0], np.cumsum(lengths)]), positions[filled])
+    return Ragged(offsets(lengths), positions[filled])
 
 
 def check_diversity(wanted: Diversity, k: int) -> None:

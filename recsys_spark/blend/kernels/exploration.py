@@ -23,7 +23,7 @@ from numba import njit
 from recsys_spark.blend.kernels.fusion import Fused, relist, with_reasons
 from recsys_spark.errors import KernelError
 from recsys_spark.numeric.hashing import hashed
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 
 _NO_ITEM = -1
 
@@ -192,7 +192,7 @@ def merge_explored(indptr: np.ndarray, explored: Explored, ranks: np.ndarray, k:
     numbered = np.where(taken, np.arange(n_users)[:, None] * m + n_taken - 1, _NO_ITEM)
     n_entries = np.minimum(lengths + n_explored, k)
     inside = np.arange(k) < n_entries[:, None]
-    return Merged(np.concatenate([[0], np.cumsum(n_entries)]), entries[inside], numbered[inside])
+    return Merged(offsets(n_entries), entries[inside], numbered[inside])
 
 
 def _check(fresh: FreshItems, drawing: Drawing) -> None:
@@ -235,7 +235,7 @@ def _hidden_places(items: np.ndarray, hidden: Sequence[Ragged], n_users: int) ->
     places = np.searchsorted(items, values)
     fresh = (np.append(items, _NO_ITEM)[places] == values) & (values >= 0)
     users, places = users[fresh], places[fresh]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=n_users))])
+    indptr = offsets(np.bincount(users, minlength=n_users))
     return indptr, places[np.argsort(users, kind="stable")]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from recsys_spark.blend.kernels.walks import REPEATED_ITEM, Walked
 from recsys_spark.errors import KernelError
+from recsys_spark.numeric.ragged import offsets
 
 # Fused scores are summed as integers of 2**-40: the sum does not depend on the order of the columns, so equal scores
 # are equal bits and ties really break by the smaller index.  Neighbours at rank 1000 still differ by 2**20 units.
@@ -102,7 +103,7 @@ def fuse(pool: Pool, totals: np.ndarray, k: int) -> Fused:
     """
     chosen, indptr = best_of_users(pool.users, totals, pool.n_users, k)
     lengths = pool.lengths[chosen]
-    source_indptr = np.concatenate([[0], np.cumsum(lengths)])
+    source_indptr = offsets(lengths)
     sources = np.repeat(pool.starts[chosen] - source_indptr[:-1], lengths) + np.arange(source_indptr[-1])
     return Fused(
         indptr=indptr,
@@ -150,7 +151,7 @@ def best_of_users(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -
     users, totals: int64 (n_items,), by user, then item: the order among equals is by item.
     """
     n_groups = np.bincount(users, minlength=n_users)
-    firsts = np.concatenate([[0], np.cumsum(n_groups)])[:-1]
+    firsts = offsets(n_groups)[:-1]
     place = np.arange(len(users)) - firsts[users]
     keys = np.full((n_users, int(n_groups.max(initial=0))), _PADDING)
     place_bits = max(1, int(n_groups.max(initial=0) - 1).bit_length())
@@ -161,7 +162,7 @@ def best_of_users(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -
     best = keys[:, :k] & ((1 << place_bits) - 1)
     inside = np.arange(best.shape[1]) < n_chosen[:, None]
     chosen = (firsts[:, None] + best)[inside]
-    return chosen, np.concatenate([[0], np.cumsum(n_chosen)])
+    return chosen, offsets(n_chosen)
 
 
 def relist(fused: Fused, added: np.ndarray, scores: np.ndarray, picked: np.ndarray, lengths: np.ndarray) -> Fused:
@@ -170,7 +171,7 @@ def relist(fused: Fused, added: np.ndarray, scores: np.ndarray, picked: np.ndarr
     Entries are those of `fused` and, from its end on, those of the items `added`, (n_added,), which have no reasons
     yet.  scores: float32 (n_entries + n_added,), those of all.
     """
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indptr = offsets(lengths)
     ends = np.append(fused.source_indptr, np.full(len(added), fused.source_indptr[-1]))
     sources, n_sources = spread(ends, picked)
     return Fused(
@@ -178,7 +179,7 @@ def relist(fused: Fused, added: np.ndarray, scores: np.ndarray, picked: np.ndarr
         items=np.concatenate([fused.items, added]).astype(np.int32)[picked],
         ranks=(np.arange(len(picked)) - np.repeat(indptr[:-1], lengths) + 1).astype(np.int32),
         scores=scores[picked],
-        source_indptr=np.concatenate([[0], np.cumsum(n_sources)]),
+        source_indptr=offsets(n_sources),
         columns=fused.columns[sources],
         source_ranks=fused.source_ranks[sources],
         source_scores=fused.source_scores[sources],

@@ -11,7 +11,7 @@ import numpy as np
 from recsys_spark.blend.kernels.fusion import UNITS, Fused, Pool, fuse, raised, relist, spread, with_reasons
 from recsys_spark.blend.kernels.rules import EVERYBODY, Pins, RuleBook
 from recsys_spark.blend.kernels.walks import cells_of
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 
 # A boosted score ends at 64: an order key of `fuse` has 62 bits, of which 16 count the items of a user's pool.
 _MAX_BOOSTED = 2.0**46
@@ -47,7 +47,7 @@ def pins_of(book: RuleBook, audiences: np.ndarray, excluded: Ragged, k: int) -> 
     rows, users = rows[~hidden], users[~hidden]
     indptr = np.searchsorted(users, np.arange(len(audiences) + 1))
     kept = np.arange(len(rows)) - indptr[users] < k
-    indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(indptr), k))])
+    indptr = offsets(np.minimum(np.diff(indptr), k))
     rows = rows[kept]
     return Pins(indptr, pins.items[rows], pins.positions[rows], pins.rules[rows])
 

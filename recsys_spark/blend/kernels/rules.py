@@ -26,6 +26,7 @@ import numpy as np
 
 from recsys_spark.blend.kernels.walks import ITEM_BITS, RankedLists, cells_of, keep_values
 from recsys_spark.errors import KernelError
+from recsys_spark.numeric.ragged import offsets
 
 EVERYBODY = 0  # the audience of rules without a segment, and of users whose segment no rule names
 
@@ -160,10 +161,10 @@ def split_lists(book: RuleBook, lists: RankedLists, audience_of: np.ndarray) -> 
         n_rows += int(copied.sum())
         shorter = keep_values(lists, kept & copied[row_of])
         lengths = np.diff(shorter.indptr)[copied]
-        parts.append(RankedLists(np.concatenate([[0], np.cumsum(lengths)]), shorter.items, shorter.scores))
+        parts.append(RankedLists(offsets(lengths), shorter.items, shorter.scores))
     lengths = np.concatenate([np.diff(part.indptr) for part in parts])
     items, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "scores"))
-    return RankedLists(np.concatenate([[0], np.cumsum(lengths)]), items, scores), variants
+    return RankedLists(offsets(lengths), items, scores), variants
 
 
 def _barred_from(rules: Rules, audience: int, n_items: int) -> np.ndarray:
@@ -212,6 +213,6 @@ def _pins_by_audience(pins: Effects, shown: np.ndarray, barred: np.ndarray | Non
         mine = mine[order]
         first = np.unique(pins.items[mine], return_index=True)[1]
         rows.append(mine[np.sort(first)])
-    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    indptr = offsets([len(row) for row in rows])
     at = np.concatenate(rows)
     return Pins(indptr, *(values[at].astype(np.int64) for values in (pins.items, pins.values, pins.rules)))

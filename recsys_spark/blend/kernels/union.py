@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from recsys_spark.blend.kernels.walks import ITEM_BITS, cells_of
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 
@@ -65,7 +66,7 @@ def appended(lists: Ranked, rows: np.ndarray, items: np.ndarray, scores: np.ndar
     order = np.lexsort((items, -scores, rows))
     n_lists, lengths = len(lists.indptr) - 1, np.diff(lists.indptr)
     more = np.bincount(rows, minlength=n_lists)
-    indptr = np.concatenate([[0], np.cumsum(lengths + more)]).astype(np.int64)
+    indptr = offsets(lengths + more)
     is_own = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths + more) < np.repeat(lengths, lengths + more)
     indices, found = np.empty(len(is_own), np.int32), np.empty(len(is_own), np.float32)
     indices[is_own], found[is_own] = lists.indices, lists.scores

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 
 NO_ITEM = -1
 ITEM_BITS = 31
@@ -70,7 +70,7 @@ def is_admissible(items: np.ndarray, admissible: np.ndarray) -> np.ndarray:
 
 def keep_values(lists: RankedLists, kept: np.ndarray) -> RankedLists:
     """`lists` with the values where `kept`, bool (n_values,), is True."""
-    indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr]
+    indptr = offsets(kept)[lists.indptr]
     return RankedLists(indptr, lists.items[kept], lists.scores[kept])
 
 

@@ -22,7 +22,7 @@ from recsys_spark.evaluation.kernels.list_metrics import (
 )
 from recsys_spark.numeric.bootstrap import Tally, tally
 from recsys_spark.numeric.metrics import Match, match
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 
 ALL = "all"
 NEW_USERS = "users/new"
@@ -167,9 +167,7 @@ def rows_of(lists: Ragged, rows: np.ndarray) -> Ragged:
     """The rows at `rows`, ascending, int64 (n,)."""
     chosen = np.zeros(lists.n_rows, bool)
     chosen[rows] = True
-    return Ragged(
-        np.concatenate([[0], np.cumsum(lists.lengths[rows])]).astype(np.int64), lists.values[chosen[lists.rows]]
-    )
+    return Ragged(offsets(lists.lengths[rows]), lists.values[chosen[lists.rows]])
 
 
 def _beyond_accuracy(block: Block, ranked: Ragged, k: int) -> Iterator[tuple[str, np.ndarray]]:

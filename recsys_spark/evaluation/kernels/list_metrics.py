@@ -47,19 +47,6 @@ def gini(listed: np.ndarray, n_items: int) -> float:
     return float(weights @ listed / listed.sum() / (n_items - 1))
 
 
-def top_item_share_at_k(lists: Ragged, n_items: int, k: int) -> float:
-    """Share of the lists that hold the most listed item in their first k, 0 to 1.
-
-    Of lists whose first k hold a known item; nan if none does.  At k = 1 it is what the gate of that name bounds.
-    Raises KernelError as `coverage_at_k`, and if a list holds an item twice.
-    """
-    check_no_repeats(lists)
-    listed = listings_at_k(lists, n_items, k)
-    top = lists.head(k)
-    n_lists = len(np.unique(top.rows[top.values >= 0]))
-    return int(listed.max()) / n_lists if n_lists else float("nan")
-
-
 def listings_at_k(lists: Ragged, n_items: int, k: int) -> np.ndarray:
     """Number of lists' places among the first k that each item has, int64 (n_items,).  Errors: as `coverage_at_k`."""
     check_items(lists, n_items)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.ranked import Ranked, best_of_rows
 from recsys_spark.numeric.sparse import newest_entries
 
@@ -87,10 +88,10 @@ def newest_histories(users: np.ndarray, items: np.ndarray, times: np.ndarray, n_
     """
     order = np.lexsort((items, users))
     users, items, times = users[order], items[order], times[order]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=n_users))]).astype(np.int64)
+    indptr = offsets(np.bincount(users, minlength=n_users))
     kept = newest_entries(indptr, items, times, n_newest)
     lengths = np.bincount(users[kept], minlength=n_users)
-    return histories(np.concatenate([[0], np.cumsum(lengths)]), items[kept], times[kept])
+    return histories(offsets(lengths), items[kept], times[kept])
 
 
 def place_weights(indptr: np.ndarray, times: np.ndarray, half_life: float) -> np.ndarray:

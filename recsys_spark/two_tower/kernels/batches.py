@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.two_tower.kernels.inputs import Encoded
 
 # Of popularity, in the second distribution (Mikolov et al. 2013, section 2.2).
@@ -119,7 +120,7 @@ def held_out(users: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 def after_split(shard: Shard, rows: np.ndarray, split_time: int) -> np.ndarray:
     """Where the history before `split_time` of each of the users `rows` begins, int64 (n,)."""
-    newer = np.concatenate([[0], np.cumsum(shard.times >= split_time)])
+    newer = offsets(shard.times >= split_time)
     # Newest first: what is not older than the split stands in front.
     begin = shard.indptr[rows]
     return np.asarray(begin + newer[shard.indptr[rows + 1]] - newer[begin])
@@ -189,6 +190,6 @@ def take(encoded: Encoded, rows: np.ndarray) -> Encoded:
     """These rows of `encoded`, in this order."""
     lengths = np.diff(encoded.indptr)[rows]
     places = entries_of(encoded.indptr[rows], lengths)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indptr = offsets(lengths)
     ids = encoded.ids[rows] if len(encoded.ids) else encoded.ids
     return Encoded(encoded.dense[rows], indptr, encoded.buckets[places], encoded.weights[places], ids)

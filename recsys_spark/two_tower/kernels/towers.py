@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_spark.errors import KernelError
+from recsys_spark.numeric.ragged import offsets
 from recsys_spark.two_tower.kernels.inputs import Encoded, TowerInputs
 
 
@@ -128,7 +129,7 @@ def pool_history(vectors: np.ndarray, items: np.ndarray, lengths: np.ndarray, ha
 
     vectors: (m, d).  items: rows of `vectors`, one history after the other, newest first.  lengths: (n,).
     """
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indptr = offsets(lengths)
     weights = history_weights(lengths, half_life_items)
     nothing = np.empty((len(lengths), 0), np.float32)
     return bag_sums(vectors, Encoded(nothing, indptr, items.astype(np.int32), weights, np.empty(0, np.int32)))

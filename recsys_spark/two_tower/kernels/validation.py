@@ -6,7 +6,7 @@ Owns: validation recall, and the choice of hard items.
 import numpy as np
 
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
-from recsys_spark.numeric.ragged import Ragged
+from recsys_spark.numeric.ragged import Ragged, offsets
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import Items, top_k
 from recsys_spark.two_tower.kernels.batches import NONE, Shard, after_split, entries_of
@@ -18,7 +18,7 @@ def validated_rows(shard: Shard, validated: np.ndarray, split_time: int) -> np.n
     """Users of `validated` (n,) with a past before the split and something new after it."""
     candidates = np.flatnonzero(validated)
     split = after_split(shard, candidates, split_time)
-    engaged = np.concatenate([[0], np.cumsum(shard.weights > 0)])
+    engaged = offsets(shard.weights > 0)
     has_targets = engaged[split] > engaged[shard.indptr[candidates]]
     return np.asarray(candidates[has_targets & (split < shard.indptr[candidates + 1])])
 
@@ -38,9 +38,7 @@ def judge(
     wanted = shard.weights[places] > 0
     owner = np.repeat(np.arange(len(rows)), split - begin)[wanted]
     counts = np.bincount(owner, minlength=len(rows))
-    targets = Ragged(
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), shard.items[places][wanted].astype(np.int64)
-    )
+    targets = Ragged(offsets(counts), shard.items[places][wanted].astype(np.int64))
     found = Ragged(lists.indptr, lists.indices.astype(np.int64))
     return recall_at_k(found, targets, k), ndcg_at_k(found, targets, k)
 
@@ -57,5 +55,5 @@ def hard_items(shard: Shard, users: np.ndarray, items: Items, n_items: int) -> n
 
 def _part(shard: Shard, begin: np.ndarray, lengths: np.ndarray, items: Items) -> Csr:
     """What users had, as rows of items that are not to be found; in no order, which the search does not ask for."""
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indptr = offsets(lengths)
     return Csr(indptr, shard.items[entries_of(begin, lengths)], np.empty(0, np.float32), len(items.places))

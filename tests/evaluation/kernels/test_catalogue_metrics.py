@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import KernelError
-from recsys_spark.evaluation.kernels.list_metrics import coverage_at_k, gini_at_k, listings_at_k, top_item_share_at_k
+from recsys_spark.evaluation.kernels.list_metrics import coverage_at_k, gini_at_k, listings_at_k
 from recsys_spark.numeric.ragged import ragged
 
 # Sums of at most 100 terms of size 1 in float64.
@@ -53,17 +53,10 @@ def test_gini_at_k_is_one_when_one_item_has_every_place() -> None:
     assert gini_at_k(ragged([[3, 0], [3, 1]]), 5, 1) == pytest.approx(1.0, abs=TOLERANCE)
 
 
-def test_top_item_share_at_k_is_of_lists_that_hold_an_item() -> None:
-    # Item 3 is in two of the three lists that hold a known item; [-1] and [] hold none.
-    assert top_item_share_at_k(ragged([[3, 0], [1, 3], [2], [-1], []]), 4, 2) == 2 / 3
-    assert top_item_share_at_k(ragged([[3, 0], [1, 3], [2], [-1], []]), 4, 1) == 1 / 3
-
-
 def test_shares_are_nan_when_no_list_holds_a_known_item() -> None:
     lists = ragged([[-1], []])
     with np.errstate(all="raise"):
         assert isnan(gini_at_k(lists, 3, 2))
-    assert isnan(top_item_share_at_k(lists, 3, 2))
     assert coverage_at_k(lists, 3, 2) == 0 / 3
 
 
@@ -85,11 +78,6 @@ def test_gini_at_k_refuses_a_catalogue_of_one_item() -> None:
         gini_at_k(ragged([[0]]), 1, 1)
 
 
-def test_top_item_share_at_k_refuses_a_repeated_item() -> None:
-    with pytest.raises(KernelError, match="no item twice"):
-        top_item_share_at_k(ragged([[1, 1]]), 2, 2)
-
-
 @given(rows=LISTS, k=K)
 def test_catalogue_metrics_match_the_oracle(rows: list[list[int]], k: int) -> None:
     listed = [item for row in rows for item in row[:k]]
@@ -98,7 +86,6 @@ def test_catalogue_metrics_match_the_oracle(rows: list[list[int]], k: int) -> No
     assert coverage_at_k(lists, N_ITEMS, k) == len(set(listed)) / N_ITEMS
     if listed:
         assert gini_at_k(lists, N_ITEMS, k) == pytest.approx(gini_oracle(counts), abs=TOLERANCE)
-        assert top_item_share_at_k(lists, N_ITEMS, k) == max(counts) / sum(bool(row) for row in rows)
 
 
 @given(rows=LISTS, k=K, seed=st.integers(0, 99))
@@ -107,5 +94,5 @@ def test_catalogue_metrics_do_not_change_with_the_order_of_users_and_names_of_it
 ) -> None:
     renamed = np.random.default_rng(seed).permutation(N_ITEMS)
     turned = ragged([[int(renamed[item]) for item in row] for row in rows[::-1]])
-    for metric in (coverage_at_k, gini_at_k, top_item_share_at_k):
+    for metric in (coverage_at_k, gini_at_k):
         np.testing.assert_array_equal(metric(turned, N_ITEMS, k), metric(ragged(rows), N_ITEMS, k))
