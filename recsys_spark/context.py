@@ -5,12 +5,13 @@ Owns: `Context`.  Made by the runner, read by every step.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.ingest.rules import Rule
+from recsys_spark.ingest.values import midnight
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.scratch import Scratch, scratch_of
 
@@ -44,8 +45,3 @@ class Context:
     def cutoff(self) -> datetime:
         """D 00:00 UTC; nothing at or after it may change an output of the run."""
         return midnight(self.day)
-
-
-def midnight(day: date) -> datetime:
-    """00:00 UTC of `day`."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -3,7 +3,11 @@
 Owns: which step reads and writes which table.  Read by the runner, the jobs, the command line and the Airflow DAG.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+# Who is told of a step as it goes: its name, `start`, `progress` or `done`, and figures.
+Observer = Callable[[str, str, dict[str, float]], None]
 
 
 @dataclass(frozen=True)

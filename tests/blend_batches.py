@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_spark.blend.collect import LIST_FIELDS
-from recsys_spark.blend.worker import Settings, Shared, Shown, shared_lists
+from recsys_spark.blend.worker import BlendBroadcast, Settings, VisibleItems, shared_lists
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.tables import RANKED_IDX
 
-ALL_SHOWN = Shown(np.arange(10, dtype=np.int32), pa.array([f"item {number}" for number in range(10)]))
+ALL_SHOWN = VisibleItems(np.arange(10, dtype=np.int32), pa.array([f"item {number}" for number in range(10)]))
 OWN = pa.list_(pa.struct(LIST_FIELDS))
 
 
@@ -21,8 +21,8 @@ def make_shared(
     sources: tuple[str, ...],
     weights: tuple[float, ...] = (),
     k: int = 3,
-    shown: Shown = ALL_SHOWN,
-) -> Shared:
+    shown: VisibleItems = ALL_SHOWN,
+) -> BlendBroadcast:
     names, segments, items = zip(*rows, strict=True) if rows else ((), (), ())
     table = pa.table(
         {

@@ -8,14 +8,14 @@ from math import prod
 import numpy as np
 from hypothesis import strategies as st
 
-from recsys_spark.blend.compile_rules import Catalogue, compile_rules
+from recsys_spark.blend.compile_rules import Targets, compile_rules
 from recsys_spark.blend.kernels.rules import Rules
 from recsys_spark.ingest.rules import Rule
 
 N_ITEMS = 12
 IDS = [f"item {number}" for number in range(N_ITEMS)]
 CATEGORIES = ["even", "odd"] * (N_ITEMS // 2)
-CATALOGUE = Catalogue(np.arange(N_ITEMS, dtype=np.int32), IDS, CATEGORIES, [None] * N_ITEMS)
+CATALOGUE = Targets(np.arange(N_ITEMS, dtype=np.int32), IDS, CATEGORIES, [None] * N_ITEMS)
 CUTOFF = datetime(2025, 1, 31, tzinfo=UTC)
 SEGMENTS = (None, "DE", "FR", "IS")
 RRF_K = 60

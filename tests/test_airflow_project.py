@@ -17,7 +17,7 @@ from recsys_spark.cli.demo.logs import write_catalogue, write_events
 from recsys_spark.cli.main import main
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
-from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.publish import current_row
 from recsys_spark.plan import PLAN
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.fast_jvm import with_classes
@@ -91,7 +91,7 @@ def test_a_day_by_the_dag_is_the_day_of_a_run(
     copy_empty_warehouse(config["by_hand"].root)
     assert run_whole_day(spark, config["by_hand"], DAY).outcome == "published"
     assert published_content(config["by_dag"].root) == published_content(config["by_hand"].root)
-    assert head(config["by_dag"].root).data_date == DAY
+    assert current_row(config["by_dag"].root).data_date == DAY
 
 
 def do_jobs(folder: Path, done: list[str]) -> None:

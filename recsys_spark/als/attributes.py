@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-# Columns of the catalogue that may be named beside its further attributes; tags hold several values.
-_COLUMNS = ("category", "brand")
-_LISTS = ("tags",)
+from recsys_spark.warehouse.tables import ITEM_CATEGORIES, ITEM_LISTS
 
 
 def attribute_pairs(catalogue: DataFrame, index: DataFrame, id_column: str, names: Sequence[str]) -> DataFrame:
@@ -34,9 +32,9 @@ def _values(catalogue: DataFrame, names: Sequence[str]) -> Column:
     """Every value as `name=value`, one array."""
     parts = []
     for name in names:
-        if name in _LISTS and name in catalogue.columns:
+        if name in ITEM_LISTS and name in catalogue.columns:
             listed = F.coalesce(F.col(name), F.array().cast("array<string>"))
-        elif name in _COLUMNS and name in catalogue.columns:
+        elif name in ITEM_CATEGORIES and name in catalogue.columns:
             listed = F.array(F.col(name))
         else:
             listed = F.array(F.try_element_at("attributes", F.lit(name)))

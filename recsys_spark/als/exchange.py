@@ -141,18 +141,18 @@ def _solve_broadcast(
     spark: SparkSession, half: Half, blocks: list[int], space: _Space, scratch: Scratch
 ) -> list[Solved]:
     rows = read_factors(scratch, half.fixed, space.size)
-    sent = spark.sparkContext.broadcast(half.solver.fixed(rows, space.known))
+    broadcast = spark.sparkContext.broadcast(half.solver.fixed(rows, space.known))
 
     def solve(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for place in batch["id"].to_pylist():
-                yield _answer(_solve_block(scratch, half, blocks[place], sent.value))
+                yield _answer(_solve_block(scratch, half, blocks[place], broadcast.value))
 
     try:
         # One task for each block: they are of about equal work, and few.
         return _solved(spark.range(0, len(blocks), 1, len(blocks)).mapInArrow(solve, _SOLVED))
     finally:
-        sent.destroy()
+        broadcast.destroy()
 
 
 def _solve_shuffled(

@@ -24,6 +24,7 @@ from recsys_spark.failpoint import failpoint
 from recsys_spark.spark.arrow_vectors import Batches, matrix_of
 from recsys_spark.warehouse.blobs import Blob, NewBlob
 from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.tables import ITEM_CATEGORIES
 
 MAX_PARTS = 1000  # each is trained by itself and has a file at least
 
@@ -31,8 +32,6 @@ _ADD_BYTES = 8 << 20  # of vectors that are added at once: a fixed number of row
 _SAMPLED_SHARE = 1.2  # drawn by hash: a fifth more, so that there are enough
 _LEAST_DRAWN = 16  # for an index that learns nothing, which is told the length of a vector by one
 _DRAW = 1 << 30
-
-_CATALOGUE_COLUMNS = ("category", "brand")
 
 _FILLED = (
     "shard int, rel_path string, n_bytes long, sha256 string, vectors_rel_path string, vectors_n_bytes long, "
@@ -68,7 +67,7 @@ def indexed_items(embeddings: DataFrame, catalogue: DataFrame, partition_by: str
     shown = embeddings.where(F.col("shown") & (F.col("norm") > 0)).select("item_id", "item_idx", "vector")
     if not partition_by:
         return shown.withColumn("part", F.lit(None).cast("string"))
-    named = F.col(partition_by) if partition_by in _CATALOGUE_COLUMNS else _attribute(partition_by)
+    named = F.col(partition_by) if partition_by in ITEM_CATEGORIES else _attribute(partition_by)
     values = catalogue.select("item_id", F.when(F.trim(named) != "", named).alias("part"))
     return shown.join(values, on="item_id", how="left")
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,24 @@ from recsys_spark.blend.kernels.greedy import CategoryMixes
 from recsys_spark.blend.kernels.ruled_lists import boost_totals, fuse_boosted, is_pinned, pins_of, place_pins
 from recsys_spark.blend.kernels.score_fusion import Fusion, bounded, fused_totals, scaled, shared_scores
 from recsys_spark.blend.kernels.walks import Walked, is_admissible
-from recsys_spark.blend.worker import Scope, Shared, Worker, audiences_of, explored_lists, walk_scopes, worker_of
+from recsys_spark.blend.worker import (
+    BlendBroadcast,
+    BlendState,
+    SourceLists,
+    audiences_of,
+    explored_lists,
+    state_of,
+    walk_scopes,
+)
 from recsys_spark.config.lists import MAIN
 from recsys_spark.numeric.ragged import Ragged
 from recsys_spark.spark.arrow_lists import indptr_of, ragged_of
 from recsys_spark.warehouse.arrow import arrow_type
 from recsys_spark.warehouse.run_writer import Maker
 from recsys_spark.warehouse.tables import CANDIDATES
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
 
 # The order keys of one block of users stay in a core's cache: 50 to 200 users x 5 lists x 200 candidates were fastest
 # (9,300 users a second on one core; 7,500 with 3,000 users).
@@ -38,14 +49,14 @@ _BLOCK_BYTES = 1 << 20
 _KEY_BYTES = 8
 
 
-def block_users(worker: Worker) -> int:
+def block_users(state: BlendState) -> int:
     """The users of a block."""
     # Three scopes (own, segment, everybody) at most for each source.
-    width = max(1, 3 * len(worker.settings.sources)) * worker.settings.k
+    width = max(1, 3 * len(state.settings.sources)) * state.settings.k
     return max(1, _BLOCK_BYTES // (_KEY_BYTES * width))
 
 
-def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
+def blend_block(block: pa.RecordBatch, state: BlendState) -> pa.RecordBatch:
     """The lists of one block of users: user_id, items (as in `candidates`), n_by_source (how many of the items each
     list of the settings proposed) and n_explored.
 
@@ -53,26 +64,26 @@ def blend_block(block: pa.RecordBatch, worker: Worker) -> pa.RecordBatch:
     lists are calibrated, category_affinities too (null: nothing is known).  A user for whom nothing is left has a row
     without items.
     """
-    k = worker.settings.k
-    scopes = walk_scopes(block, worker, k)
-    pool, totals = _scored(scopes, block.num_rows, worker)
+    k = state.settings.k
+    scopes = walk_scopes(block, state, k)
+    pool, totals = _scored(scopes, block.num_rows, state)
     source_of = np.array([scope.source for scope in scopes], np.int64)
-    n_lists = max(1, len(worker.settings.sources))  # the names of rules come after, and of exploration
-    columns = np.concatenate([source_of, np.arange(n_lists, len(worker.names))])
-    if worker.ruled is None:
-        fused = _explored(fuse(*_diverse(pool, totals, block, worker), k), block, worker, len(columns) - 1, [])
+    n_lists = max(1, len(state.settings.sources))  # the names of rules come after, and of exploration
+    columns = np.concatenate([source_of, np.arange(n_lists, len(state.names))])
+    if state.ruled is None:
+        fused = _explored(fuse(*_diverse(pool, totals, block, state), k), block, state, len(columns) - 1, [])
     else:
-        book, audiences = worker.ruled.book, audiences_of(block, worker)
+        book, audiences = state.ruled.book, audiences_of(block, state)
         pins = pins_of(book, audiences, ragged_of(block["excluded"]), k)
         boosted = boost_totals(book, audiences, pool, totals)
-        pool, totals = _diverse(pool, boosted, block, worker, is_pinned(pins, pool))
+        pool, totals = _diverse(pool, boosted, block, state, is_pinned(pins, pool))
         fused = fuse_boosted(book, audiences, pins, pool, totals, k, len(scopes))
-        fused = _explored(fused, block, worker, len(columns) - 1, [Ragged(pins.indptr, pins.items)])
+        fused = _explored(fused, block, state, len(columns) - 1, [Ragged(pins.indptr, pins.items)])
         explored = np.zeros(len(fused.items), bool)  # a propensity holds for what a list does not lose again
         explored[_entries_of(fused, len(columns) - 1)] = True
         fused = place_pins(fused, pins, pool, totals, k, len(scopes), explored)
     # What is explored has no score of its own: it has that of the entry after it.
-    return _lists_batch(block["user_id"], fused if worker.exploring is None else raised(fused), columns, worker)
+    return _lists_batch(block["user_id"], fused if state.exploring is None else raised(fused), columns, state)
 
 
 def _entries_of(fused: Fused, column: int) -> np.ndarray:
@@ -80,36 +91,36 @@ def _entries_of(fused: Fused, column: int) -> np.ndarray:
     return np.searchsorted(fused.source_indptr, np.flatnonzero(fused.columns == column), side="right") - 1
 
 
-def _explored(fused: Fused, block: pa.RecordBatch, worker: Worker, column: int, hidden: list[Ragged]) -> Fused:
+def _explored(fused: Fused, block: pa.RecordBatch, state: BlendState, column: int, hidden: list[Ragged]) -> Fused:
     """`fused` with the explored items, which the provenance has as `column`; none of `hidden` is explored."""
-    if worker.exploring is None or not worker.settings.explore_share:
+    if state.exploring is None or not state.settings.explore_share:
         return fused
     hidden = [ragged_of(block["excluded"]), *hidden]
-    audiences, users, settings = audiences_of(block, worker), block["user_id"].to_pylist(), worker.settings
+    audiences, users, settings = audiences_of(block, state), block["user_id"].to_pylist(), state.settings
     share, k = settings.explore_share, settings.k
-    return explored_lists(fused, users, hidden, audiences, worker.exploring, share, k, column)
+    return explored_lists(fused, users, hidden, audiences, state.exploring, share, k, column)
 
 
-def _scored(scopes: list[Scope], n_users: int, worker: Worker) -> tuple[Pool, np.ndarray]:
+def _scored(scopes: list[SourceLists], n_users: int, state: BlendState) -> tuple[Pool, np.ndarray]:
     """What the lists propose, and the totals for `fuse`."""
-    settings = worker.settings
+    settings = state.settings
     if not scopes:
         nobody = Walked(np.full((n_users, 1), -1, np.int32), np.zeros((n_users, 1), np.float32))
         return pool_lists([nobody], [False]), np.zeros(0, np.int64)
     if settings.fusion is not None:
-        return _by_scores(scopes, settings.fusion, worker)
+        return _by_scores(scopes, settings.fusion, state)
     weights = [settings.weights[scope.source] for scope in scopes]
     return pool_rrf([scope.walked for scope in scopes], weights, settings.rrf_k)
 
 
-def _by_scores(scopes: list[Scope], fusion: Fusion, worker: Worker) -> tuple[Pool, np.ndarray]:
+def _by_scores(scopes: list[SourceLists], fusion: Fusion, state: BlendState) -> tuple[Pool, np.ndarray]:
     """What is proposed, and the totals for `blend.fuse`."""
-    wanted = [worker.settings.weights[scope.source] > 0 for scope in scopes]
+    wanted = [state.settings.weights[scope.source] > 0 for scope in scopes]
     pool = pool_lists([scope.walked for scope in scopes], wanted)
     said, shared = [], []
     is_new = None
-    if fusion.of_new is not None and worker.had is not None:
-        is_new = ~is_admissible(pool.items, worker.had)
+    if fusion.of_new is not None and state.had is not None:
+        is_new = ~is_admissible(pool.items, state.had)
     for scope, is_wanted in zip(scopes, wanted, strict=True):
         weight: float | np.ndarray = float(fusion.weights[scope.source])
         if fusion.of_new is not None and is_new is not None:
@@ -117,26 +128,26 @@ def _by_scores(scopes: list[Scope], fusion: Fusion, worker: Worker) -> tuple[Poo
         if scope.known is not None:
             said.append((weight, scaled(pool, scope.known, fusion.scaling)))
         elif is_wanted and scope.list_of is not None:
-            standard = shared_scores(pool, worker.shared, scope.list_of, worker.moments)
+            standard = shared_scores(pool, state.shared, scope.list_of, state.moments)
             said.append((weight, bounded(standard, fusion.scaling)))
             shared.append(standard)
     return pool, fused_totals(pool, said, shared)
 
 
 def _diverse(
-    pool: Pool, totals: np.ndarray, block: pa.RecordBatch, worker: Worker, kept: np.ndarray | None = None
+    pool: Pool, totals: np.ndarray, block: pa.RecordBatch, state: BlendState, kept: np.ndarray | None = None
 ) -> tuple[Pool, np.ndarray]:
-    settings = worker.settings
-    return diverse_pool(pool, totals, worker.traits, _history_of(block, worker), settings.diversity, settings.k, kept)
+    settings = state.settings
+    return diverse_pool(pool, totals, state.traits, _history_of(block, state), settings.diversity, settings.k, kept)
 
 
-def _history_of(block: pa.RecordBatch, worker: Worker) -> CategoryMixes | None:
+def _history_of(block: pa.RecordBatch, state: BlendState) -> CategoryMixes | None:
     """The categories of each user's history with their shares; None unless lists are calibrated to them."""
-    if not worker.settings.diversity.calibration_weight:
+    if not state.settings.diversity.calibration_weight:
         return None
     column = block["category_affinities"]
     names, shares = (pc.struct_field(column.flatten(), name) for name in ("category", "share"))
-    codes = pc.fill_null(pc.index_in(names, value_set=worker.categories), -1).to_numpy(zero_copy_only=False)
+    codes = pc.fill_null(pc.index_in(names, value_set=state.categories), -1).to_numpy(zero_copy_only=False)
     rows = Ragged(indptr_of(column), codes.astype(np.int64))
     known = codes >= 0  # a category that no item has any more is in no list
     kept = rows.where(known)
@@ -144,25 +155,25 @@ def _history_of(block: pa.RecordBatch, worker: Worker) -> CategoryMixes | None:
     return CategoryMixes(kept.indptr, kept.values.astype(np.int32), values)
 
 
-def fuse_scopes(scopes: list[Scope], block: pa.RecordBatch, worker: Worker) -> Fused:
+def fuse_scopes(scopes: list[SourceLists], block: pa.RecordBatch, state: BlendState) -> Fused:
     """The k best items of each user, as the settings weigh and diversify the lists, without the rules."""
-    pool, totals = _diverse(*_scored(scopes, block.num_rows, worker), block, worker)
-    return fuse(pool, totals, worker.settings.k)
+    pool, totals = _diverse(*_scored(scopes, block.num_rows, state), block, state)
+    return fuse(pool, totals, state.settings.k)
 
 
-def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker: Worker) -> pa.RecordBatch:
+def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, state: BlendState) -> pa.RecordBatch:
     """The block's rows.  source_of: place in the worker's names of every column of `fused`."""
     item_type = arrow_type(CANDIDATES).value_type
     provenance = item_type.field("sources").type
-    n_sources = len(worker.settings.sources)
+    n_sources = len(state.settings.sources)
     sources = source_of[fused.columns]
     reasons = pa.StructArray.from_arrays(
-        [worker.names.take(pa.array(sources)), pa.array(fused.source_ranks), pa.array(fused.source_scores)],
+        [state.names.take(pa.array(sources)), pa.array(fused.source_ranks), pa.array(fused.source_scores)],
         fields=list(provenance.value_type),
     )
     items = pa.StructArray.from_arrays(
         [
-            worker.item_id.take(pa.array(worker.places[fused.items])),
+            state.item_id.take(pa.array(state.places[fused.items])),
             pa.array(fused.ranks),
             pa.array(fused.scores),
             pa.ListArray.from_arrays(_offsets(fused.source_indptr), reasons, type=provenance),
@@ -174,7 +185,7 @@ def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, worker:
     proposed = sources < n_sources  # rules and exploration are no source
     of_source = user_of[proposed] * n_sources + sources[proposed]
     n_by_source = np.bincount(of_source, minlength=n_users * n_sources).astype(np.int32)
-    n_explored = np.bincount(user_of[sources == len(worker.names) - 1], minlength=n_users).astype(np.int32)
+    n_explored = np.bincount(user_of[sources == len(state.names) - 1], minlength=n_users).astype(np.int32)
     return pa.RecordBatch.from_arrays(
         [
             user_id,
@@ -193,15 +204,7 @@ def _offsets(indptr: np.ndarray) -> pa.Array:
 RUNGS = ("history", "features", "segment", "everybody", "none")
 
 
-class Sent(Protocol):
-    """A broadcast, as far as a worker is concerned."""
-
-    @property
-    def value(self) -> Mapping[str, Shared]:
-        """What was sent, by variant; MAIN is one of them."""
-
-
-def list_maker(sent: Sent, made_at: datetime) -> Maker:
+def list_maker(broadcast: "Broadcast[Mapping[str, BlendBroadcast]]", made_at: datetime) -> Maker:
     """Makes rows as `user_blocks.user_rows` orders them into rows of `candidates`.
 
     Users have user_id, segment, excluded, variant, is_new (a newcomer, who has a list only if a source made one for
@@ -210,8 +213,8 @@ def list_maker(sent: Sent, made_at: datetime) -> Maker:
     """
 
     def make(batches: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[pa.RecordBatch]:
-        workers = {name: worker_of(shared) for name, shared in sent.value.items()}
-        counted = _counted(sent.value[MAIN])
+        workers = {name: state_of(shared) for name, shared in broadcast.value.items()}
+        counted = _counted(broadcast.value[MAIN])
         for block in user_blocks(batches, min(map(block_users, workers.values()))):
             listed = pc.or_(pc.invert(block["is_new"]), pc.greater(pc.list_value_length(block["own"]), 0))
             users = block if pc.all(listed).as_py() else block.filter(listed)
@@ -223,7 +226,7 @@ def list_maker(sent: Sent, made_at: datetime) -> Maker:
     return make
 
 
-def segment_lists(shared: Shared) -> pa.Table:
+def segment_lists(shared: BlendBroadcast) -> pa.Table:
     """segment and items, as in `candidates`, of everybody (null) and of every segment that has a list, or a rule.
 
     Nothing is excluded, nothing explored.
@@ -241,7 +244,7 @@ def segment_lists(shared: Shared) -> pa.Table:
             "category_affinities": pa.nulls(len(segments), _AFFINITIES),
         }
     )
-    lists = blend_block(block, worker_of(shared))
+    lists = blend_block(block, state_of(shared))
     return pa.table({"segment": segments, "items": lists["items"]})
 
 
@@ -275,7 +278,7 @@ class _Counted:
         counts.update({name: int(count) for name, count in found.items()})
 
 
-def _counted(shared: Shared) -> _Counted:
+def _counted(shared: BlendBroadcast) -> _Counted:
     settings, many = shared.settings, set(shared.sources)
     of_segments = {name for name, segment in zip(shared.sources, shared.segments, strict=True) if segment is not None}
     places = {name: at for at, name in enumerate(settings.sources)}
@@ -287,7 +290,7 @@ def _counted(shared: Shared) -> _Counted:
     )
 
 
-def _blend_variants(users: pa.RecordBatch, workers: Mapping[str, Worker]) -> pa.RecordBatch:
+def _blend_variants(users: pa.RecordBatch, workers: Mapping[str, BlendState]) -> pa.RecordBatch:
     """The lists of a block of users, each by the settings of their variant."""
     if len(workers) == 1:
         return blend_block(users, workers[MAIN])

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blend.kernels.diversity import Diversity
 from recsys_spark.blend.kernels.score_fusion import Fusion
-from recsys_spark.blend.worker import Settings, Shared, Shown, shared_lists
+from recsys_spark.blend.worker import BlendBroadcast, Settings, VisibleItems, shared_lists
 from recsys_spark.config.lists import MAIN, Candidates
 from recsys_spark.config.schema import Config
 from recsys_spark.numeric.ragged import offsets
@@ -80,13 +80,13 @@ def variant_of(candidates: Candidates) -> Column:
     return found
 
 
-def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> Shown:
+def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> VisibleItems:
     """The items that may be shown, on the driver.  Raises KernelError if their ids have more than MAX_ID_BYTES."""
     shown = shown_items(inputs, config, cutoff).persist()
     size: Any = shown.agg(F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
     check_bytes("blend", "ids of items that may be shown", size["n_bytes"] or 0, MAX_ID_BYTES, "available_within_days")
     table = shown.toArrow().sort_by("item_idx").combine_chunks()
-    return Shown(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
+    return VisibleItems(table["item_idx"].to_numpy(), table["item_id"].combine_chunks())
 
 
 def fit_had(interactions: DataFrame, n_items: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def fit_had(interactions: DataFrame, n_items: int) -> np.ndarray:
     return found
 
 
-def fit_shared(source_candidates: DataFrame, settings: Settings, shown: Shown) -> Shared:
+def fit_shared(source_candidates: DataFrame, settings: Settings, shown: VisibleItems) -> BlendBroadcast:
     """The lists for segments and for everybody, ready to be broadcast.
 
     Raises KernelError if they have more than MAX_SHARED_BYTES.

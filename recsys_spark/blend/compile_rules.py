@@ -15,7 +15,7 @@ from recsys_spark.ingest.rules import Rule, in_force
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Targets:
     """What targets are looked up in, one row per item: item_idx int32; the others text, None for none."""
 
     item_idx: np.ndarray
@@ -36,7 +36,7 @@ class Compiled:
     without_items: tuple[str, ...]
 
 
-def compile_rules(rules: Sequence[Rule], catalogue: Catalogue, cutoff: datetime) -> Compiled:
+def compile_rules(rules: Sequence[Rule], catalogue: Targets, cutoff: datetime) -> Compiled:
     """The rules in force at `cutoff`, by item.  rules: as `parse_rules` gives them, each id once."""
     active = sorted(in_force(rules, cutoff), key=lambda rule: rule.rule_id)
     windows = [rule for rule in rules if rule.kind == "available"]
@@ -63,7 +63,7 @@ def compile_rules(rules: Sequence[Rule], catalogue: Catalogue, cutoff: datetime)
     return Compiled(compiled if acting or len(shut) else None, len(active), without)
 
 
-def _items_of(rules: Iterable[Rule], catalogue: Catalogue) -> dict[tuple[str, str], np.ndarray]:
+def _items_of(rules: Iterable[Rule], catalogue: Targets) -> dict[tuple[str, str], np.ndarray]:
     """item_idx of the items of every target of `rules`, int32, empty for one that no item has."""
     found: dict[tuple[str, str], list[int]] = {rule.target: [] for rule in rules}
     for name in {name for name, _ in found}:

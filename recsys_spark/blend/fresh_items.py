@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from recsys_spark.blend.kernels.exploration import Drawing, FreshItems, Samples, draw_samples, global_prior
 from recsys_spark.config.lists import Explore
 from recsys_spark.signals.event_weights import known_events
-from recsys_spark.signals.exposures import showings
+from recsys_spark.signals.exposures import shown_pairs
 
 # The samples of so many items are 64 MiB.  Beyond it the newest are explored: each has few showings to give anyway.
 MAX_FRESH_ITEMS = 1 << 16
@@ -35,9 +35,9 @@ def fit_samples(
 
     inputs: events, items, item_index, interactions, exposures.
     """
-    shown_pairs = showings(inputs["exposures"], inputs["interactions"], cutoff, _ANY_AGE)
+    pairs = shown_pairs(inputs["exposures"], inputs["interactions"], cutoff, _ANY_AGE)
     counts = (F.count(F.lit(1)).alias("n_shown"), F.count_if("converted").alias("n_engaged"))
-    judged = shown_pairs.groupBy("item_idx").agg(*counts).persist()
+    judged = pairs.groupBy("item_idx").agg(*counts).persist()
     total: Any = judged.agg(F.sum("n_shown").alias("n"), F.sum("n_engaged").alias("engaged")).first()
     prior = global_prior(total["engaged"] or 0, total["n"] or 0, explore.prior_showings)
     fresh = fresh_items(inputs, cutoff, explore.fresh_days).join(judged, on="item_idx", how="left")

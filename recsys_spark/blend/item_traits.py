@@ -13,14 +13,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES
-from recsys_spark.blend.compile_rules import Catalogue
+from recsys_spark.blend.compile_rules import Targets
 from recsys_spark.blend.kernels.diversity import Diversity, ItemTraits
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
 _VECTORS = ("item_factors", "item_embeddings")
 
 
-def fit_rule_targets(inputs: Mapping[str, DataFrame]) -> Catalogue:
+def fit_rule_targets(inputs: Mapping[str, DataFrame]) -> Targets:
     """Every item with what rules may name, on the driver; KernelError if their ids are beyond MAX_ID_BYTES."""
     known = inputs["items"].select("item_id", "category", "brand")
     items = inputs["item_index"].select("item_idx", "item_id").join(known, on="item_id", how="left").persist()
@@ -29,7 +29,7 @@ def fit_rule_targets(inputs: Mapping[str, DataFrame]) -> Catalogue:
     table = items.toArrow()
     items.unpersist()
     texts = [table[name].to_pylist() for name in ("item_id", "category", "brand")]
-    return Catalogue(table["item_idx"].to_numpy(), *texts)
+    return Targets(table["item_idx"].to_numpy(), *texts)
 
 
 def fit_traits(inputs: Mapping[str, DataFrame], wanted: Diversity) -> tuple[ItemTraits, pa.Array | None]:

@@ -19,7 +19,7 @@ from recsys_spark.blend.compile_rules import compile_rules
 from recsys_spark.blend.fresh_items import fit_samples
 from recsys_spark.blend.item_traits import fit_rule_targets, fit_traits
 from recsys_spark.blend.kernels.diversity import NOTHING, widest
-from recsys_spark.blend.worker import Exploration, Settings, Shared
+from recsys_spark.blend.worker import BlendBroadcast, Exploration, Settings
 from recsys_spark.config.lists import MAIN
 from recsys_spark.context import Context
 from recsys_spark.signals.visibility import active_users, newcomers
@@ -64,7 +64,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame |
     }
 
 
-def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context) -> Shared:
+def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context) -> BlendBroadcast:
     """All that workers are sent: shared lists of what may be shown, rules, traits, the day's samples of fresh items."""
     settings = blends[MAIN]
     shown = fit_shown(inputs, context.config, context.cutoff)
@@ -88,8 +88,8 @@ def _variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, Setti
 
 
 def _with_exploration(
-    shared: Shared, inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context
-) -> Shared:
+    shared: BlendBroadcast, inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context
+) -> BlendBroadcast:
     """`shared` with the day's samples of fresh items, if any variant explores."""
     if not any(settings.explore_share for settings in blends.values()):
         return shared
@@ -100,7 +100,7 @@ def _with_exploration(
     return replace(shared, exploration=Exploration(samples, context.seed))
 
 
-def _fallback(shared: Shared, made_at: datetime, context: Context) -> DataFrame:
+def _fallback(shared: BlendBroadcast, made_at: datetime, context: Context) -> DataFrame:
     """`fallback_candidates`."""
     schema = spark_schema(FALLBACK_CANDIDATES, ("run_id",))
     table = segment_lists(shared)
@@ -108,7 +108,7 @@ def _fallback(shared: Shared, made_at: datetime, context: Context) -> DataFrame:
     return context.spark.createDataFrame(table, schema)
 
 
-def with_rules(shared: Shared, inputs: dict[str, DataFrame], context: Context) -> Shared:
+def with_rules(shared: BlendBroadcast, inputs: dict[str, DataFrame], context: Context) -> BlendBroadcast:
     """`shared` with the rules of the date; what names no item is said, and changes nothing."""
     if not context.rules:
         return shared
@@ -134,7 +134,7 @@ def _fit_row(variant: str, settings: Settings) -> dict[str, Any]:
     return {"variant": variant, "method": method, "scaling": scaling, "weights": said}
 
 
-def fit_figures(counts: Mapping[str, int], shared: Shared, context: Context) -> None:
+def fit_figures(counts: Mapping[str, int], shared: BlendBroadcast, context: Context) -> None:
     """Puts what the lists look like into the figures.  counts: as in `blend_lists.list_maker`."""
     settings = shared.settings
     n_users, n_candidates = counts.get("n_users", 0), counts.get("n_candidates", 0)

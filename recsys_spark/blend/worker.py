@@ -132,7 +132,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Scope:
+class SourceLists:
     """The lists of one source that a block of users has: their own, or shared ones with the list of every user.
 
     known: all scores that the source has for them, for a fusion of scores.
@@ -145,7 +145,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Shown:
+class VisibleItems:
     """The items that may be shown, by ascending item_idx: item_idx int32 (n,), item_id string (n,)."""
 
     item_idx: np.ndarray
@@ -153,7 +153,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Shared:
+class BlendBroadcast:
     """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i].
 
     rules: those in force at the run's cutoff; None: no rules.  traits: what `diversity` needs to know of all items.
@@ -162,7 +162,7 @@ class Shared:
     """
 
     settings: Settings
-    shown: Shown
+    shown: VisibleItems
     sources: tuple[str, ...]
     segments: tuple[str | None, ...]
     lists: RankedLists
@@ -174,11 +174,11 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Ruled:
+class RuledState:
     """Rules as a task holds them.
 
     segments: those of `Rules`, string.  variants: int64 (n_audiences, n_lists), the list that an audience walks in
-    place of a list of `Shared`.
+    place of a list of `BlendBroadcast`.
     """
 
     book: RuleBook
@@ -187,8 +187,8 @@ class Ruled:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """What a task makes of `Shared` once.
+class BlendState:
+    """What a task makes of `BlendBroadcast` once.
 
     names: of all lists, then of all rules, then of exploration, as provenance names them.
     places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.  admissible: bool (n_items,).
@@ -205,14 +205,14 @@ class Worker:
     moments: Moments
     by_segment: dict[str, tuple[pa.Array, np.ndarray]]
     for_all: dict[str, int]
-    ruled: Ruled | None
+    ruled: RuledState | None
     traits: ItemTraits
     categories: pa.Array | None
     exploring: Exploring | None
     had: np.ndarray | None
 
 
-def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
+def shared_lists(table: pa.Table, settings: Settings, shown: VisibleItems) -> BlendBroadcast:
     """The rows of `source_candidates` for segments and for everybody, less what may not be shown.
 
     table: source, segment (null: for everybody), items.  Raises KernelError if two rows have the same list.
@@ -226,26 +226,26 @@ def shared_lists(table: pa.Table, settings: Settings, shown: Shown) -> Shared:
     rows = items.flatten()
     item_idx, score = (pc.struct_field(rows, name).to_numpy(zero_copy_only=False) for name in ("item_idx", "score"))
     lists = RankedLists(indptr_of(items), item_idx, score)
-    return Shared(settings, shown, tuple(sources), tuple(segments), admit(lists, _places(shown) >= 0))
+    return BlendBroadcast(settings, shown, tuple(sources), tuple(segments), admit(lists, _places(shown) >= 0))
 
 
-def walk_scopes(block: pa.RecordBatch, worker: Worker, k: int) -> list[Scope]:
+def walk_scopes(block: pa.RecordBatch, state: BlendState, k: int) -> list[SourceLists]:
     """The first k admissible items of every list of the block's users; own before segment before everybody."""
-    excluded, audiences = ragged_of(block["excluded"]), audiences_of(block, worker)
+    excluded, audiences = ragged_of(block["excluded"]), audiences_of(block, state)
     scopes = [
-        *_own_columns(block["own"], audiences, excluded, worker, k),
-        *_segment_columns(block["segment"], audiences, excluded, worker, k),
-        *_common_columns(audiences, excluded, worker, k),
+        *_own_columns(block["own"], audiences, excluded, state, k),
+        *_segment_columns(block["segment"], audiences, excluded, state, k),
+        *_common_columns(audiences, excluded, state, k),
     ]
     scopes.sort(key=lambda scope: scope.source)
     return scopes
 
 
-def audiences_of(block: pa.RecordBatch, worker: Worker) -> np.ndarray:
+def audiences_of(block: pa.RecordBatch, state: BlendState) -> np.ndarray:
     """The audience of each user, int64 (n_users,), as in `blend.kernels.rules`; without rules all are EVERYBODY."""
-    if worker.ruled is None:
+    if state.ruled is None:
         return np.full(block.num_rows, EVERYBODY)
-    found = pc.fill_null(pc.index_in(block["segment"], value_set=worker.ruled.segments), -1)
+    found = pc.fill_null(pc.index_in(block["segment"], value_set=state.ruled.segments), -1)
     audiences: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int64) + 1
     return audiences
 
@@ -258,7 +258,7 @@ _DOUBLED = (
 )
 
 
-def worker_of(shared: Shared) -> Worker:
+def state_of(shared: BlendBroadcast) -> BlendState:
     """What a task makes of the broadcast."""
     by_segment = {}
     for source in sorted(set(shared.sources)):
@@ -289,45 +289,47 @@ def worker_of(shared: Shared) -> Worker:
         exploring,
         shared.had,
     )
-    return Worker(shared.settings, names, shown_id, places, *sent)
+    return BlendState(shared.settings, names, shown_id, places, *sent)
 
 
-def _ruled(rules: Rules, shared: Shared, shown: np.ndarray) -> tuple[Ruled, RankedLists]:
+def _ruled(rules: Rules, shared: BlendBroadcast, shown: np.ndarray) -> tuple[RuledState, RankedLists]:
     """The rules made ready, and the lists of `shared` with those that some audiences walk in their place."""
     book = open_rules(rules, shown)
     number = {segment: at + 1 for at, segment in enumerate(rules.segments)}
     audience_of = [-1 if segment is None else number.get(segment, EVERYBODY) for segment in shared.segments]
     lists, variants = split_lists(book, admit(shared.lists, book.shown), np.array(audience_of, np.int64))
-    return Ruled(book, pa.array(rules.segments, pa.string()), variants), lists
+    return RuledState(book, pa.array(rules.segments, pa.string()), variants), lists
 
 
 def _rule_names(rules: Rules | None) -> list[str]:
     return [f"rule/{rule_id}" for rule_id in rules.rule_ids] if rules else []
 
 
-def _names(shared: Shared) -> list[tuple[str, str | None]]:
+def _names(shared: BlendBroadcast) -> list[tuple[str, str | None]]:
     return list(zip(shared.sources, shared.segments, strict=True))
 
 
-def _places(shown: Shown) -> np.ndarray:
+def _places(shown: VisibleItems) -> np.ndarray:
     """Place of every item in `shown`, -1 if it is not there, int32 (largest item_idx + 1,)."""
     places = np.full(int(shown.item_idx.max(initial=-1)) + 1, -1, np.int32)
     places[shown.item_idx] = np.arange(len(shown.item_idx), dtype=np.int32)
     return places
 
 
-def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
+def _own_columns(
+    own: pa.Array, audiences: np.ndarray, excluded: Ragged, state: BlendState, k: int
+) -> Iterator[SourceLists]:
     """One scope for every source that has a list for any user of the block."""
     rows = own.flatten()
     users = np.repeat(np.arange(len(own)), lengths_of(own))
-    names = pa.array(worker.settings.sources, pa.string())
+    names = pa.array(state.settings.sources, pa.string())
     source_of = pc.index_in(pc.struct_field(rows, "source"), value_set=names).to_numpy(zero_copy_only=False)
     items, scores = pc.struct_field(rows, "item_idx"), pc.struct_field(rows, "score")
     lists = RankedLists(indptr_of(items), flat_of(items), flat_of(scores))
-    seen = is_admissible(lists.items, worker.admissible)
-    if worker.ruled is not None and worker.ruled.book.barred is not None:
+    seen = is_admissible(lists.items, state.admissible)
+    if state.ruled is not None and state.ruled.book.barred is not None:
         walkers = np.repeat(audiences[users], np.diff(lists.indptr))[seen]
-        seen[seen] = may_see(worker.ruled.book.barred, walkers, lists.items[seen])
+        seen[seen] = may_see(state.ruled.book.barred, walkers, lists.items[seen])
     n_own = pc.fill_null(pc.struct_field(rows, "n_own"), _ALL).to_numpy(zero_copy_only=False)
     is_own = Ragged(lists.indptr, lists.items).positions < np.repeat(n_own, np.diff(lists.indptr))
     full, lists = keep_values(lists, seen), keep_values(lists, seen & is_own)
@@ -338,9 +340,9 @@ def _own_columns(own: pa.Array, audiences: np.ndarray, excluded: Ragged, worker:
             raise KernelError(_DOUBLED)
         of_users = rows_of(walked, users[chosen], chosen, len(own))
         known = None
-        if worker.settings.fusion is not None or worker.settings.keeps_scores:
+        if state.settings.fusion is not None or state.settings.keeps_scores:
             known = _known(full, users, chosen, rows, len(own))
-        yield Scope(int(source), of_users, known=known)
+        yield SourceLists(int(source), of_users, known=known)
 
 
 def _known(lists: RankedLists, users: np.ndarray, chosen: np.ndarray, rows: pa.Array, n_users: int) -> Known:
@@ -356,22 +358,26 @@ def _known(lists: RankedLists, users: np.ndarray, chosen: np.ndarray, rows: pa.A
 
 
 def _segment_columns(
-    segments: pa.Array, audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int
-) -> Iterator[Scope]:
-    for source, (names, rows) in worker.by_segment.items():
+    segments: pa.Array, audiences: np.ndarray, excluded: Ragged, state: BlendState, k: int
+) -> Iterator[SourceLists]:
+    for source, (names, rows) in state.by_segment.items():
         found = pc.fill_null(pc.index_in(segments, value_set=names), -1).to_numpy(zero_copy_only=False)
-        list_of = _walked_lists(np.where(found >= 0, rows[found], -1), audiences, worker)
-        yield Scope(worker.settings.sources.index(source), walk_shared(worker.shared, list_of, excluded, k), list_of)
+        list_of = _walked_lists(np.where(found >= 0, rows[found], -1), audiences, state)
+        yield SourceLists(
+            state.settings.sources.index(source), walk_shared(state.shared, list_of, excluded, k), list_of
+        )
 
 
-def _common_columns(audiences: np.ndarray, excluded: Ragged, worker: Worker, k: int) -> Iterator[Scope]:
-    for source, row in worker.for_all.items():
-        list_of = _walked_lists(np.full(len(audiences), row), audiences, worker)
-        yield Scope(worker.settings.sources.index(source), walk_shared(worker.shared, list_of, excluded, k), list_of)
+def _common_columns(audiences: np.ndarray, excluded: Ragged, state: BlendState, k: int) -> Iterator[SourceLists]:
+    for source, row in state.for_all.items():
+        list_of = _walked_lists(np.full(len(audiences), row), audiences, state)
+        yield SourceLists(
+            state.settings.sources.index(source), walk_shared(state.shared, list_of, excluded, k), list_of
+        )
 
 
-def _walked_lists(list_of: np.ndarray, audiences: np.ndarray, worker: Worker) -> np.ndarray:
+def _walked_lists(list_of: np.ndarray, audiences: np.ndarray, state: BlendState) -> np.ndarray:
     """The lists that users walk in place of `list_of`, int64 (n_users,), -1 for none."""
-    if worker.ruled is None:
+    if state.ruled is None:
         return list_of
-    return np.where(list_of >= 0, worker.ruled.variants[audiences, list_of], -1)
+    return np.where(list_of >= 0, state.ruled.variants[audiences, list_of], -1)

@@ -14,7 +14,8 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, GateRefused
 from recsys_spark.pipeline.gates.days import dates_without_run, days_between, gap_text
 from recsys_spark.pipeline.gates.verdict import Forced
-from recsys_spark.pipeline.runner import Observer, dated, run_day
+from recsys_spark.pipeline.runner import dated, run_day
+from recsys_spark.plan import Observer
 
 
 def dates_to_run(config: Config, first: date, last: date, missing: bool) -> list[date]:

@@ -19,7 +19,7 @@ from recsys_spark.pipeline.log_context import where
 from recsys_spark.plan import PLAN
 
 if TYPE_CHECKING:
-    from recsys_spark.pipeline.runner import Observer
+    from recsys_spark.plan import Observer
 
 
 class Console:

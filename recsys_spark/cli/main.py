@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from recsys_spark.config.schema import Config
-    from recsys_spark.pipeline.runner import Observer
+    from recsys_spark.plan import Observer
 
 # The last line, or lines, of a traceback as Spark quotes it; after it come a blank line and the JVM's own.
 _FAULT = re.compile(

@@ -49,8 +49,8 @@ def show(
 ) -> None:
     """Show the rules that hold for a date, and which of them are in force then."""
     config, console = settings_of(profile, file, sets), Console(json_logs=False)
-    from recsys_spark.context import midnight
     from recsys_spark.ingest.rules import in_force, rules_of
+    from recsys_spark.ingest.values import midnight
 
     day = parse_day(date_text) or datetime.now(UTC).date()
     set_id, rules = rules_of(config.root, day)

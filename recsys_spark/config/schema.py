@@ -153,7 +153,7 @@ class UserColumns(Section):
     valid_from: str
 
 
-class Catalogue(Section):
+class Snapshots(Section):
     """How snapshots of a catalogue are read."""
 
     format: FileFormat
@@ -162,13 +162,13 @@ class Catalogue(Section):
     vectors: list[str]
 
 
-class Items(Catalogue):
+class Items(Snapshots):
     """How snapshots of the item catalogue are read."""
 
     columns: ItemColumns
 
 
-class Users(Catalogue):
+class Users(Snapshots):
     """How snapshots of the user catalogue are read."""
 
     columns: UserColumns

@@ -9,7 +9,7 @@ What the judged users of a date are held against: the lists of a run, popularity
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +20,17 @@ from pyspark.sql import functions as F
 from recsys_spark.blend.block import fuse_scopes
 from recsys_spark.blend.collect import fit_had, fit_shared, fit_shown
 from recsys_spark.blend.kernels.diversity import NOTHING
-from recsys_spark.blend.worker import Settings, Shared, Worker, walk_scopes, worker_of
+from recsys_spark.blend.worker import BlendBroadcast, BlendState, Settings, state_of, walk_scopes
 from recsys_spark.config.schema import Config
-from recsys_spark.evaluation.kernels.figures import ALL, Block, Figure, add_up, judge
+from recsys_spark.evaluation.kernels.figures import ALL, Block, Figure, add_up, tallies_of
 from recsys_spark.evaluation.kernels.list_metrics import coverage, gini
 from recsys_spark.evaluation.protocol import HEAVY_ITEMS, POPULAR, fit_item_users, head_items, popular_lists
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.numeric.ragged import Ragged, offsets
 from recsys_spark.spark.arrow_lists import ragged_of
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
 
 _BLOCK_USERS = 1024  # draws of a block take 4 MB, the walks of ten lists of 200 items 16 MB
 
@@ -39,7 +42,7 @@ _LISTED = "listed"  # how often each item is listed: n holds item indices, total
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationSetup:
     """All that a worker is sent.
 
     shared: as for the step `blend`; its settings name every list that is judged alone.  blends: settings with the same
@@ -48,7 +51,7 @@ class Exam:
     groups.  lengths: the k of all figures.  rated_places: as in `evaluation.kernels.figures`.
     """
 
-    shared: Shared
+    shared: BlendBroadcast
     blends: Mapping[str, Settings]
     popular: str
     item_users: np.ndarray
@@ -62,68 +65,62 @@ class Exam:
     rated_places: int = 0
 
 
-class Sent(Protocol):
-    """A broadcast, as far as a worker is concerned."""
-
-    @property
-    def value(self) -> Exam:
-        """What was sent."""
-
-
-def evaluate_lists(judged: DataFrame, exam: Exam) -> dict[Figure, Tally]:
+def evaluate_lists(judged: DataFrame, setup: EvaluationSetup) -> dict[Figure, Tally]:
     """Every figure.  judged: as `holdout.judged_users`, and `published`, `variant` as
-    `exam.with_published` adds them; with history (`holdout.with_history`) the mix of categories is measured too."""
-    sent = judged.sparkSession.sparkContext.broadcast(exam)
-    parts = judged.mapInArrow(_examiner(sent), _SUMS)
+    `setup.with_published` adds them; with history (`holdout.with_history`) the mix of categories is measured too."""
+    broadcast = judged.sparkSession.sparkContext.broadcast(setup)
+    parts = judged.mapInArrow(_examiner(broadcast), _SUMS)
     total = parts.groupBy("list", "metric_group", "metric", "k").applyInArrow(
-        _reducer(len(exam.shared.shown.item_idx)), _SUMS
+        _reducer(len(setup.shared.shown.item_idx)), _SUMS
     )
     return _figures(total.toArrow())
 
 
-def _examiner(sent: Sent) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _examiner(
+    broadcast: "Broadcast[EvaluationSetup]",
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def examine(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        exam = sent.value
-        worker = worker_of(exam.shared)
+        setup = broadcast.value
+        state = state_of(setup.shared)
         sums: dict[Figure, Tally] = {}
         for batch in batches:
             for first in range(0, batch.num_rows, _BLOCK_USERS):
-                sums = add_up([sums, _judge_block(batch.slice(first, _BLOCK_USERS), worker, exam)])
+                sums = add_up([sums, _judge_block(batch.slice(first, _BLOCK_USERS), state, setup)])
         yield _as_batch(sums)
 
     return examine
 
 
-def _judge_block(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[Figure, Tally]:
+def _judge_block(block: pa.RecordBatch, state: BlendState, setup: EvaluationSetup) -> dict[Figure, Tally]:
     """Every figure of one block of users, and how often its lists have each item."""
-    lists = _lists(block, worker, exam)
+    lists = _lists(block, state, setup)
     targets, is_known = _targets(block["targets"])
     n_items = block["n_items"].to_numpy(zero_copy_only=False)
     is_new = n_items == 0
-    heavy = n_items >= exam.heavy_items
+    heavy = n_items >= setup.heavy_items
     groups = {"users/light": ~heavy, "users/heavy": heavy}
-    for column, names in (("segment", exam.segments), ("variant", exam.variants)):
+    for column, names in (("segment", setup.segments), ("variant", setup.variants)):
         for name in names:
             members = pc.fill_null(pc.equal(block[column], name), False)
             groups[f"users/{column}={name}"] = members.to_numpy(zero_copy_only=False)
-    is_head = np.append(exam.is_head, False)[targets.values] & is_known
+    is_head = np.append(setup.is_head, False)[targets.values] & is_known
     judged = Block(
         targets=targets,
         is_known=is_known,
         is_new=is_new,
         user_groups=groups,
         item_groups={"items/head": is_head, "items/tail": is_known & ~is_head},
-        popular=lists[exam.popular],
-        item_users=exam.item_users,
-        n_users=max(1, exam.n_users),
-        vectors=exam.shared.traits.vectors,
+        popular=lists[setup.popular],
+        item_users=setup.item_users,
+        n_users=max(1, setup.n_users),
+        vectors=setup.shared.traits.vectors,
         histories=ragged_of(block["history"]) if "history" in block.schema.names else None,
-        categories=_one_each(exam.shared.traits.categories),
-        rated_places=exam.rated_places,
+        categories=_one_each(setup.shared.traits.categories),
+        rated_places=setup.rated_places,
     )
-    draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), exam.seed, RESAMPLES)
-    found = judge(judged, lists, exam.lengths, draws)
-    k = exam.lengths[0]
+    draws = draw(user_keys(block["user_id"].to_numpy(zero_copy_only=False)), setup.seed, RESAMPLES)
+    found = tallies_of(judged, lists, setup.lengths, draws)
+    k = setup.lengths[0]
     for name, ranked in lists.items():
         listed = ranked.head(k).values
         items, counts = np.unique(listed[listed >= 0], return_counts=True)
@@ -140,20 +137,20 @@ class _Listed(Tally):
         return _Listed(items, np.bincount(at, np.concatenate([self.total, other.total]), len(items)))
 
 
-def _lists(block: pa.RecordBatch, worker: Worker, exam: Exam) -> dict[str, Ragged]:
+def _lists(block: pa.RecordBatch, state: BlendState, setup: EvaluationSetup) -> dict[str, Ragged]:
     """Every list that the block's users are held against, by name."""
-    settings = worker.settings
-    scopes = walk_scopes(block, worker, settings.k)
+    settings = state.settings
+    scopes = walk_scopes(block, state, settings.k)
     lists = {PUBLISHED: ragged_of(block["published"])}
-    for name, blend in exam.blends.items():
+    for name, blend in setup.blends.items():
         wanted = [scope for scope in scopes if blend.weights[scope.source] > 0]
-        fused = fuse_scopes(wanted, block, replace(worker, settings=blend))
+        fused = fuse_scopes(wanted, block, replace(state, settings=blend))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     for at, name in enumerate(settings.sources):
         mine = [scope for scope in scopes if scope.source == at]
         weights = tuple(float(other == at) for other in range(len(settings.sources)))
         alone = replace(settings, weights=weights, fusion=None, diversity=NOTHING)
-        fused = fuse_scopes(mine, block, replace(worker, settings=alone))
+        fused = fuse_scopes(mine, block, replace(state, settings=alone))
         lists[name] = Ragged(fused.indptr, fused.items.astype(np.int64))
     return lists
 
@@ -216,9 +213,9 @@ _POPULAR_ITEMS = 2000  # nobody has seen all but a few of these
 _MAX_SEGMENTS = 10  # groups of users, those with most users
 
 
-def fit_exam(
+def fit_setup(
     inputs: Mapping[str, DataFrame], judged: DataFrame, settings: Settings, config: Config, cutoff: datetime
-) -> Exam:
+) -> EvaluationSetup:
     """What workers need to judge each list of `settings` alone, and both popularities, as of `cutoff`.
 
     inputs: as the step `blend` reads them.  judged: as `holdout.judged_users`.  No blends yet: see `with_blend`.
@@ -232,7 +229,7 @@ def fit_exam(
     segments = judged.where(F.col("segment").isNotNull()).groupBy("segment").count()
     largest = segments.orderBy(F.desc("count"), "segment").limit(_MAX_SEGMENTS).collect()
     lengths = tuple(dict.fromkeys(min(length, config.candidates.k) for length in (*LENGTHS, config.candidates.k)))
-    return Exam(
+    return EvaluationSetup(
         shared=shared,
         blends={},
         popular=POPULAR_28,
@@ -247,12 +244,12 @@ def fit_exam(
     )
 
 
-def with_blend(exam: Exam, name: str, settings: Settings) -> Exam:
+def with_blend(setup: EvaluationSetup, name: str, settings: Settings) -> EvaluationSetup:
     """The exam with one more list: what `settings` make of the sources."""
-    shared = exam.shared
+    shared = setup.shared
     if settings.fusion is not None:
         shared = replace(shared, settings=replace(shared.settings, keeps_scores=True))
-    return replace(exam, shared=shared, blends={**exam.blends, name: _beside_popular(settings)})
+    return replace(setup, shared=shared, blends={**setup.blends, name: _beside_popular(settings)})
 
 
 def _beside_popular(settings: Settings) -> Settings:

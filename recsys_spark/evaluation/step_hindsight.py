@@ -20,7 +20,7 @@ from pyspark.sql.types import StructType
 
 from recsys_spark.blend.collect import fit_settings
 from recsys_spark.blend.worker import EXPLORE
-from recsys_spark.context import Context, midnight
+from recsys_spark.context import Context
 from recsys_spark.errors import DamagedError, KernelError
 from recsys_spark.evaluation.exposure_value import exposure_figures
 from recsys_spark.evaluation.judge import (
@@ -28,13 +28,14 @@ from recsys_spark.evaluation.judge import (
     POPULAR_28,
     PUBLISHED,
     evaluate_lists,
-    fit_exam,
+    fit_setup,
     fit_variants,
     with_published,
 )
 from recsys_spark.evaluation.kernels.figures import ALL, MAIN, Figure
 from recsys_spark.evaluation.protocol import judged_users, later_events
 from recsys_spark.features.declared import declared_tables
+from recsys_spark.ingest.values import midnight
 from recsys_spark.numeric.bootstrap import Tally, difference, mean_interval
 from recsys_spark.signals.exposures import exposed_pairs
 from recsys_spark.warehouse.publish_row import PublishRow
@@ -178,14 +179,14 @@ def _judge(inputs: Mapping[str, DataFrame], context: Context, since: date, windo
     then = {"events": inputs["events"], "items": inputs["items"], "source_candidates": no_sources} | tables
     later = later_events(inputs["events"], cutoff, window_days)
     judged = judged_users(then, later, config, cutoff).persist()
-    exam = fit_exam(then, judged, fit_settings(no_sources, config.candidates), config, cutoff)
-    exam = replace(exam, variants=fit_variants(tables["candidates"]))
-    figures = evaluate_lists(with_published(judged, tables), exam)
+    setup = fit_setup(then, judged, fit_settings(no_sources, config.candidates), config, cutoff)
+    setup = replace(setup, variants=fit_variants(tables["candidates"]))
+    figures = evaluate_lists(with_published(judged, tables), setup)
     if all(kind.role != "impression" for kind in config.events.types.values()):
         return figures
     followed = _followed(inputs, context, since)
     variants = tables["candidates"].select("user_id", "variant")
-    return figures | exposure_figures(followed, variants, exam.variants, PUBLISHED, config.run.seed)
+    return figures | exposure_figures(followed, variants, setup.variants, PUBLISHED, config.run.seed)
 
 
 def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:

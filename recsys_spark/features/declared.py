@@ -69,7 +69,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowSource:
     """Rows that features aggregate, and the column of the index (an id or an idx) that says whose they are."""
 
     frame: "DataFrame"
@@ -142,7 +142,7 @@ def window_text(n_days: int) -> str:
     return "on the UTC day before the date" if n_days == 1 else f"in the {n_days} UTC days before the date"
 
 
-def aggregate_group(index: "DataFrame", group: Group, rows: Mapping[str, Rows]) -> "DataFrame":
+def aggregate_group(index: "DataFrame", group: Group, rows: Mapping[str, RowSource]) -> "DataFrame":
     """`index` with the features of `group` for each of its ids; a feature takes the place of a column of its name.
 
     rows: by the name that the features call them.  An id without rows gets nulls, zeros or empty lists by the

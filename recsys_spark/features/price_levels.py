@@ -18,7 +18,7 @@ _EXACT = "decimal(38,12)"
 _LEAST_WEIGHT = 2.0**-24
 
 
-def shelf(catalogued: DataFrame) -> DataFrame:
+def price_levels(catalogued: DataFrame) -> DataFrame:
     """Indexed items with category and price of the catalogue, with usable prices and their price_level.
 
     price: null unless finite and from 0 to 1e12.  price_level: of the priced items of the same category, null being one

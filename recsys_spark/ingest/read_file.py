@@ -42,8 +42,8 @@ from recsys_spark.ingest.records import (
     Fields,
     Record,
     RowFault,
+    parquet_records,
     read_jsonl,
-    read_rows,
     row_text,
     split_lines,
 )
@@ -98,7 +98,7 @@ class FileSummary:
         return FileSummary(**fields)
 
 
-class Tally:
+class FileCounter:
     """Counts of the file in hand."""
 
     def __init__(self, known: frozenset[str] | None, required: frozenset[str], expected: frozenset[str]) -> None:
@@ -248,7 +248,7 @@ def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch
 def _parse_file(
     file: BinaryIO, planned: PlannedFile, layout: Layout, reading: Reading
 ) -> Generator[pa.RecordBatch, None, FileSummary]:
-    tally = Tally(reading.known, reading.required, reading.expected)
+    tally = FileCounter(reading.known, reading.required, reading.expected)
     parse = reading.make_parse(planned, layout.format == "csv")
     parsed: list[tuple[Any, ...]] = []
     refused: list[tuple[Any, ...]] = []
@@ -287,13 +287,13 @@ def _named(err: Exception) -> str:
     return f"expected a value that can be read, got {type(err).__name__}: {str(err)[:200]!a}"
 
 
-def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: Tally, parse: Parse) -> Iterator[Record]:
+def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: FileCounter, parse: Parse) -> Iterator[Record]:
     """Records of the file in any format; raises FileFault if a file with a header lacks a required column."""
     if layout.format == "parquet":
         names = parquet_columns(file)
         tally.take_header(names)
         wanted = None if reading.known is None else [name for name in names if name in reading.known]
-        return read_rows(read_row_batches(file, wanted, reading.limits))
+        return parquet_records(read_row_batches(file, wanted, reading.limits))
     lines = split_lines(read_pieces(file, layout, reading.limits), reading.limits.max_line_bytes)
     if layout.format == "jsonl":
         return read_jsonl(lines)
@@ -313,7 +313,7 @@ def _is_row(parse: Parse, fields: Fields) -> bool:
 
 
 def _flush(
-    reading: Reading, index: int, parsed: list[tuple[Any, ...]], refused: list[tuple[Any, ...]], tally: Tally
+    reading: Reading, index: int, parsed: list[tuple[Any, ...]], refused: list[tuple[Any, ...]], tally: FileCounter
 ) -> Iterator[pa.RecordBatch]:
     """Emits and empties what was collected."""
     if parsed:

@@ -249,7 +249,7 @@ def _cells(text: str, mark: str) -> list[str] | None:
         return None
 
 
-def read_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
+def parquet_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
     """One record per row of a Parquet file; its raw text is the row as JSON, made only when asked for by `row_text`."""
     number = 0
     for batch in batches:

@@ -11,7 +11,8 @@ from recsys_spark.config.schema import Config
 from recsys_spark.ingest.accounting import IngestReport
 from recsys_spark.ingest.catalogue import CATALOGUE_FEEDS
 from recsys_spark.ingest.events import EVENT_FEED
-from recsys_spark.ingest.take_in import Intake, Observer, Request, ignore_progress, take_in
+from recsys_spark.ingest.take_in import Intake, Request, ignore_progress, take_in
+from recsys_spark.plan import Observer
 
 ALL_FEEDS = {"events": EVENT_FEED, **CATALOGUE_FEEDS}
 

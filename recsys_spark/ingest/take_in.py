@@ -45,6 +45,7 @@ from recsys_spark.ingest.landing import list_landing, sort_listed
 from recsys_spark.ingest.parse_event import type_names
 from recsys_spark.ingest.read_file import Reading
 from recsys_spark.ingest.spark_read import Landed, files_frame, read_landed, refused_rows
+from recsys_spark.plan import Observer
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.location import Location
@@ -91,8 +92,6 @@ def _keyed_parts(events: Events) -> dict[str, Any]:
     left_out = _TYPES | (_VALUES if events.on_bad_value == "quarantine" else set())
     return events.model_dump(mode="json", exclude=left_out)
 
-
-Observer = Callable[[str, str, dict[str, float]], None]
 
 _LOG = logging.getLogger(__name__)
 

@@ -132,6 +132,13 @@ US_PER_SECOND = 1_000_000
 US_PER_DAY = 86_400 * US_PER_SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def midnight(day: date) -> datetime:
+    """00:00 UTC of `day`."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
 _FACTORS = {"epoch_s": US_PER_SECOND, "epoch_ms": 1000, "epoch_us": 1}
 _FIRST_US = -62_135_596_800 * US_PER_SECOND  # 0001-01-01
 _LAST_US = 253_402_300_800 * US_PER_SECOND - 1  # 9999-12-31

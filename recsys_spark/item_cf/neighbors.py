@@ -105,18 +105,18 @@ def fit_neighbors(
         fitted.products, fitted.n_entries, similarity.num_neighbors, n_blocks, limits.block_bytes, keeps_sums
     )
     _log.info("phase=plan n_pairs=%d n_kept=%d n_blocks=%d", size["n_pairs"], fitted.n_entries, len(ranges))
-    sent = spark.sparkContext.broadcast((fitted.sums, _mask(listed, n_cols)))
+    broadcast = spark.sparkContext.broadcast((fitted.sums, _mask(listed, n_cols)))
     starts = np.array([items.start for items in ranges] + [n_cols])
     made = (
         blocks.frame.mapInArrow(_route(blocks, starts, similarity, n_cols), _ROUTED_SCHEMA)
         .repartitionById(len(ranges), F.col("block"))
         .sortWithinPartitions("block", "first")
         .mapInArrow(
-            _made_of_blocks(sent, starts, similarity, limits.block_bytes),
+            _made_of_blocks(broadcast, starts, similarity, limits.block_bytes),
             NEAR_SCHEMA if keeps_sums else NEIGHBORS_SCHEMA,
         )
     )
-    return regressed(made.persist(StorageLevel.DISK_ONLY), sent, similarity, n_blocks) if keeps_sums else made
+    return regressed(made.persist(StorageLevel.DISK_ONLY), broadcast, similarity, n_blocks) if keeps_sums else made
 
 
 def _row_blocks(pairs: DataFrame, n_rows: int, n_blocks: int, max_row: int) -> Blocks:
@@ -213,7 +213,7 @@ def _routed_batch(number: int, first: int, rows: Csr) -> pa.RecordBatch:
 
 
 def _made_of_blocks(
-    sent: Any, starts: np.ndarray, similarity: Similarity, block_bytes: int
+    broadcast: Any, starts: np.ndarray, similarity: Similarity, block_bytes: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The rows for a block of columns, in the order of the rows, to the lists of its columns.
 
@@ -221,7 +221,7 @@ def _made_of_blocks(
     """
 
     def made(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums, listed = sent.value
+        sums, listed = broadcast.value
         for items, rows, known in _blocks(batches, starts, similarity, len(sums.n), block_bytes):
             if similarity.name == "ridge":
                 yield from near_batches(items.start, near_of_block(rows, items, known, sums, similarity))
@@ -285,14 +285,14 @@ def fit_item_ids(item_index: DataFrame) -> pa.Array:
 
 def with_item_ids(neighbors: DataFrame, ids: pa.Array) -> DataFrame:
     """item_id, item_idx, neighbors as in `item_neighbors`; neighbors: col_idx, neighbors (array<int>), scores."""
-    sent = neighbors.sparkSession.sparkContext.broadcast(ids)
+    broadcast = neighbors.sparkSession.sparkContext.broadcast(ids)
     schema = f"item_id string, item_idx int, neighbors {spark_type(NEIGHBORS).simpleString()}"
-    return neighbors.select("col_idx", "neighbors", "scores").mapInArrow(_name(sent), schema)
+    return neighbors.select("col_idx", "neighbors", "scores").mapInArrow(_name(broadcast), schema)
 
 
-def _name(sent: Any) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _name(broadcast: Any) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def name(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        ids = sent.value
+        ids = broadcast.value
         listed = arrow_type(NEIGHBORS)
         for batch in batches:
             indices = batch["neighbors"].flatten()

@@ -56,7 +56,7 @@ def _near_batch(first: int, start: int, end: int, found: Near) -> pa.RecordBatch
     return pa.RecordBatch.from_pydict(fields)
 
 
-def regressed(near: DataFrame, sent: Any, similarity: Similarity, n_tasks: int) -> DataFrame:
+def regressed(near: DataFrame, broadcast: Any, similarity: Similarity, n_tasks: int) -> DataFrame:
     """The lists by the regressions of all columns; near: of NEAR_SCHEMA, kept."""
     spark = near.sparkSession
     size: Any = near.agg(F.sum(F.octet_length("sums_cols") + F.octet_length("sums_values")).alias("n_bytes")).first()
@@ -64,9 +64,11 @@ def regressed(near: DataFrame, sent: Any, similarity: Similarity, n_tasks: int) 
         "item_cf", "sums of pairs of items for similarity = ridge", size["n_bytes"], MAX_GRAM_BYTES,
         "interactions.window_days, or choose another item_cf.similarity",
     )  # fmt: skip
-    gram = spark.sparkContext.broadcast(_gram(near.select("first", *_SUMS_COLUMNS).toArrow(), len(sent.value[0].n)))
+    gram = spark.sparkContext.broadcast(
+        _gram(near.select("first", *_SUMS_COLUMNS).toArrow(), len(broadcast.value[0].n))
+    )
     lists = near.select("first", *_LISTS_COLUMNS).repartition(n_tasks)
-    added = lists.mapInArrow(_added(sent, gram, similarity), _ADDED_SCHEMA)
+    added = lists.mapInArrow(_added(broadcast, gram, similarity), _ADDED_SCHEMA)
     # Best first, ties by the smaller index: the order of all lists.
     entry = F.struct((-F.col("weight")).alias("below"), F.col("target"), F.col("weight"))
     best = F.slice(F.sort_array(F.collect_list(entry)), 1, similarity.num_neighbors)
@@ -89,12 +91,12 @@ def _gram(table: pa.Table, n_cols: int) -> Csr:
 
 
 def _added(
-    sent: Any, gram: Any, similarity: Similarity
+    broadcast: Any, gram: Any, similarity: Similarity
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The nearest columns of a block to what each adds to it."""
 
     def added(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums, listed = sent.value
+        sums, listed = broadcast.value
         ridge = ridge_of(similarity, sums)
         for batch in batches:
             for at, first in enumerate(batch["first"].to_pylist()):

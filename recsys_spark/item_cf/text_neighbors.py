@@ -20,10 +20,9 @@ from recsys_spark.item_cf.kernels.similarity import Similarity
 from recsys_spark.item_cf.kernels.tfidf import TITLE, tfidf_weights, token_counts
 from recsys_spark.item_cf.neighbors import Limits, fit_neighbors
 from recsys_spark.signals.dense_index import fit_index
+from recsys_spark.warehouse.tables import ITEM_CATEGORIES, ITEM_LISTS
 
-# Columns of the catalogue that may be named beside its further attributes; tags hold several values.
-_COLUMNS = (TITLE, "category", "brand")
-_LISTS = ("tags",)
+_COLUMNS = (TITLE, *ITEM_CATEGORIES)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _counts(items: DataFrame, fields: Sequence[str]) -> DataFrame:
 
 
 def _texts(name: str) -> Column:
-    if name in _LISTS:
+    if name in ITEM_LISTS:
         return F.col(name)
     return F.array(F.col(name) if name in _COLUMNS else F.try_element_at("attributes", F.lit(name)))
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_spark.errors import KernelError
+from recsys_spark.numeric.hashing import mix64
 
 # 500 keep the Monte Carlo error of a 95 % bound near 0.12 standard errors.
 RESAMPLES = 500
@@ -65,8 +66,8 @@ def draw(keys: np.ndarray, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
 
     keys: uint64 (n_users,).  Returns float64 (n_users, 1 + resamples).
     """
-    numbers = _mix(np.arange(1, resamples + 1, dtype=np.uint64) + _mix(np.array([seed], np.uint64)))
-    bits = _mix(keys[:, None] ^ numbers)  # (n_users, resamples)
+    numbers = mix64(np.arange(1, resamples + 1, dtype=np.uint64) + mix64(np.array([seed], np.uint64)))
+    bits = mix64(keys[:, None] ^ numbers)  # (n_users, resamples)
     uniform = (bits >> np.uint64(11)) * 2.0**-53
     return np.hstack([np.ones((len(keys), 1)), np.searchsorted(_CHANCES, uniform, side="right")])
 
@@ -121,11 +122,3 @@ def _check_pair(where: str, a: Sequence[Tally], b: Sequence[Tally]) -> None:
             f"{where}: expected the same dates and resamples on both sides, got {len(a)} and {len(b)} dates; judge both"
             " alike"
         )
-
-
-def _mix(numbers: np.ndarray) -> np.ndarray:
-    """Every bit of the result depends on every bit of the number.  Source: Stafford's variant 13 of MurmurHash3."""
-    mixed = numbers.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -37,6 +37,18 @@ class Bag(NamedTuple):
     weights: np.ndarray
 
 
+def mix64(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of 64 bits of which every bit depends on every bit of the given, uint64, of the same shape.
+
+    The finaliser of SplitMix64 (Steele, Lea, Flood 2014), which is variant 13 of Stafford's of MurmurHash3.
+    """
+    mixed = numbers.astype(np.uint64)
+    with np.errstate(over="ignore"):
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
 def hashed(name: str, texts: Sequence[str], n_buckets: int) -> np.ndarray:
     """Bucket of every text as a value of the field `name`, int32, the same on every machine.
 

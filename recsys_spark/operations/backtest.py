@@ -30,7 +30,14 @@ from recsys_spark.config.load import config_hash
 from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.context import Context
 from recsys_spark.errors import ArgumentError
-from recsys_spark.evaluation.judge import Exam, evaluate_lists, fit_exam, fit_variants, with_blend, with_published
+from recsys_spark.evaluation.judge import (
+    EvaluationSetup,
+    evaluate_lists,
+    fit_setup,
+    fit_variants,
+    with_blend,
+    with_published,
+)
 from recsys_spark.evaluation.kernels.figures import Figure
 from recsys_spark.evaluation.protocol import judged_users, later_events, with_history
 from recsys_spark.features.declared import declared_tables
@@ -40,8 +47,8 @@ from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.pipeline.inputs import read_inputs
 from recsys_spark.pipeline.publish import history
 from recsys_spark.pipeline.run_ledger import code_version, run_of
-from recsys_spark.pipeline.runner import Observer, dated, run_day
-from recsys_spark.plan import PINNED, step
+from recsys_spark.pipeline.runner import dated, run_day
+from recsys_spark.plan import PINNED, Observer, step
 from recsys_spark.retrieval.user_lists import fuses_scores
 from recsys_spark.warehouse.ledger import append_rows, create_tables, read_rows
 from recsys_spark.warehouse.location import Location
@@ -77,24 +84,24 @@ def evaluate_run(
     users = judged_users(inputs, later, config, context.cutoff).persist()
     judged = with_history(users, inputs, config, context.cutoff).persist()
     settings = fit_settings(inputs["source_candidates"], config.candidates)
-    exam = _with_traits(fit_exam(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
-    exam = with_blend(exam, "blend/rrf", replace(settings, fusion=None))
+    setup = _with_traits(fit_setup(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
+    setup = with_blend(setup, "blend/rrf", replace(settings, fusion=None))
     if fuses_scores(config.candidates):  # else lists end where they were cut
         scores = config.candidates.model_copy(update={"method": "scores"})
-        exam = with_blend(exam, "blend/scores", fit_settings(inputs["source_candidates"], scores))
+        setup = with_blend(setup, "blend/scores", fit_settings(inputs["source_candidates"], scores))
     for name, wanted in diversities.items():
-        exam = with_blend(exam, f"blend/rrf {name}", replace(settings, diversity=wanted, fusion=None))
+        setup = with_blend(setup, f"blend/rrf {name}", replace(settings, diversity=wanted, fusion=None))
     tables = {name: read_run(spark, config.root, TABLES[name], run_id) for name in _PUBLISHED}
-    exam = replace(exam, variants=fit_variants(tables["candidates"]), rated_places=min(exam.lengths))
-    figures = evaluate_lists(with_published(judged, tables), exam)
+    setup = replace(setup, variants=fit_variants(tables["candidates"]), rated_places=min(setup.lengths))
+    figures = evaluate_lists(with_published(judged, tables), setup)
     judged.unpersist()
     users.unpersist()
     return figures
 
 
 def _with_traits(
-    exam: Exam, inputs: dict[str, DataFrame], settings: Settings, diversities: Mapping[str, Diversity]
-) -> Exam:
+    setup: EvaluationSetup, inputs: dict[str, DataFrame], settings: Settings, diversities: Mapping[str, Diversity]
+) -> EvaluationSetup:
     """The exam with what the blends need to know of items, and what to measure by, if there is room."""
     wanted = [settings.diversity, *diversities.values()]
     if has_room_for_vectors(inputs):
@@ -102,7 +109,7 @@ def _with_traits(
     if has_room_for_categories(inputs):
         wanted.append(Diversity(category_cap=1))
     traits, categories = fit_traits(inputs, widest(wanted))
-    return replace(exam, shared=replace(exam.shared, traits=traits, categories=categories))
+    return replace(setup, shared=replace(setup.shared, traits=traits, categories=categories))
 
 
 FIGURES = "figures.parquet"

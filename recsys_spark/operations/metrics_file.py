@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.publish import current_row
 from recsys_spark.pipeline.run_ledger import COMPLETED, latest_runs
 from recsys_spark.warehouse.ledger import gates_of, steps_of
 from recsys_spark.warehouse.location import Location
@@ -61,7 +61,7 @@ def metrics_text(root: Location) -> str:
 
 def _samples(root: Location) -> Iterator[tuple[str, dict[str, str], float]]:
     """Samples of one name follow each other."""
-    current = head(root)
+    current = current_row(root)
     if current is not None:
         midnight = datetime.combine(current.data_date, time(), UTC)
         yield "recsys_published_timestamp_seconds", {}, current.published_at.timestamp()

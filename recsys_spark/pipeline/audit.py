@@ -14,7 +14,7 @@ from recsys_spark.features.declared import declared_tables
 from recsys_spark.pipeline.gates.lists import run_gates
 from recsys_spark.pipeline.gates.verdict import Forced, Gate, Measured, verdict
 from recsys_spark.pipeline.inputs import read_inputs
-from recsys_spark.pipeline.publish import head, history
+from recsys_spark.pipeline.publish import current_row, history
 from recsys_spark.pipeline.run_ledger import OpenRun, refuse_run
 from recsys_spark.plan import BUNDLE_TABLES, step
 from recsys_spark.warehouse.ledger import append_rows, steps_of
@@ -33,7 +33,7 @@ def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate]
     forced: gates that may fail all the same.  before: verdicts from before the run, which are recorded with the others.
     """
     root = context.config.root
-    current = head(root)
+    current = current_row(root)
     gates = [*before, _changes_gate(root, run, current), *_storage_gates(context, run)]
     if is_stored := not forced.refused(gates):
         gates += run_gates(read_inputs(context, run, step("audit")), context, _measured(root, run))

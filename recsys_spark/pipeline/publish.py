@@ -31,7 +31,7 @@ def history(root: Location) -> tuple[PublishRow, ...]:
     return read_history(root) if publishes_folder(root).exists() else ()
 
 
-def head(root: Location) -> PublishRow | None:
+def current_row(root: Location) -> PublishRow | None:
     """What is current, None before the first publish."""
     return read_head(root)[0] if publishes_folder(root).exists() else None
 
@@ -44,7 +44,7 @@ def commit(config: Config, run: OpenRun, audited_on: int) -> str:
     """
     root = config.root
     version = last_version(root, PUBLISHES.name)
-    current = head(root)
+    current = current_row(root)
     current_seq = current.publish_seq if current else 0
     if current_seq != audited_on:
         raise LockedError(
@@ -136,11 +136,11 @@ def _append(root: Location, row: dict[str, Any], version: int) -> None:
         append_rows(root, PUBLISHES, [row], at_version=version)
         failpoint("publish.reply_lost")
     except Exception:
-        current = head(root)
+        current = current_row(root)
         if current is None or current.row_sha256 != row["row_sha256"]:
             raise
         _log.warning("publish_seq=%d committed, though the reply to the commit was lost", current.publish_seq)
-    current = head(root)
+    current = current_row(root)
     if current is None or current.row_sha256 != row["row_sha256"]:
         raise LockedError(
             f"publishes: expected publish {row['publish_seq']} to be {row['run_id']}, got another one; "

@@ -14,6 +14,7 @@ from recsys_spark import __version__, package_root
 from recsys_spark.config.load import config_hash
 from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.ingest.rules import rules_of
+from recsys_spark.ingest.values import midnight
 from recsys_spark.plan import PINNED
 from recsys_spark.warehouse.ledger import append_rows, read_rows, steps_of
 from recsys_spark.warehouse.location import Location
@@ -123,7 +124,7 @@ def code_version() -> str:
 
 def input_batches(root: Location, day: date) -> list[int]:
     """Ingest batches that a run of `day` can see: those that brought anything before it."""
-    cutoff = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    cutoff = midnight(day)
     done = [row for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"]
     return sorted(
         row["batch_seq"] for row in done if row["min_event_time"] is not None and row["min_event_time"] < cutoff

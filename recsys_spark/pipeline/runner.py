@@ -5,7 +5,7 @@ Owns: the order of a day and everything a step must not know (where tables are, 
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
@@ -28,9 +28,9 @@ from recsys_spark.pipeline.gates.verdict import Forced, Gate
 from recsys_spark.pipeline.hindsight_trend import alarms_of
 from recsys_spark.pipeline.inputs import read_inputs
 from recsys_spark.pipeline.log_context import at
-from recsys_spark.pipeline.publish import commit, head
+from recsys_spark.pipeline.publish import commit, current_row
 from recsys_spark.pipeline.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
-from recsys_spark.plan import PLAN, Step, steps_before
+from recsys_spark.plan import PLAN, Observer, Step, steps_before
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.locks import opening_lock
@@ -40,7 +40,6 @@ from recsys_spark.warehouse.tables import CHOICES
 
 _log = logging.getLogger(__name__)
 
-Observer = Callable[[str, str, dict[str, float]], None]
 
 _NOTHING_FORCED = Forced()
 
@@ -98,7 +97,7 @@ def _is_stale(step: Step, config: Config, run: OpenRun) -> bool:
     """Whether the step was done beside another bundle than the one that is current."""
     if not step.current_reads:
         return False
-    current = head(config.root)
+    current = current_row(config.root)
     against = steps_of(config.root, run.run_id)[step.name]["figures"]["against_publish_seq"]
     return bool(against != (current.publish_seq if current else 0))
 
@@ -207,7 +206,7 @@ def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, obse
         derive_seed(run.seed, step.name, run.data_date),
         spark,
         tell=partial(observe, step.name, "progress"),
-        current=head(config.root),
+        current=current_row(config.root),
         rules=rules_of(config.root, run.data_date)[1] if step.name == "blend" else (),
     )
 

@@ -92,12 +92,12 @@ def propose(
             chunks = chunks.unionByName(named, allowMissingColumns=True)
     columns = [F.col(name) if name in chunks.columns else F.lit(None).cast("binary").alias(name) for name in _names()]
     models = {name: (one.model, one.max_items) for name, one in sources.items()}
-    sent = spark.sparkContext.broadcast(models)
+    broadcast = spark.sparkContext.broadcast(models)
     depth = COMPLETED if fuses_scores(candidates) else 0
     return (
         chunks.select(*columns)
         .repartitionById(len(starts) - 1, F.col("block"))
-        .mapInArrow(_propose(sent, starts, n_items, depth, for_all), USER_LISTS)
+        .mapInArrow(_propose(broadcast, starts, n_items, depth, for_all), USER_LISTS)
     )
 
 
@@ -126,7 +126,7 @@ def _size(one: Personal) -> int:
 
 
 def _propose(
-    sent: Any, starts: np.ndarray, n_items: int, depth: int, for_all: np.ndarray
+    broadcast: Any, starts: np.ndarray, n_items: int, depth: int, for_all: np.ndarray
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The chunks of a block of users, which are all that a partition holds, to the lists of every source."""
 
@@ -140,7 +140,7 @@ def _propose(
         rows = _rows(table, first, end)
         hidden = rows.kept(rows.columns["hidden"]).csr("weight", n_items)
         scorers, lists = {}, {}
-        for source, (model, max_items) in sent.value.items():
+        for source, (model, max_items) in broadcast.value.items():
             scorers[source] = model.scorer(Users(rows, hidden, *_vectors(table, source, first)))
             lists[source] = scorers[source].lists(max_items)
         cells = union_cells([(one.places, lists[source]) for source, one in scorers.items()], depth)

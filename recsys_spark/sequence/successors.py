@@ -63,13 +63,13 @@ def fit_successors(
     n_blocks = blocks_for(spark, int(n_events.sum()) * following.window, limits.block_bytes)
     starts = even_starts(n_users, n_blocks)
     ranges = _ranges(n_events, n_blocks)
-    sent = spark.sparkContext.broadcast((users_of, listed))
+    broadcast = spark.sparkContext.broadcast((users_of, listed))
     return (
         cut_pairs(events, "user_idx", "item_idx", {"time": "int64"}, starts)
         .repartitionById(n_blocks, F.col("block"))
         .mapInArrow(_sum(starts, ranges, following, n_items, limits.max_row), _CHUNK)
         .repartitionById(len(ranges), F.col("range"))
-        .mapInArrow(_list(ranges, sent, following, n_items), SUCCESSORS)
+        .mapInArrow(_list(ranges, broadcast, following, n_items), SUCCESSORS)
     )
 
 
@@ -113,7 +113,7 @@ def _sum(
 
 
 def _list(
-    ranges: list[range], sent: Any, following: Following, n_items: int
+    ranges: list[range], broadcast: Any, following: Following, n_items: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The sums of a range of sources, which are all that a partition holds, to their lists."""
 
@@ -126,7 +126,7 @@ def _list(
             for batch in held
             for at in range(batch.num_rows)
         ]
-        users_of, listed = sent.value
+        users_of, listed = broadcast.value
         sources = ranges[held[0]["range"][0].as_py()]
         lists = successors(added(parts, n_items), sources, users_of, following, listed)
         lengths = np.diff(lists.indptr)

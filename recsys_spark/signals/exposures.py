@@ -165,7 +165,7 @@ def _chance_of(n_users: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa
     return chances
 
 
-def showings(exposures: DataFrame, interactions: DataFrame, cutoff: datetime, n_days: int) -> DataFrame:
+def shown_pairs(exposures: DataFrame, interactions: DataFrame, cutoff: datetime, n_days: int) -> DataFrame:
     """One row per user and item shown in the `n_days` days before `cutoff`: user_idx, item_idx, n_exposures, converted.
 
     converted: the user engaged with the item at or after its first showing in these days, told by the last engagement,

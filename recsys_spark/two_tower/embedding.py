@@ -36,7 +36,7 @@ _WORK_BYTES = 4 << 20  # of what is computed at once: more of it is slower, for 
 _UNKNOWN = -1
 
 
-class SentModel:
+class WorkerModel:
     """A model on its way to the workers: its file, checked and loaded once by every worker that asks for it."""
 
     def __init__(self, data: bytes, version: str) -> None:
@@ -83,18 +83,18 @@ class Histories(NamedTuple):
         return Histories(self.items[first : first + int(lengths.sum())], lengths)
 
 
-def send_model(spark: SparkSession, data: bytes, version: str) -> "Broadcast[SentModel]":
+def broadcast_model(spark: SparkSession, data: bytes, version: str) -> "Broadcast[WorkerModel]":
     """The file of a model, sent to every worker.  Raises KernelError if it has more than MAX_MODEL_BYTES."""
     check_bytes("embed", "weights", len(data), MAX_MODEL_BYTES, "two_tower.max_id_buckets")
-    return spark.sparkContext.broadcast(SentModel(data, version))
+    return spark.sparkContext.broadcast(WorkerModel(data, version))
 
 
-def embed_items(items: DataFrame, sent: "Broadcast[SentModel]") -> DataFrame:
+def embed_items(items: DataFrame, broadcast: "Broadcast[WorkerModel]") -> DataFrame:
     """item_id, item_idx, vector and norm of every item.  items: item_id, item_idx and what the item tower takes.
 
     Sums of products depend in their last bits on the rows that are computed together.
     """
-    return map_rows(items, _embed_items(sent), _schema("item"))
+    return map_rows(items, _embed_items(broadcast), _schema("item"))
 
 
 def fit_item_vectors(items: DataFrame) -> ItemVectors:
@@ -111,34 +111,34 @@ def fit_item_vectors(items: DataFrame) -> ItemVectors:
     return ItemVectors(table["item_id"].combine_chunks(), matrix_of(table["vector"].combine_chunks()))
 
 
-def embed_users(users: DataFrame, sent: "Broadcast[SentModel]", items: ItemVectors) -> DataFrame:
+def embed_users(users: DataFrame, broadcast: "Broadcast[WorkerModel]", items: ItemVectors) -> DataFrame:
     """user_id, user_idx, vector and norm of every user.
 
     users: user_id, user_idx, recent_items (ids, newest first) and what the user tower takes.  The newest
     `history_items` of the recent items count, as far as they are among `items`.
     """
     vectors = users.sparkSession.sparkContext.broadcast(items)
-    return map_rows(users, _embed_users(sent, vectors), _schema("user"))
+    return map_rows(users, _embed_users(broadcast, vectors), _schema("user"))
 
 
 def _schema(kind: str) -> str:
     return f"{kind}_id string, {kind}_idx int, vector array<float>, norm float"
 
 
-def _embed_items(sent: "Broadcast[SentModel]") -> Batches:
+def _embed_items(broadcast: "Broadcast[WorkerModel]") -> Batches:
     def embed_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in _parts(batches):
-            model = sent.value.model
+            model = broadcast.value.model
             encoded = model.item_inputs.encode(batch)
             yield _rows("item", batch, _embedded(model.item, model.shape, encoded, None, None))
 
     return embed_batches
 
 
-def _embed_users(sent: "Broadcast[SentModel]", items: "Broadcast[ItemVectors]") -> Batches:
+def _embed_users(broadcast: "Broadcast[WorkerModel]", items: "Broadcast[ItemVectors]") -> Batches:
     def embed_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in _parts(batches):
-            model, known = sent.value.model, items.value
+            model, known = broadcast.value.model, items.value
             histories = _histories(batch["recent_items"], known.places, model.shape.history_items)
             encoded = model.user_inputs.encode(batch)
             yield _rows("user", batch, _embedded(model.user, model.shape, encoded, histories, known.vectors))

@@ -17,7 +17,7 @@ from recsys_spark.context import Context
 from recsys_spark.errors import ContractError, DamagedError
 from recsys_spark.signals.event_weights import exact_sum
 from recsys_spark.signals.visibility import shown_items
-from recsys_spark.two_tower.embedding import embed_items, embed_users, fit_item_vectors, send_model
+from recsys_spark.two_tower.embedding import broadcast_model, embed_items, embed_users, fit_item_vectors
 from recsys_spark.two_tower.feature_columns import item_columns, user_columns
 from recsys_spark.two_tower.kernels.inputs import TowerInputs
 from recsys_spark.two_tower.kernels.model_file import TowerModel, load_model
@@ -68,9 +68,9 @@ def _embedded(
     if "recent_items" not in settings.user_features:
         user_rows = user_rows.join(inputs["user_features"].select("user_id", "recent_items"), on="user_id", how="left")
     _check_model(model, user_rows, item_rows, context)
-    sent = send_model(context.spark, data, version)
-    items = embed_items(item_rows, sent).persist(StorageLevel.DISK_ONLY)
-    users = embed_users(user_rows, sent, fit_item_vectors(items)).persist(StorageLevel.DISK_ONLY)
+    broadcast = broadcast_model(context.spark, data, version)
+    items = embed_items(item_rows, broadcast).persist(StorageLevel.DISK_ONLY)
+    users = embed_users(user_rows, broadcast, fit_item_vectors(items)).persist(StorageLevel.DISK_ONLY)
     _measure("items", items, context)
     _measure("users", users, context)
     if model.card.get("started_warm") and "base_item_embeddings" in inputs:

@@ -38,8 +38,8 @@ from recsys_spark.two_tower.kernels.batches import (
 )
 from recsys_spark.two_tower.kernels.model_file import pack, unpack
 from recsys_spark.two_tower.kernels.torch_towers import TwoTower
-from recsys_spark.two_tower.kernels.train_step import Catalogue, Learning, Trainer
-from recsys_spark.two_tower.kernels.validation import hard_items, judge, validated_rows
+from recsys_spark.two_tower.kernels.train_step import EncodedItems, Learning, Trainer
+from recsys_spark.two_tower.kernels.validation import hard_items, validated_metrics, validated_rows
 from recsys_spark.two_tower.training_job import NOT_KNOWN, OWNER, Job, State, read_job, read_state
 from recsys_spark.two_tower.training_shards import read_items, read_users
 from recsys_spark.warehouse.location import locate
@@ -103,7 +103,7 @@ class Training:
         model = TwoTower(job.user_inputs, job.item_inputs, job.shape, one.temperature, one.learn_temperature, job.seed)
         if job.start:
             model.start_from(unpack(self.scratch.read_bytes(job.start) or b"")[0])
-        catalogue = Catalogue(read_items(self.scratch, job.n_item_shards), log_q, job.item_inputs.engaged_columns)
+        catalogue = EncodedItems(read_items(self.scratch, job.n_item_shards), log_q, job.item_inputs.engaged_columns)
         return draws, Trainer(model, catalogue, job.shape, learning, self.world.device, self.world.sum)
 
     def run(self) -> State:
@@ -165,7 +165,7 @@ class Training:
             rows = validated_rows(shard, self._held_out(shard), self.job.split_time)
             starts = after_split(shard, rows, self.job.split_time)
             users = self.trainer.embed_users(shard, rows, starts, vectors)
-            found.append(np.stack(judge(shard, rows, self.job.split_time, users, items, K)))
+            found.append(np.stack(validated_metrics(shard, rows, self.job.split_time, users, items, K)))
         figures = np.concatenate(found, axis=1)  # (2, n_validated)
         if figures.shape[1] < _MIN_VALIDATED:
             return NOT_KNOWN, NOT_KNOWN

@@ -169,6 +169,10 @@ INGEST_FILES = Table(
     ),
 )
 
+# Columns of items by which models may group them, beside their further attributes; the latter hold several values.
+ITEM_CATEGORIES = ("category", "brand")
+ITEM_LISTS = ("tags",)
+
 ITEMS = Table(
     "items",
     "catalogue",

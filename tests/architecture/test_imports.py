@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "two_tower": BASE | {"ann"},
     "blend": BASE | {"ann", "ingest"},
     "retrieval": BASE | MODELS,
-    "evaluation": BASE | {"blend", "features"},
+    "evaluation": BASE | {"blend", "features", "ingest"},
     "validation": BASE | MODELS | {"evaluation", "retrieval"},
     "report": {"numeric"},
     "pipeline": BASE | {"ann", "blend", "features", "ingest"},

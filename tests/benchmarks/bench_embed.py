@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.spark.session import open_session
-from recsys_spark.two_tower.embedding import embed_items, send_model
+from recsys_spark.two_tower.embedding import broadcast_model, embed_items
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.kernels.model_file import load_model
 from recsys_spark.two_tower.kernels.towers import Shape
@@ -154,7 +154,7 @@ def compare(folder: Path, asked: argparse.Namespace) -> None:
     (folder / "model").write_bytes(data)
     torch, spark = Torch(folder / "model"), open_session("bench embed", folder)
     files = sorted((folder / "items").glob("*.parquet"))
-    sent = send_model(spark, data, sha256(data).hexdigest())
+    sent = broadcast_model(spark, data, sha256(data).hexdigest())
     embedded = embed_items(spark.read.parquet(str(folder / "items")), sent)
     check(spark, embedded, torch.run(files[:PROCESSES])[1])
     seconds: dict[str, list[float]] = {"ours": [], "torch": []}
@@ -193,7 +193,7 @@ def worker(folder: Path, n_rows: int) -> None:
     """Embeds the items; prints what a worker has resident with the model loaded, and at most after that, in MB."""
     spark = open_session("bench embed", folder)
     data = (folder / "model").read_bytes()
-    sent = send_model(spark, data, sha256(data).hexdigest())
+    sent = broadcast_model(spark, data, sha256(data).hexdigest())
 
     def most_kb(forget: bool) -> int:
         """The greatest peak of a worker; forget: the peak of loading the model, twice its size, does not count."""

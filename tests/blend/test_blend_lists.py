@@ -10,7 +10,7 @@ import pyarrow as pa
 from recsys_spark.blend.block import list_maker, segment_lists
 from recsys_spark.blend.collect import LIST_FIELDS
 from recsys_spark.blend.kernels.diversity import Diversity, ItemTraits
-from recsys_spark.blend.worker import Shared
+from recsys_spark.blend.worker import BlendBroadcast
 from recsys_spark.ingest.rules import Rule
 from recsys_spark.warehouse.arrow import arrow_schema, form_of
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS
@@ -24,7 +24,7 @@ SOURCES = ("als", "near", "top")
 
 @dataclass(frozen=True)
 class Sent:
-    value: dict[str, Shared]
+    value: dict[str, BlendBroadcast]
 
 
 def user(user_idx: int, segment: str | None, excluded: list[int], variant: str = "main", is_new: bool = False) -> dict:
@@ -36,7 +36,7 @@ def listed(user_idx: int, *items: int) -> dict:
     return {"user_idx": user_idx, "source": "als", "item_idx": list(items), "score": [1.0] * len(items)}
 
 
-def make(shared: dict[str, Shared], *rows: dict) -> tuple[list[dict], Counter[str], list[pa.RecordBatch]]:
+def make(shared: dict[str, BlendBroadcast], *rows: dict) -> tuple[list[dict], Counter[str], list[pa.RecordBatch]]:
     schema = pa.schema(
         [
             ("user_idx", pa.int32()),

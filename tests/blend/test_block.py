@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from recsys_spark.blend.block import blend_block, block_users
 from recsys_spark.blend.kernels.diversity import Diversity, ItemTraits
 from recsys_spark.blend.kernels.score_fusion import Fusion
-from recsys_spark.blend.worker import Shared, Shown, worker_of
+from recsys_spark.blend.worker import BlendBroadcast, VisibleItems, state_of
 from recsys_spark.errors import KernelError
 from recsys_spark.ingest.rules import Rule
 from recsys_spark.warehouse.arrow import arrow_type
@@ -19,8 +19,8 @@ from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
 from tests.rule_oracle import IDS, World, admissible, compiled, expected, worlds
 
 
-def blend(shared: Shared, *batches: pa.RecordBatch) -> list[dict]:
-    return [row for batch in batches for row in blend_block(batch, worker_of(shared)).to_pylist()]
+def blend(shared: BlendBroadcast, *batches: pa.RecordBatch) -> list[dict]:
+    return [row for batch in batches for row in blend_block(batch, state_of(shared)).to_pylist()]
 
 
 def items_of(rows: list[dict]) -> list[list[str]]:
@@ -81,7 +81,7 @@ def test_blend_block_sums_scores_that_stand_beyond_the_ends_of_lists_too() -> No
 
 
 def test_blend_block_writes_the_declared_type() -> None:
-    (batch,) = [blend_block(make_users(("u1", None, [], None)), worker_of(make_shared(SHARED_ROWS, ("near", "top"))))]
+    (batch,) = [blend_block(make_users(("u1", None, [], None)), state_of(make_shared(SHARED_ROWS, ("near", "top"))))]
     assert batch.schema.field("items").type == arrow_type(CANDIDATES)
     batch.validate(full=True)
 
@@ -98,7 +98,7 @@ def test_blend_block_serves_each_segment_its_list() -> None:
 
 
 def test_blend_block_leaves_out_what_may_not_be_shown_and_refills() -> None:
-    shown = Shown(np.array([2, 4, 7], np.int32), pa.array(["two", "four", "seven"]))
+    shown = VisibleItems(np.array([2, 4, 7], np.int32), pa.array(["two", "four", "seven"]))
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"), shown=shown)
     users = make_users(("u1", "FR", [], [("als", ranked(9, 7, 1))]), ("u2", None, [2], None))
     rows = blend(shared, users)
@@ -122,7 +122,7 @@ def test_blend_block_gives_empty_lists_when_there_is_no_list_at_all() -> None:
 
 
 def test_blend_block_gives_empty_lists_when_nothing_may_be_shown() -> None:
-    nothing = Shown(np.zeros(0, np.int32), pa.array([], pa.string()))
+    nothing = VisibleItems(np.zeros(0, np.int32), pa.array([], pa.string()))
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"), shown=nothing)
     assert items_of(blend(shared, make_users(("u1", "FR", [], [("als", ranked(1))])))) == [[]]
 
@@ -163,12 +163,12 @@ def test_shared_lists_refuses_two_lists_of_one_source_for_one_segment(segment: s
         make_shared([("top", segment, ranked(1)), ("top", segment, ranked(2))], ("top",))
 
 
-def with_rules(shared: Shared, *rules: Rule) -> Shared:
+def with_rules(shared: BlendBroadcast, *rules: Rule) -> BlendBroadcast:
     return replace(shared, rules=compiled(rules))
 
 
-def shared_of(world: World) -> Shared:
-    shown = Shown(np.array(sorted(world.shown), np.int32), pa.array([IDS[item] for item in sorted(world.shown)]))
+def shared_of(world: World) -> BlendBroadcast:
+    shown = VisibleItems(np.array(sorted(world.shown), np.int32), pa.array([IDS[item] for item in sorted(world.shown)]))
     near = [("near", segment, ranked(*items)) for segment, items in world.near.items()]
     rows = [*near, ("top", None, ranked(*world.top))]
     return with_rules(make_shared(rows, ("near", "own", "top"), k=world.k, shown=shown), *world.rules)
@@ -216,7 +216,7 @@ def test_blend_block_keeps_rules_that_acted_after_the_sources() -> None:
         Rule("d", "pin", item_id="item 9", position=1, segment="IS"),
     )
     shared = with_rules(make_shared(SHARED_ROWS, ("near", "top")), *rules)
-    (batch,) = [blend_block(make_users(("u1", "FR", [], None)), worker_of(shared))]
+    (batch,) = [blend_block(make_users(("u1", "FR", [], None)), state_of(shared))]
     assert batch.schema.field("items").type == arrow_type(CANDIDATES)
     batch.validate(full=True)
     (row,) = batch.to_pylist()
@@ -253,7 +253,7 @@ def test_blend_block_with_rules_that_do_nothing_gives_the_same_bits() -> None:
     shared = make_shared(SHARED_ROWS, ("als", "near", "top"))
     users = make_users(("u1", "FR", [1], [("als", ranked(7, 1))]), ("u2", None, [], None))
     idle = with_rules(shared, Rule("a", "block", item_id="item 9"), Rule("b", "allow", item_id="item 1", segment="DE"))
-    assert blend_block(users, worker_of(idle)) == blend_block(users, worker_of(shared))
+    assert blend_block(users, state_of(idle)) == blend_block(users, state_of(shared))
 
 
 def test_blend_block_pins_what_a_cap_would_leave_out_and_keeps_its_reasons() -> None:
@@ -269,5 +269,5 @@ def test_blend_block_pins_what_a_cap_would_leave_out_and_keeps_its_reasons() -> 
 
 
 def test_block_users_fills_a_cores_cache() -> None:
-    assert block_users(worker_of(make_shared(SHARED_ROWS, ("als", "near", "top"), k=200))) == 72
-    assert block_users(worker_of(make_shared([], (), k=10**7))) == 1
+    assert block_users(state_of(make_shared(SHARED_ROWS, ("als", "near", "top"), k=200))) == 72
+    assert block_users(state_of(make_shared([], (), k=10**7))) == 1

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from recsys_spark.blend.compile_rules import Catalogue, compile_rules
+from recsys_spark.blend.compile_rules import Targets, compile_rules
 from recsys_spark.blend.kernels.walks import cells_of
 from recsys_spark.ingest.rules import Rule
 
 CUTOFF = datetime(2025, 1, 31, tzinfo=UTC)
 DAY = timedelta(days=1)
-CATALOGUE = Catalogue(
+CATALOGUE = Targets(
     item_idx=np.array([4, 2, 7], np.int32),
     item_id=["shirt", "hat", "shoe"],
     category=["tops", None, "shoes"],

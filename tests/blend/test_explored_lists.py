@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from recsys_spark.blend.block import blend_block
 from recsys_spark.blend.kernels.exploration import Samples
-from recsys_spark.blend.worker import EXPLORE, Exploration, Shared, Shown, worker_of
+from recsys_spark.blend.worker import EXPLORE, BlendBroadcast, Exploration, VisibleItems, state_of
 from recsys_spark.ingest.rules import Rule
 from tests.blend.test_block import SHARED_ROWS, blend, items_of
 from tests.blend_batches import make_shared, make_users
@@ -18,7 +18,7 @@ from tests.rule_oracle import IDS, World, admissible, compiled, worlds
 SOURCES = ("als", "near", "top")
 
 
-def exploring(items: list[int], share: float, k: int = 4, n_samples: int = 8) -> Shared:
+def exploring(items: list[int], share: float, k: int = 4, n_samples: int = 8) -> BlendBroadcast:
     """Lists of SHARED_ROWS with a share for the items, whose samples are turned by one place each."""
     n = len(items)
     order = np.array([np.roll(np.arange(n), at) for at in range(n_samples)], np.int32)
@@ -76,7 +76,7 @@ def test_a_pinned_item_is_not_explored() -> None:
 def test_nothing_is_explored_at_share_0_and_the_bits_are_those_of_no_exploration() -> None:
     users = make_users(("u1", "FR", [2], None))
     plain = make_shared(SHARED_ROWS, SOURCES, k=4)
-    batches = [blend_block(users, worker_of(one)) for one in (exploring([8, 9], share=0.0), plain)]
+    batches = [blend_block(users, state_of(one)) for one in (exploring([8, 9], share=0.0), plain)]
     assert batches[0] == batches[1]
 
 
@@ -91,7 +91,7 @@ def test_who_has_no_list_is_shown_what_is_explored() -> None:
 def test_rules_hold_for_what_is_explored(world: World) -> None:
     every = Samples(np.array(sorted(world.shown), np.int32), np.arange(len(world.shown), dtype=np.int32)[None])
     rows = [("top", None, [{"item_idx": item, "rank": 1, "score": 1.0} for item in world.top])]
-    shown = Shown(every.items, pa.array([IDS[item] for item in every.items], pa.string()))
+    shown = VisibleItems(every.items, pa.array([IDS[item] for item in every.items], pa.string()))
     shared = make_shared(rows, ("top",), k=world.k, shown=shown)
     shared = replace(shared, rules=compiled(world.rules), settings=replace(shared.settings, explore_share=0.5))
     shared = replace(shared, exploration=Exploration(every, seed=1))

@@ -8,7 +8,7 @@ import pytest
 
 from recsys_spark.blend.block import blend_block
 from recsys_spark.blend.kernels.score_fusion import Fusion
-from recsys_spark.blend.worker import worker_of
+from recsys_spark.blend.worker import state_of
 from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
 
 SOURCES = ("als", "near", "top")
@@ -63,7 +63,7 @@ def test_blend_block_of_scores_matches_a_plain_loop(seed: int) -> None:
     )
     sent = make_shared(rows, SOURCES, k=4)
     fused = replace(sent.settings, fusion=Fusion(WEIGHTS, "background"))
-    found = blend_block(block, worker_of(replace(sent, settings=fused))).to_pylist()
+    found = blend_block(block, state_of(replace(sent, settings=fused))).to_pylist()
     for row, totals in zip(found, oracle(shared, users, 4), strict=True):
         best = sorted(totals, key=lambda item: (-round(totals[item], 9), item))[:4]
         assert [one["item_id"] for one in row["items"]] == [f"item {item}" for item in best]
@@ -79,6 +79,6 @@ def test_what_nobody_has_had_weighs_by_a_weight_of_its_own() -> None:
     for of_new, first in ((np.array([5.0]), 3), (np.array([0.0]), 1), (None, 1)):
         fusion = Fusion(np.array([1.0]), "background", of_new)
         settings = replace(sent.settings, fusion=fusion)
-        worker = worker_of(replace(sent, settings=settings, had=had))
+        worker = state_of(replace(sent, settings=settings, had=had))
         (row,) = blend_block(block, worker).to_pylist()
         assert row["items"][0]["item_id"] == f"item {first}"

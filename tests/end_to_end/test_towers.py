@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
-from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.publish import current_row
 from recsys_spark.serving.bundle import open_current, open_index
 from recsys_spark.spark.session import check_store_client
 from recsys_spark.warehouse.blobs import blobs
@@ -78,7 +78,7 @@ def test_two_days_with_towers_are_trained_published_and_read(
     land_events(shop, DAY, events_of(DAY))
     copy_to(tmp_path / "landing", s3_root.parent / "landing")
     assert run_whole_day(spark, config).outcome == "published"
-    figures = steps_of(config.root, head(config.root).run_id)
+    figures = steps_of(config.root, current_row(config.root).run_id)
     assert figures["two_tower"]["figures"]["warm"] == 1
     assert -1 <= figures["embed"]["figures"]["drift_cosine"] <= 1 + 1e-6
     assert len(blobs(config.root)) == 2 * 3

@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys_spark.blend.kernels.diversity import ItemTraits
-from recsys_spark.evaluation.judge import Exam, _examiner, _figures, _reducer
+from recsys_spark.evaluation.judge import EvaluationSetup, _examiner, _figures, _reducer
 from recsys_spark.evaluation.kernels.figures import ALL, NEW_USERS, Figure
 from recsys_spark.numeric.bootstrap import RESAMPLES, Tally
 from tests.blend_batches import ALL_SHOWN, make_shared, make_users, ranked
 
 SOURCES = ("als", "top", "most")
 SHARED = make_shared([("top", None, ranked(1, 2, 3, 4)), ("most", None, ranked(2, 1))], SOURCES, (1.0, 1.0, 0.0), k=4)
-EXAM = Exam(
+EXAM = EvaluationSetup(
     shared=SHARED,
     blends={"blend/rrf": SHARED.settings},
     popular="most",
@@ -34,7 +34,7 @@ EXAM = Exam(
 
 @dataclass(frozen=True)
 class Sent:
-    value: Exam
+    value: EvaluationSetup
 
 
 def users() -> pa.RecordBatch:
@@ -52,8 +52,8 @@ def users() -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], names=[*batch.schema.names, *columns])
 
 
-def figures(*batches: pa.RecordBatch, exam: Exam = EXAM) -> dict[Figure, Tally]:
-    parts = pa.Table.from_batches(list(_examiner(Sent(exam))(iter(batches))))
+def figures(*batches: pa.RecordBatch, setup: EvaluationSetup = EXAM) -> dict[Figure, Tally]:
+    parts = pa.Table.from_batches(list(_examiner(Sent(setup))(iter(batches))))
     return reduced(parts)
 
 
@@ -101,17 +101,17 @@ def test_the_mix_of_categories_is_held_against_the_history() -> None:
     history = pa.array([[1, 9], [3], None], pa.list_(pa.int32()))
     batch = users().append_column("history", history)
     codes = np.array([-1, 0, 0, 1, 0, 0, 0, 0, 0, -1], np.int32)
-    exam = replace(EXAM, shared=replace(SHARED, traits=ItemTraits(categories=codes)))
-    found = means(figures(batch, exam=exam), ALL, "miscalibration")
+    setup = replace(EXAM, shared=replace(SHARED, traits=ItemTraits(categories=codes)))
+    found = means(figures(batch, setup=setup), ALL, "miscalibration")
     # u1 had category 0 only, u2 category 1 only: half of the list that `top` has for u1 is of 1, of that for u2 none.
     half, other = -math.log(0.99 * 0.5 + 0.01), -math.log(0.01)
     assert found["top"] == pytest.approx((half + other) / 2, abs=1e-4)
-    assert means(figures(users(), exam=exam), ALL, "miscalibration") == {}, "without histories it is not measured"
+    assert means(figures(users(), setup=setup), ALL, "miscalibration") == {}, "without histories it is not measured"
 
 
 def test_places_are_rated_for_who_asks() -> None:
     # u1 sees 2 and 3 of `top` and wants 3, u2 sees 1 first and wants it.
-    rated = figures(users(), exam=replace(EXAM, rated_places=2))
+    rated = figures(users(), setup=replace(EXAM, rated_places=2))
     assert [means(rated, ALL, "rate", place)["top"] for place in (1, 2)] == [0.5, 0.5]
     assert means(figures(users()), ALL, "rate", 1) == {}
 
@@ -134,4 +134,4 @@ def test_a_task_without_users_sums_up_nothing() -> None:
 @pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0)])
 def test_a_blend_of_nothing_has_empty_lists(weights: Sequence[float]) -> None:
     blend = replace(SHARED.settings, weights=tuple(weights))
-    assert means(figures(users(), exam=replace(EXAM, blends={"blend/none": blend})), ALL)["blend/none"] == 0.0
+    assert means(figures(users(), setup=replace(EXAM, blends={"blend/none": blend})), ALL)["blend/none"] == 0.0

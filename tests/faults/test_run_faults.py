@@ -9,7 +9,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.errors import GateRefused
-from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.publish import current_row
 from recsys_spark.pipeline.runner import run_day
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.signals import step_index
@@ -46,7 +46,7 @@ def test_poison_row_ends_the_run_soon_and_publishes_nothing(
     with pytest.raises(PySparkException, match="poison"):
         run_day(spark, config, DAY)
     assert len([*deaths.iterdir()]) == 2, "a task is tried as often as the session says, and its step once"
-    assert head(config.root) is None
+    assert current_row(config.root) is None
 
 
 def test_an_empty_world_is_refused_by_name(spark: SparkSession, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_an_empty_world_is_refused_by_name(spark: SparkSession, tmp_path: Path) 
     land_events(config, FIRST_DAY, [])
     with pytest.raises(GateRefused, match="expected events before the date, got none"):
         run_whole_day(spark, config)
-    assert head(config.root) is None
+    assert current_row(config.root) is None
 
 
 def test_first_day_skips_relative_gates_and_says_which(shop_day: ShopDay) -> None:

@@ -8,7 +8,7 @@ from recsys_spark.features.declared import (
     INDEX,
     Feature,
     Group,
-    Rows,
+    RowSource,
     aggregate_group,
     declared_tables,
     extended_table,
@@ -61,7 +61,7 @@ def test_aggregate_group_fills_by_the_null_rule_and_computes_over_the_index_last
             Feature("gaps", ListOf("int"), "gaps", "days", "array_sort(collect_list(gap))"),
         ),
     )
-    frame = aggregate_group(index, group, {"days": Rows(days, "user_id")})
+    frame = aggregate_group(index, group, {"days": RowSource(days, "user_id")})
     assert frame.columns == ["user_id", "doubled", "n_visits", "gap", "gaps"]
     rows = {row.user_id: tuple(row)[1:] for row in frame.collect()}
     assert rows == {"ann": (5 * 2 + 10, 5, 5.0, [4, 5]), "bob": (20, 0, None, [])}

@@ -2,12 +2,12 @@
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.features.price_levels import category_rows, shelf
+from recsys_spark.features.price_levels import category_rows, price_levels
 
 
 def _shelf(spark: SparkSession, rows: list[tuple[str | None, float | None]]) -> DataFrame:
     numbered = [(number, *row) for number, row in enumerate(rows)]
-    return shelf(spark.createDataFrame(numbered, "item_idx int, category string, price double"))
+    return price_levels(spark.createDataFrame(numbered, "item_idx int, category string, price double"))
 
 
 def test_shelf_gives_equal_prices_one_level(spark: SparkSession) -> None:

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from recsys_spark.ingest.decode import FileFault
 from recsys_spark.ingest.held_lines import Raw, n_lines_of
 from recsys_spark.ingest.quoted_cells import MAX_CELL_LINES
-from recsys_spark.ingest.records import CsvReader, Record, RowFault, Unreadable, read_jsonl, read_rows, split_lines
+from recsys_spark.ingest.records import (
+    CsvReader,
+    Record,
+    RowFault,
+    Unreadable,
+    parquet_records,
+    read_jsonl,
+    split_lines,
+)
 
 
 def _jsonl(text: bytes, max_line_bytes: int = 1000) -> list[Record]:
@@ -246,7 +254,7 @@ def test_csv_reader_reads_a_long_header_that_only_its_own_delimiter_divides() ->
 
 def test_read_rows_marks_times_that_python_cannot_hold() -> None:
     times = pa.array([0, 2**62], pa.timestamp("us"))
-    (number, first, _), (_, second, _) = read_rows([pa.record_batch({"t": times, "i": pa.array([1, 2])})])
+    (number, first, _), (_, second, _) = parquet_records([pa.record_batch({"t": times, "i": pa.array([1, 2])})])
     assert number == 1
     assert isinstance(first, dict)
     assert isinstance(second, dict)
@@ -255,7 +263,7 @@ def test_read_rows_marks_times_that_python_cannot_hold() -> None:
 
 
 def test_read_rows_cuts_nanoseconds() -> None:
-    ((_, fields, _),) = read_rows([pa.record_batch({"t": pa.array([1_500], pa.timestamp("ns", "UTC"))})])
+    ((_, fields, _),) = parquet_records([pa.record_batch({"t": pa.array([1_500], pa.timestamp("ns", "UTC"))})])
     assert isinstance(fields, dict)
     # A plain datetime: pandas' own type, which keeps nanoseconds, is slow and compares differently.
     assert (type(fields["t"]), fields["t"].microsecond) == (datetime, 1)

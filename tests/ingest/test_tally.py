@@ -3,14 +3,14 @@
 import pytest
 
 from recsys_spark.ingest.decode import FileFault
-from recsys_spark.ingest.read_file import MIN_LINES_TO_MISS, FileSummary, Tally
+from recsys_spark.ingest.read_file import MIN_LINES_TO_MISS, FileCounter, FileSummary
 from recsys_spark.ingest.records import RowFault
 
 KNOWN = frozenset({"item", "time", "user"})
 
 
-def _tally() -> Tally:
-    return Tally(KNOWN, required=frozenset({"item", "time"}), expected=frozenset({"user"}))
+def _tally() -> FileCounter:
+    return FileCounter(KNOWN, required=frozenset({"item", "time"}), expected=frozenset({"user"}))
 
 
 def test_tally_counts_unmapped_columns_by_line() -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.pipeline.gates.verdict import forced_gates
-from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.publish import current_row
 from recsys_spark.pipeline.run_ledger import latest_runs, record_step, steps_of
 from recsys_spark.pipeline.runner import run_day
 from recsys_spark.warehouse.ledger import read_rows
@@ -40,7 +40,7 @@ def test_audit_refuses_rows_that_were_lost_or_altered(spark: SparkSession, shop:
     same_count = r"gate stored_fallback_candidates: expected (\d+) rows, got \1 \(content .*, written another\)"
     assert re.search(same_count, str(caught.value))
     assert "nothing was published before" in str(caught.value)
-    assert head(shop.root) is None
+    assert current_row(shop.root) is None
     newest = latest_runs(shop.root)[-1]
     assert (newest["run_id"], newest["state"]) == (run_id, "refused")
     assert {row["outcome"] for row in read_rows(shop.root, AUDITS) if row["gate"] == "stored_candidates"} == {"failed"}
@@ -51,4 +51,4 @@ def test_audit_names_gate_figure_and_bound_and_a_forced_name_of_no_gate(spark: S
     with pytest.raises(GateRefused, match=r"gate top_item_share: expected <= 0.01, got [0-9.]+ \(item ") as caught:
         run_day(spark, shop, DAY, forced=misspelt)
     assert "--force: expected gates of this run, got top_item_shares" in str(caught.value)
-    assert head(shop.root) is None
+    assert current_row(shop.root) is None

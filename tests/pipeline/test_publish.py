@@ -9,7 +9,7 @@ import pytest
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.pipeline import publish
-from recsys_spark.pipeline.publish import commit, head, history, rollback_to
+from recsys_spark.pipeline.publish import commit, current_row, history, rollback_to
 from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs
 from tests.finished_run import stage_and_audit
 from tests.index_files import make_shards, unit_vectors
@@ -26,7 +26,7 @@ def config(root: Path, make_config: Callable[..., Config]) -> Config:
 def test_commit_makes_the_run_current(config: Config) -> None:
     run = stage_and_audit(config, DAY, ["a", "b"], audited_on=0)
     assert commit(config, run, audited_on=0) == "published"
-    current = head(config.root)
+    current = current_row(config.root)
     assert current is not None
     assert (current.run_id, current.publish_seq, current.prev_seq) == (run.run_id, 1, 0)
     assert {table.name: table.n_rows for table in current.tables}["candidates"] == 2
@@ -58,9 +58,9 @@ def test_commit_of_an_older_date_does_not_become_current(config: Config) -> None
     commit(config, newer, audited_on=0)
     older = stage_and_audit(config, DAY, ["a"], audited_on=1)
     assert commit(config, older, audited_on=1) == "backfilled"
-    assert head(config.root).run_id == newer.run_id
+    assert current_row(config.root).run_id == newer.run_id
     assert rollback_to(config, older.run_id) == 2
-    assert head(config.root).run_id == older.run_id
+    assert current_row(config.root).run_id == older.run_id
 
 
 def test_commit_of_the_same_date_again_becomes_current(config: Config, make_config: Callable[..., Config]) -> None:
@@ -68,7 +68,7 @@ def test_commit_of_the_same_date_again_becomes_current(config: Config, make_conf
     other = make_config("candidates.k=3")
     again = stage_and_audit(other, DAY, ["a"], audited_on=1)
     assert commit(other, again, audited_on=1) == "published"
-    assert head(config.root).run_id == again.run_id
+    assert current_row(config.root).run_id == again.run_id
 
 
 def test_a_run_starts_from_the_newest_publish_of_an_earlier_date(config: Config) -> None:
@@ -84,10 +84,10 @@ def test_commit_refuses_a_zombie_that_wakes_after_a_newer_publish(config: Config
     zombie = stage_and_audit(config, DAY, ["a"], audited_on=0)
     newer = stage_and_audit(config, NEXT, ["a"], audited_on=0)
     commit(config, newer, audited_on=0)
-    before = head(config.root)
+    before = current_row(config.root)
     with pytest.raises(LockedError, match="expected publish 0 to be current"):
         commit(config, zombie, audited_on=0)
-    assert head(config.root) == before
+    assert current_row(config.root) == before
 
 
 def test_commit_loses_cleanly_when_another_commit_lands_first(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_rollback_adds_one_row_and_moves_nothing(config: Config) -> None:
     files = {path for path in config.root.rglob("*.parquet") if "publishes" not in str(path)}
     drop_run(config.root, "candidates", second.run_id)  # a rollback must work when the newest run is broken
     assert rollback_to(config, first.run_id) == 3
-    current = head(config.root)
+    current = current_row(config.root)
     assert (current.kind, current.run_id, current.data_date, current.prev_seq) == ("rollback", first.run_id, DAY, 2)
     assert {path for path in config.root.rglob("*.parquet") if "publishes" not in str(path)} == files
 
@@ -146,7 +146,7 @@ def test_rollback_refuses_a_run_whose_files_are_gone(config: Config) -> None:
     next((config.root / "tables" / "candidates" / f"run_id={first.run_id}").glob("*.parquet")).unlink()
     with pytest.raises(DamagedError, match=f"candidates run_id={first.run_id} .*: expected a file, got none"):
         rollback_to(config, first.run_id)
-    assert head(config.root).run_id == second.run_id
+    assert current_row(config.root).run_id == second.run_id
 
 
 def test_rollback_refuses_a_run_whose_rows_are_gone(config: Config) -> None:
@@ -157,7 +157,7 @@ def test_rollback_refuses_a_run_whose_rows_are_gone(config: Config) -> None:
     drop_run(config.root, "candidates", first.run_id)
     with pytest.raises(DamagedError, match=f"candidates run_id={first.run_id}: expected 2 rows, got 0"):
         rollback_to(config, first.run_id)
-    assert head(config.root).run_id == second.run_id
+    assert current_row(config.root).run_id == second.run_id
 
 
 def test_rollback_refuses_a_run_whose_shards_are_not_whole(config: Config) -> None:

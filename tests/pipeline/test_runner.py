@@ -13,7 +13,7 @@ from recsys_spark.errors import ArgumentError, ContractError, DamagedError
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import next_day
 from recsys_spark.ingest.step_ingest import ingest
-from recsys_spark.pipeline.publish import head, history
+from recsys_spark.pipeline.publish import current_row, history
 from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs
 from recsys_spark.pipeline.runner import RunReport, join_run, run_day
 from recsys_spark.plan import BUNDLE_TABLES, PLAN
@@ -41,11 +41,11 @@ def _versions(config: Config) -> dict[str, int]:
 
 def test_run_day_without_a_date_takes_the_day_after_the_last_event(shop: Config) -> None:
     assert next_day(shop) == DAY
-    assert head(shop.root).data_date == DAY
+    assert current_row(shop.root).data_date == DAY
 
 
 def test_run_day_records_every_step_with_rows_and_figures(shop: Config) -> None:
-    steps = steps_of(shop.root, head(shop.root).run_id)
+    steps = steps_of(shop.root, current_row(shop.root).run_id)
     assert set(steps) == {step.name for step in PLAN if step.in_run}
     for step in PLAN:
         if step.in_run and step.name not in ("audit", "publish"):
@@ -54,7 +54,7 @@ def test_run_day_records_every_step_with_rows_and_figures(shop: Config) -> None:
 
 
 def test_run_day_leaves_no_scratch_of_a_step_that_is_recorded(shop: Config) -> None:
-    assert steps_of(shop.root, head(shop.root).run_id)["als"]["figures"]["n_iterations"] >= 2.0
+    assert steps_of(shop.root, current_row(shop.root).run_id)["als"]["figures"]["n_iterations"] >= 2.0
     assert [path for path in shop.root.glob("_scratch/**/*") if path.is_file()] == []
 
 
@@ -167,7 +167,7 @@ def tiny(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     lose_a_file(config, "item_index")
     with pytest.raises(DamagedError) as caught:
         run_day(spark, config, day)
-    newest, kept = latest_runs(config.root)[-1], head(config.root).run_id
+    newest, kept = latest_runs(config.root)[-1], current_row(config.root).run_id
     report = run_day(spark, config, day)
     return Tiny(config, one, abandoned.run_id, newest["run_id"], str(caught.value), newest["state"], kept, report)
 

@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from recsys_spark.signals.exposures import showings
+from recsys_spark.signals.exposures import shown_pairs
 from tests.engagement import CUTOFF, before
 from tests.local_frame import local_frame
 
@@ -13,7 +13,7 @@ PAIRS = "user_idx int, item_idx int, last_time timestamp, n_events int, weight f
 def test_showings_counts_a_pair_from_the_first_day_of_the_window(spark: SparkSession) -> None:
     times = [before(days=28, microseconds=1), before(days=28), before(days=1)]
     shown = local_frame(spark, [(0, 1, time) for time in times], SHOWN)
-    rows = showings(shown, local_frame(spark, [], PAIRS), CUTOFF, 28).collect()
+    rows = shown_pairs(shown, local_frame(spark, [], PAIRS), CUTOFF, 28).collect()
     assert [tuple(row) for row in rows] == [(0, 1, 2, False)]
 
 
@@ -27,5 +27,5 @@ def test_showings_converts_at_or_after_the_first_showing(spark: SparkSession) ->
     shown = local_frame(spark, [(user, 1, before(days=days)) for user in cases for days in (30, 5, 2)], SHOWN)
     rows = [(user, 1, *case[:3]) for user, case in cases.items()]
     rows += [(user, 2, before(days=1), 1, 1.0) for user in cases]
-    found = showings(shown, local_frame(spark, rows, PAIRS), CUTOFF, 28).collect()
+    found = shown_pairs(shown, local_frame(spark, rows, PAIRS), CUTOFF, 28).collect()
     assert sorted(tuple(row) for row in found) == [(user, 1, 2, case[3]) for user, case in cases.items()]

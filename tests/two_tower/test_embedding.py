@@ -19,11 +19,11 @@ from recsys_spark.numeric.hashing import hashed
 from recsys_spark.two_tower import embedding as adapter
 from recsys_spark.two_tower.embedding import (
     ItemVectors,
-    SentModel,
+    WorkerModel,
+    broadcast_model,
     embed_items,
     embed_users,
     fit_item_vectors,
-    send_model,
 )
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.kernels.model_file import TowerModel, load_model
@@ -74,7 +74,7 @@ def _kernel_items(model: TowerModel, table: pa.Table) -> np.ndarray:
 
 def _in_process(batches: Any, data: bytes, table: pa.Table, *items: ItemVectors) -> pa.Table:
     """What a worker makes of the table, batch by batch of at most 20 rows."""
-    sent = [SimpleNamespace(value=one) for one in (SentModel(data, _version(data)), *items)]
+    sent = [SimpleNamespace(value=one) for one in (WorkerModel(data, _version(data)), *items)]
     return pa.Table.from_batches(batches(*sent)(iter(table.to_batches(max_chunksize=20))))
 
 
@@ -85,7 +85,7 @@ def _matrix(table: pa.Table) -> np.ndarray:
 @pytest.mark.parametrize("n_partitions", [1, 3])
 def test_embed_items_gives_what_the_kernel_gives(spark: SparkSession, n_partitions: int) -> None:
     data = make_model()
-    sent = send_model(spark, data, _version(data))
+    sent = broadcast_model(spark, data, _version(data))
     found = _by_id(embed_items(spark.createDataFrame(_items()).repartition(n_partitions), sent), "item")
     expected = _kernel_items(load_model(data), _items())
     assert {item_id: idx for item_id, (idx, _, _) in found.items()} == {f"i{n:02d}": n for n in range(N)}
@@ -95,7 +95,7 @@ def test_embed_items_gives_what_the_kernel_gives(spark: SparkSession, n_partitio
 
 def test_embed_users_pools_the_newest_items_that_are_known(spark: SparkSession) -> None:
     data = make_model()
-    model, sent = load_model(data), send_model(spark, data, _version(data))
+    model, sent = load_model(data), broadcast_model(spark, data, _version(data))
     items = fit_item_vectors(embed_items(spark.createDataFrame(_items()), sent))
     # One known; one too many; unknown ones, which take up a place; the same twice; none.
     recent = [["i05"], ["i01", "i02", "i03", "i04"], ["gone", "i07", "lost", "i08"], ["i09", "i09"], []]
@@ -198,12 +198,12 @@ def test_embed_refuses_a_model_that_was_altered_on_its_way() -> None:
     flipped = bytearray(data)
     flipped[-1] ^= 1
     with pytest.raises(DamagedError, match=f"expected a model of sha256 {_version(data)} on the worker, got"):
-        _ = SentModel(bytes(flipped), _version(data)).model
+        _ = WorkerModel(bytes(flipped), _version(data)).model
 
 
 def test_embed_loads_the_model_once_in_a_worker(spark: SparkSession) -> None:
     data = make_model()
-    sent = send_model(spark, data, _version(data))
+    sent = broadcast_model(spark, data, _version(data))
 
     def loaded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         list(batches)
@@ -227,7 +227,7 @@ def test_send_model_and_fit_item_vectors_are_bounded(spark: SparkSession, monkey
         fit_item_vectors(items)
     monkeypatch.setattr(adapter, "MAX_MODEL_BYTES", len(data) - 1)
     with pytest.raises(KernelError, match=r"lower two_tower\.max_id_buckets"):
-        send_model(spark, data, _version(data))
+        broadcast_model(spark, data, _version(data))
 
 
 def test_embed_does_not_load_torch() -> None:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys_spark.als.kernels.row_solver import MAX_CONDITION, Rows, Solution, solve_all, work_for
+from recsys_spark.als.kernels.row_solver import MAX_CONDITION, Solution, Systems, solve_all, work_for
 from recsys_spark.errors import KernelError
+from recsys_spark.numeric.hashing import mix64
 from recsys_spark.numeric.ragged import offsets
 from recsys_spark.numeric.sparse import Csr
 
@@ -136,7 +137,10 @@ def solve_rows(weights: Csr, fixed: Fixed, ridge: Ridge) -> Solution:
     # In float64 what float32 cannot: most fits have no such row, and never compile for it.
     for dtype, max_condition in ((np.float32, MAX_CONDITION), (np.float64, np.inf)):
         if len(order):
-            rows, work = Rows(weights.indptr, weights.indices, w, ridges, order), work_for(factors, dual_below, dtype)
+            rows, work = (
+                Systems(weights.indptr, weights.indices, w, ridges, order),
+                work_for(factors, dual_below, dtype),
+            )
             order = solve_all(rows, fixed.rotated, fixed.eigenvalues, dual_below, work, max_condition, found)
     if len(order) or not np.isfinite(found.X).all():
         raise KernelError(
@@ -182,12 +186,10 @@ def initial_factors(first: int, end: int, factors: int, seed: int) -> np.ndarray
 
 
 def _uniform(at: np.ndarray, seed: int) -> np.ndarray:
-    """Numbers from 0 to 1 by counter: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    """Numbers from 0 to 1 by counter."""
     with np.errstate(over="ignore"):
         bits = (at + np.uint64(seed % 2**63) * np.uint64(0xD1342543DE82EF95)) * np.uint64(0x9E3779B97F4A7C15)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)) / 2.0**53, np.float64)
+    return np.asarray((mix64(bits) >> np.uint64(11)) / 2.0**53, np.float64)
 
 
 def _confidences(weights: Csr, ridge: Ridge) -> np.ndarray:

@@ -35,7 +35,7 @@ _MAX_STEPS = 60  # about what a factorisation costs at the orders at which rows 
 _GATHERED = 4096  # entries of a row that are held at once; longer rows are summed up in parts and factorised
 
 
-class Rows(NamedTuple):
+class Systems(NamedTuple):
     """What is solved: CSR arrays, w = alpha * r >= 0 per entry, the ridge per row, and the order of the rows."""
 
     indptr: np.ndarray
@@ -86,7 +86,13 @@ def iterate_from(factors: int) -> int:
 
 @njit(cache=True, nogil=True)
 def solve_all(
-    rows: Rows, Y: np.ndarray, eigenvalues: np.ndarray, dual_below: int, work: Work, max_condition: float, to: Solution
+    rows: Systems,
+    Y: np.ndarray,
+    eigenvalues: np.ndarray,
+    dual_below: int,
+    work: Work,
+    max_condition: float,
+    to: Solution,
 ) -> np.ndarray:
     """Solves the rows of `rows.order`; those that it could not, int64 (n,).
 
@@ -113,7 +119,7 @@ def solve_all(
 
 @njit(cache=True, nogil=True)
 def _solve_row(
-    rows: Rows, start: int, end: int, Y: np.ndarray, dual_below: int, work: Work, max_condition: float
+    rows: Systems, start: int, end: int, Y: np.ndarray, dual_below: int, work: Work, max_condition: float
 ) -> float:
     """Solves the row with the entries `start` to `end` into work.z; the minimum of its loss.
 
@@ -149,7 +155,7 @@ def _solve_row(
 
 
 @njit(cache=True, nogil=True)
-def _sum_up(rows: Rows, start: int, end: int, Y: np.ndarray, work: Work) -> tuple[float, float]:
+def _sum_up(rows: Systems, start: int, end: int, Y: np.ndarray, work: Work) -> tuple[float, float]:
     """As `_gather`, with U'U in work.matrix, for rows of any length."""
     total, leverage = 0.0, 0.0
     work.matrix[:] = 0
@@ -162,7 +168,7 @@ def _sum_up(rows: Rows, start: int, end: int, Y: np.ndarray, work: Work) -> tupl
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _gather(rows: Rows, start: int, end: int, Y: np.ndarray, work: Work) -> tuple[float, float]:
+def _gather(rows: Systems, start: int, end: int, Y: np.ndarray, work: Work) -> tuple[float, float]:
     """U and g of the entries `start` to `end`, and their part of U'g; sum of 1 + w, and of the squares of U."""
     zero = work.g.dtype.type(0)
     total, leverage = 0.0, 0.0

@@ -29,7 +29,7 @@ from dataclasses import astuple, dataclass, fields, replace
 import numpy as np
 
 from recsys_spark.blend.kernels.fusion import UNITS, Pool, best_of_users
-from recsys_spark.blend.kernels.greedy import CategoryMixes, Pools, Rule, choose
+from recsys_spark.blend.kernels.greedy import CategoryMixes, ListSettings, Pools, choose
 from recsys_spark.blend.kernels.walks import RankedLists
 from recsys_spark.errors import KernelError
 from recsys_spark.numeric.ragged import Ragged, offsets
@@ -102,7 +102,7 @@ def diversify(
         _candidates(pools, traits, wanted),
         vectors,
         mixes,
-        Rule(
+        ListSettings(
             float(wanted.mmr_weight),
             float(wanted.calibration_weight),
             wanted.category_cap or _NO_CAP,

@@ -244,7 +244,7 @@ class Pools(NamedTuple):
     brands: np.ndarray
 
 
-class Rule(NamedTuple):
+class ListSettings(NamedTuple):
     """Weights and caps, as in `diversify.Diversity`, but that a cap too high to matter stands for none."""
 
     mmr_weight: float
@@ -273,7 +273,7 @@ class _Work(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def choose(
-    pools: Pools, vectors: np.ndarray, mixes: CategoryMixes, rule: Rule, k: int
+    pools: Pools, vectors: np.ndarray, mixes: CategoryMixes, rule: ListSettings, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lengths int64 (n_users,), -1 where a vector is not finite, and the lists: positions in `pools`, (n_users, k).
 
@@ -324,7 +324,7 @@ def _room(pools: Pools, f: int, k: int) -> _Work:
 
 
 @njit(cache=True, nogil=True)
-def _load(work: _Work, pool: Pools, mix: ListMix, rule: Rule) -> None:
+def _load(work: _Work, pool: Pools, mix: ListMix, rule: ListSettings) -> None:
     """Puts one user's candidates into `work`."""
     n = len(pool.items)
     best = pool.weights.max() if n else 1.0
@@ -339,7 +339,7 @@ def _load(work: _Work, pool: Pools, mix: ListMix, rule: Rule) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _fill(work: _Work, pool: Pools, mix: ListMix, rule: Rule, chosen: np.ndarray) -> int:
+def _fill(work: _Work, pool: Pools, mix: ListMix, rule: ListSettings, chosen: np.ndarray) -> int:
     """Writes the places of the list's items to `chosen`; their number."""
     size = 0
     while size < min(len(chosen), len(pool.items)):
@@ -377,7 +377,7 @@ def _close(work: _Work, codes: np.ndarray, full: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _best(work: _Work, mix: ListMix, rule: Rule, size: int) -> int:
+def _best(work: _Work, mix: ListMix, rule: ListSettings, size: int) -> int:
     """Place of the candidate worth most beside the `size` chosen ones, the first of equals; -1 if all are closed."""
     lowest = rule.calibration_weight * mix.divergences.min()
     best, best_value = _NONE, -np.inf

@@ -13,13 +13,14 @@ popularity on 2011-06-01.)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark.errors import KernelError
+from recsys_spark.ingest.values import midnight
 from recsys_spark.numeric.metrics import ndcg_at_k, recall_at_k
 from recsys_spark.numeric.ragged import Ragged, ragged
 
@@ -140,4 +141,4 @@ def _bought_between(purchases: pa.Table, start: date | None, end: date) -> list[
 
 def _midnight(day: date, time_type: pa.DataType) -> pa.Scalar:
     """00:00 UTC of `day` in the unit of the column."""
-    return pa.scalar(datetime(day.year, day.month, day.day, tzinfo=UTC), type=time_type)
+    return pa.scalar(midnight(day), type=time_type)

@@ -7,7 +7,7 @@ hashes are stable.  The data's licence is beside the data.
 import gzip
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from recsys_spark.ingest.values import midnight
 
 # Level 1 writes the whole log in seconds; level 6 takes four times as long for files that are a fifth smaller.
 GZIP_LEVEL = 1
@@ -79,8 +81,8 @@ def write_catalogue(landing: Path, day: date) -> Counts:
     stood, the median price so far, the first sale as the time of creation.
     """
     lines = read_lines(["item_id", "description", "unit_price", "invoice_time", "user_id", "country", "line_type"])
-    midnight = pa.scalar(datetime(day.year, day.month, day.day, tzinfo=UTC), type=lines["invoice_time"].type)
-    past = lines.filter(pc.less(lines["invoice_time"], midnight)).to_pandas()
+    as_of = pa.scalar(midnight(day), type=lines["invoice_time"].type)
+    past = lines.filter(pc.less(lines["invoice_time"], as_of)).to_pandas()
     sold = past[(past["line_type"] == "purchase") & (past["unit_price"] > 0)]
     items = sold.groupby("item_id", as_index=False).agg(
         title=("description", "last"), price=("unit_price", "median"), created_at=("invoice_time", "min")

@@ -10,7 +10,7 @@ from typing import cast
 
 from recsys_spark.cli.init.column_profile import Profile, words
 from recsys_spark.cli.init.guess_type import guess_type
-from recsys_spark.cli.init.spellings import FEED_WORDS, LOG_WORDS, ORDER, REQUIRED, RULES, Feed, Rule, is_time
+from recsys_spark.cli.init.spellings import FEED_WORDS, LOG_WORDS, ORDER, REQUIRED, RULES, ColumnRule, Feed, is_time
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _find_by_name(feed: Feed, ours: str, free: Mapping[str, Profile]) -> Found |
     return _find(RULES[feed][ours], free.values())
 
 
-def _find(rule: Rule, profiles: Iterable[Profile]) -> Found | None:
+def _find(rule: ColumnRule, profiles: Iterable[Profile]) -> Found | None:
     """The column that `rule` fits best: by its whole name, else by two of its words."""
     named = {profile: "".join(words(profile.name)) for profile in profiles}
     for spelling in rule.spellings:
@@ -87,7 +87,7 @@ def _find(rule: Rule, profiles: Iterable[Profile]) -> Found | None:
     return Found(best.name, f"by the words of its name; {best.evidence}", sure=len(spoken) == 1)
 
 
-def _speaks_of(rule: Rule, name: str) -> bool:
+def _speaks_of(rule: ColumnRule, name: str) -> bool:
     said = words(name)
     return len(said) > 1 and said[-1] in rule.marks and bool(rule.things & set(said[:-1]))
 

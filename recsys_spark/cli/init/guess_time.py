@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from recsys_spark.ingest.values import time_reader, to_datetime
+from recsys_spark.ingest.values import midnight, time_reader, to_datetime
 
 EPOCH_UNITS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # units in a second
 
@@ -90,7 +90,7 @@ def _reader(time_format: str) -> Callable[[Any], int]:
 def _guess_number(texts: list[str], today: date) -> TimeGuess | None:
     """Seconds, milliseconds or microseconds since 1970, told by their size."""
     numbers = [float(text) for text in texts if re.fullmatch(r"\d{9,16}(\.\d+)?", text)]
-    last = (datetime(today.year, today.month, today.day, tzinfo=UTC) + timedelta(days=2)).timestamp()
+    last = (midnight(today) + timedelta(days=2)).timestamp()
     for name, units in EPOCH_UNITS.items():
         n_inside = sum(_FIRST_SECOND <= number / units <= last for number in numbers)
         if n_inside >= _MIN_SHARE * len(texts):

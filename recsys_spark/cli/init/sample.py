@@ -21,7 +21,7 @@ from recsys_spark.errors import ArgumentError
 from recsys_spark.ingest.decode import FileFault, Layout, Limits, layout_of, open_landed, read_pieces, read_row_batches
 from recsys_spark.ingest.held_lines import Raw
 from recsys_spark.ingest.landing import list_landing
-from recsys_spark.ingest.records import CsvReader, Record, RowFault, read_jsonl, read_rows, split_lines
+from recsys_spark.ingest.records import CsvReader, Record, RowFault, parquet_records, read_jsonl, split_lines
 
 ROWS_PER_FILE = 2000
 # Logs of one kind look alike: the first, the middle and the last tell the spellings, and formats that changed.
@@ -107,7 +107,7 @@ def _read_file(logs: Path, path: str) -> list[Record]:
     layout = layout_of(path, "auto")
     with open_landed(logs, path) as file:
         if layout.format == "parquet":
-            records = read_rows(read_row_batches(file, None, _LIMITS))
+            records = parquet_records(read_row_batches(file, None, _LIMITS))
         else:
             records = _read_lines(file, layout)
         return list(islice(records, ROWS_PER_FILE))

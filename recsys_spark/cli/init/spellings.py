@@ -20,7 +20,7 @@ _LAST_DAY = date(2100, 1, 1)
 
 
 @dataclass(frozen=True)
-class Rule:
+class ColumnRule:
     """How a column is told.
 
     spellings: whole names with the separators taken out, best first.  things: words that together with a word such as
@@ -112,9 +112,9 @@ def _is_list_or_text(profile: Profile) -> bool:
 
 
 # Of a log without times: what came first of a user's events.
-ORDER = Rule(_names("position pos order seq sequence sequenceno step index idx place rank turn n"), _is_place)
+ORDER = ColumnRule(_names("position pos order seq sequence sequenceno step index idx place rank turn n"), _is_place)
 
-_USER = Rule(
+_USER = ColumnRule(
     _names(
         "userid customerid visitorid clientid memberid accountid user customer visitor uid userno "
         "customerno msno cid custid usercode customercode fullvisitorid userpseudoid anonymousid deviceid "
@@ -124,7 +124,7 @@ _USER = Rule(
     _USER_WORDS,
     _ID_WORDS,
 )
-_ITEM = Rule(
+_ITEM = ColumnRule(
     _names(
         "itemid productid articleid sku skuid asin parentasin movieid songid trackid bookid videoid "
         "newsid contentid item product article movie song track book video iid pid stockcode productcode "
@@ -134,7 +134,7 @@ _ITEM = Rule(
     _ITEM_WORDS,
     _ID_WORDS,
 )
-_CREATED = Rule(
+_CREATED = ColumnRule(
     _names(
         "createdat created creationdate createdtime releasedate releasedat publishedat publishdate "
         "publicationdate published launchdate launchedat dateadded addedat firstseen listedat signupdate "
@@ -143,17 +143,17 @@ _CREATED = Rule(
     ),
     is_time,
 )
-_VALID_FROM = Rule(
+_VALID_FROM = ColumnRule(
     _names("validfrom asof asofdate snapshotdate snapshotat updatedat lastupdated modifiedat lastmodified"),
     is_time,
 )
 
 # In the order in which columns are given away: a column has one meaning.
-RULES: dict[Feed, dict[str, Rule]] = {
+RULES: dict[Feed, dict[str, ColumnRule]] = {
     "events": {
         "user_id": _USER,
         "item_id": _ITEM,
-        "event_time": Rule(
+        "event_time": ColumnRule(
             _names(
                 "eventtime eventtimestamp timestamp ts time datetime eventts eventdate occurredat happenedat "
                 "loggedat date createdat unixtime servertime servertimestamp clienttime receivedat sentat"
@@ -162,7 +162,7 @@ RULES: dict[Feed, dict[str, Rule]] = {
             _TIMED_WORDS | _TIME_WORDS,
             _TIME_WORDS,
         ),
-        "event_type": Rule(
+        "event_type": ColumnRule(
             _names(
                 "eventtype event eventname action actiontype activity activitytype behavior behaviour "
                 "behaviortype behaviourtype interactiontype interaction feedbacktype feedback engagement "
@@ -170,11 +170,11 @@ RULES: dict[Feed, dict[str, Rule]] = {
             ),
             _is_kind,
         ),
-        "event_id": Rule(
+        "event_id": ColumnRule(
             _names("eventid eventuuid messageid insertid hitid logid recordid uuid guid reviewid id"),
             _is_event_id,
         ),
-        "value": Rule(
+        "value": ColumnRule(
             _names(
                 "rating stars overall score value eventvalue quantity qty count units pieces numitems plays "
                 "playcount listencount dwelltime dwell dwelltimems dwellseconds duration durationms watchtime "
@@ -183,47 +183,49 @@ RULES: dict[Feed, dict[str, Rule]] = {
             ),
             _is_number,
         ),
-        "session_id": Rule(
+        "session_id": ColumnRule(
             _names(
                 "sessionid session sid visitid basketid basket orderid invoice invoiceno invoiceid transactionid "
                 "cartid receiptid ticketid orderno ordernumber usersession visitnumber"
             ),
             _is_id,
         ),
-        "surface": Rule(
+        "surface": ColumnRule(
             _names("surface placement pagetype screen screenname widget module slot feedname tab"),
             _is_kind,
         ),
-        "position": Rule(_names("position pos rank itemposition slotindex rankposition"), _is_position),
-        "propensity": Rule(_names("propensity propensityscore pscore probability prob actionprob"), _is_probability),
+        "position": ColumnRule(_names("position pos rank itemposition slotindex rankposition"), _is_position),
+        "propensity": ColumnRule(
+            _names("propensity propensityscore pscore probability prob actionprob"), _is_probability
+        ),
     },
     "items": {
         "item_id": _ITEM,
-        "title": Rule(
+        "title": ColumnRule(
             _names("title name productname itemname producttitle itemtitle moviename headline description"),
             _is_text,
         ),
-        "category": Rule(
+        "category": ColumnRule(
             _names(
                 "category categoryname maincategory categoryid productcategory department section genre genres "
                 "producttype productgroup topic categorycode type"
             ),
             _is_one_text,
         ),
-        "brand": Rule(
+        "brand": ColumnRule(
             _names("brand brandname manufacturer maker vendor publisher author authors artist label studio"),
             _is_text,
         ),
-        "price": Rule(
+        "price": ColumnRule(
             _names("price unitprice listprice currentprice saleprice retailprice priceusd priceeur amount"),
             _is_number,
         ),
-        "length": Rule(
+        "length": ColumnRule(
             _names("length duration durations durationms runtime runtimeminutes numpages pages wordcount"),
             _is_number,
         ),
         "created_at": _CREATED,
-        "tags": Rule(_names("tags tag keywords genres labels topics"), _is_list_or_text),
+        "tags": ColumnRule(_names("tags tag keywords genres labels topics"), _is_list_or_text),
         "valid_from": _VALID_FROM,
     },
     "users": {"user_id": _USER, "created_at": _CREATED, "valid_from": _VALID_FROM},

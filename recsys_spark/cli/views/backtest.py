@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recsys_spark.cli.console import Console
 from recsys_spark.evaluation.judge import PUBLISHED
-from recsys_spark.evaluation.kernels.calibration import promise_error, promise_loss, promised
+from recsys_spark.evaluation.kernels.calibration import calibration_error, outcome_loss, place_rates
 from recsys_spark.evaluation.kernels.figures import ALL, RATE, Figure
 from recsys_spark.numeric.bootstrap import Interval, Tally, difference, mean_interval
 from recsys_spark.operations.backtest import Folds
@@ -95,9 +95,9 @@ def promises_table(folds: Folds) -> Table:
         rates = [[folds[day][place] for place in places if place in folds[day]] for day in days]
         if {len(of_day) for of_day in rates} != {n_places}:
             continue  # a list of another length
-        pairs = [(promised(rates[:at]), rates[at]) for at in range(1, len(days))]
-        loss = mean_interval([promise_loss(*pair) for pair in pairs])
-        error = mean_interval([promise_error(*pair) for pair in pairs])
+        pairs = [(place_rates(rates[:at]), rates[at]) for at in range(1, len(days))]
+        loss = mean_interval([outcome_loss(*pair) for pair in pairs])
+        error = mean_interval([calibration_error(*pair) for pair in pairs])
         table.add_row(escape(name), interval_text(loss), f"{error.estimate:.4f}")
     return table
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from recsys_spark.cli.console import Console
 from recsys_spark.pipeline.gates.days import dates_without_run, gap_text
 from recsys_spark.pipeline.hindsight_trend import Hindsight, trend
-from recsys_spark.pipeline.publish import head
+from recsys_spark.pipeline.publish import current_row
 from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.warehouse.ledger import gates_of, read_rows, steps_of
 from recsys_spark.warehouse.location import Location
@@ -22,7 +22,7 @@ _LAST = 10
 
 def show_status(root: Location, console: Console) -> None:
     """Prints the current bundle, the last runs, the steps and gates of the newest, and the last ingest batches."""
-    current = head(root)
+    current = current_row(root)
     if current is None:
         console.say(f"nothing is published in {root} yet; run `recsys-spark run`")
     else:

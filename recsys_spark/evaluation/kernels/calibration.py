@@ -15,7 +15,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.numeric.bootstrap import Tally
 
 
-def promised(earlier: Sequence[Sequence[Tally]]) -> np.ndarray:
+def place_rates(earlier: Sequence[Sequence[Tally]]) -> np.ndarray:
     """The rate of every place over all earlier dates, float64 (n_places,), above 0 and below 1.
 
     earlier: of every date one tally per place, of the same places.  Half a user is added to both outcomes, so that what
@@ -32,26 +32,26 @@ def promised(earlier: Sequence[Sequence[Tally]]) -> np.ndarray:
     return rates
 
 
-def promise_loss(rates: np.ndarray, kept: Sequence[Tally]) -> Tally:
+def outcome_loss(rates: np.ndarray, outcomes: Sequence[Tally]) -> Tally:
     """Negative log-likelihood in nats of what users did, a mean over the items that were listed.
 
-    rates: as `promised`.  kept: one tally per place.
+    rates: as `place_rates`.  kept: one tally per place.
     """
-    n, engaged = _stacked(kept)
+    n, engaged = _stacked(outcomes)
     losses = -(engaged * np.log(rates)[:, None] + (n - engaged) * np.log1p(-rates)[:, None])
     return Tally(n.sum(axis=0), losses.sum(axis=0))
 
 
-def promise_error(rates: np.ndarray, kept: Sequence[Tally]) -> Tally:
+def calibration_error(rates: np.ndarray, outcomes: Sequence[Tally]) -> Tally:
     """Expected calibration error, each place a bin: mean over listed items of |promised - kept rate|, 0 to 1.
 
     As measured only: chance adds to an absolute value, so that resamples lie above it.
     Source: Naeini, Cooper, Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning".
     """
-    n, engaged = (values[:, :1] for values in _stacked(kept))
+    n, engaged = (values[:, :1] for values in _stacked(outcomes))
     return Tally(n.sum(axis=0), np.abs(n * rates[:, None] - engaged).sum(axis=0))
 
 
-def _stacked(kept: Sequence[Tally]) -> tuple[np.ndarray, np.ndarray]:
+def _stacked(outcomes: Sequence[Tally]) -> tuple[np.ndarray, np.ndarray]:
     """Users and engagements, (n_places, 1 + resamples)."""
-    return np.array([place.n for place in kept]), np.array([place.total for place in kept])
+    return np.array([place.n for place in outcomes]), np.array([place.total for place in outcomes])

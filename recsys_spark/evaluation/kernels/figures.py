@@ -69,7 +69,9 @@ class Block:
     rated_places: int = 0
 
 
-def judge(block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], draws: np.ndarray) -> dict[Figure, Tally]:
+def tallies_of(
+    block: Block, lists: Mapping[str, Ragged], lengths: Sequence[int], draws: np.ndarray
+) -> dict[Figure, Tally]:
     """Every figure of every list, summed over the block.
 
     lists: by name one list per user, best first, -1 for an item without an index.  lengths: the k of all figures.

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features.declared import COUNTED_DAYS, Feature, Group, Rows, aggregate_group, window_text
+from recsys_spark.features.declared import COUNTED_DAYS, Feature, Group, RowSource, aggregate_group, window_text
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -103,5 +103,8 @@ def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, 
     from recsys_spark.signals.engagement import engaged_pairs, engagement_days
 
     days = engagement_days(inputs["events"].where(F.col("user_id").isNotNull()), "user_id", config, cutoff)
-    rows = {"days": Rows(days, "user_id"), "items": Rows(engaged_pairs(inputs["interactions"], cutoff), "user_idx")}
+    rows = {
+        "days": RowSource(days, "user_id"),
+        "items": RowSource(engaged_pairs(inputs["interactions"], cutoff), "user_idx"),
+    }
     return aggregate_group(index, GROUP, rows)

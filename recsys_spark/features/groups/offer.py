@@ -1,7 +1,7 @@
 """What an item costs, in itself and next to others of its category, by the catalogue as of the date.
 
 Owns: the item features of the catalogue.
-Rows: the index with prices as in `features.price_levels.shelf`.
+Rows: the index with prices as in `features.price_levels.price_levels`.
 """
 
 from datetime import datetime
@@ -43,6 +43,6 @@ GROUP = Group(
 
 def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
     """`index` with the group's features of every item as of `cutoff`."""
-    from recsys_spark.features.price_levels import shelf
+    from recsys_spark.features.price_levels import price_levels
 
-    return aggregate_group(shelf(index), GROUP, {})
+    return aggregate_group(price_levels(index), GROUP, {})

@@ -15,7 +15,7 @@ from recsys_spark.features.declared import (
     RECENT_DAYS,
     Feature,
     Group,
-    Rows,
+    RowSource,
     aggregate_group,
     window_text,
 )
@@ -159,5 +159,5 @@ def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, 
     active = pairs.where(F.col("days_ago") <= RECENT_DAYS).agg(F.count_distinct("user_idx").alias("n_active"))
     created_days = F.when(F.col("created_at") < F.lit(cutoff), age_days("created_at", cutoff))
     known = index.withColumn("created_days", created_days).crossJoin(F.broadcast(active))
-    rows = {"days": Rows(days, "item_id"), "users": Rows(pairs, "item_idx")}
+    rows = {"days": RowSource(days, "item_id"), "users": RowSource(pairs, "item_idx")}
     return aggregate_group(known, GROUP, rows).drop("created_days", "n_active")

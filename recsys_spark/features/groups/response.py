@@ -1,14 +1,14 @@
 """What a user was shown, and what came of it.
 
 Owns: the user features of exposures.
-Rows: `showings` (see `signals.exposures.showings`).
+Rows: `showings` (see `signals.exposures.shown_pairs`).
 """
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features.declared import RECENT_DAYS, Feature, Group, Rows, aggregate_group, window_text
+from recsys_spark.features.declared import RECENT_DAYS, Feature, Group, RowSource, aggregate_group, window_text
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -41,7 +41,7 @@ GROUP = Group(
 
 def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
     """`index` with the group's features of every user as of `cutoff`."""
-    from recsys_spark.signals.exposures import showings
+    from recsys_spark.signals.exposures import shown_pairs
 
-    rows = showings(inputs["exposures"], inputs["interactions"], cutoff, RECENT_DAYS)
-    return aggregate_group(index, GROUP, {"showings": Rows(rows, "user_idx")})
+    rows = shown_pairs(inputs["exposures"], inputs["interactions"], cutoff, RECENT_DAYS)
+    return aggregate_group(index, GROUP, {"showings": RowSource(rows, "user_idx")})

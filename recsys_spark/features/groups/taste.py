@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from recsys_spark.config.schema import Config
-from recsys_spark.features.declared import Feature, Group, Rows, aggregate_group
+from recsys_spark.features.declared import Feature, Group, RowSource, aggregate_group
 from recsys_spark.warehouse.contract import Column, ListOf, StructOf
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ GROUP = Group(
 
 def compute(index: "DataFrame", inputs: "dict[str, DataFrame]", config: Config, cutoff: datetime) -> "DataFrame":
     """`index` with the group's features of every user as of `cutoff`."""
-    from recsys_spark.features.price_levels import category_rows, shelf
+    from recsys_spark.features.price_levels import category_rows, price_levels
 
     catalogued = inputs["item_index"].join(inputs["items"], on="item_id", how="left")
-    rows = category_rows(inputs["interactions"], shelf(catalogued), config.features.max_categories)
-    return aggregate_group(index, GROUP, {"categories": Rows(rows, "user_idx")})
+    rows = category_rows(inputs["interactions"], price_levels(catalogued), config.features.max_categories)
+    return aggregate_group(index, GROUP, {"categories": RowSource(rows, "user_idx")})

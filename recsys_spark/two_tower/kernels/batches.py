@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from recsys_spark.numeric.hashing import mix64
 from recsys_spark.numeric.ragged import offsets
 from recsys_spark.two_tower.kernels.inputs import Encoded
 
@@ -110,11 +111,7 @@ class Batch(NamedTuple):
 
 def held_out(users: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Whether a user is validated on, bool (n,): about `share` of them, the same for a seed wherever they are."""
-    # splitmix64 (Steele, Lea, Flood 2014)
-    mixed = users.astype(np.uint64) + np.uint64(seed % (1 << 63)) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
+    mixed = mix64(users.astype(np.uint64) + np.uint64(seed % (1 << 63)) + np.uint64(0x9E3779B97F4A7C15))
     return np.asarray((mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < share)
 
 

@@ -18,7 +18,7 @@ from recsys_spark.two_tower.kernels.towers import Shape, weight_shapes
 _DEVIATION = 0.1
 
 
-class Rows(NamedTuple):
+class EncodedTensors(NamedTuple):
     """`Encoded` as tensors on one device.  ids: empty, or (n,), below 0 for none."""
 
     dense: Tensor
@@ -36,13 +36,13 @@ class Pooled(NamedTuple):
     starts: Tensor
 
 
-def as_rows(encoded: Encoded, device: torch.device) -> Rows:
+def as_rows(encoded: Encoded, device: torch.device) -> EncodedTensors:
     """`encoded` on `device`."""
     places = encoded.buckets.astype(np.int64), encoded.ids.astype(np.int64)
     dense, indptr, weights, buckets, ids = (
         torch.as_tensor(part).to(device) for part in (encoded.dense, encoded.indptr, encoded.weights, *places)
     )
-    return Rows(dense, indptr, buckets, weights, ids)
+    return EncodedTensors(dense, indptr, buckets, weights, ids)
 
 
 class _Tower(nn.Module):
@@ -71,7 +71,7 @@ class _Tower(nn.Module):
                 first = torch.randn(size, generator=generator) * deviation
             self.register_parameter(name, nn.Parameter(first))
 
-    def forward(self, rows: Rows, keep: Tensor | None, pooled: Tensor | None) -> Tensor:
+    def forward(self, rows: EncodedTensors, keep: Tensor | None, pooled: Tensor | None) -> Tensor:
         """Embeddings, (n, d).  keep: 1 where the id counts, 0 where it is dropped, (n,); None: all count."""
         x = self.bias + rows.dense @ self.dense
         if len(rows.buckets):
@@ -102,7 +102,7 @@ class TwoTower(nn.Module):
         self.log_scale = nn.Parameter(first, requires_grad=learn_scale)
 
     def forward(
-        self, users: Rows, items: Rows, keep: Tensor | None, histories: Pooled
+        self, users: EncodedTensors, items: EncodedTensors, keep: Tensor | None, histories: Pooled
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings of users (n, d) and of items (m, d), and the scale of their products.
 

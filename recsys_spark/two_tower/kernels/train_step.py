@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from recsys_spark.two_tower.kernels.batches import Batch, Shard, entries_of, histories_of, items_before, take
 from recsys_spark.two_tower.kernels.inputs import Encoded
-from recsys_spark.two_tower.kernels.torch_towers import Pooled, Rows, TwoTower, as_rows
+from recsys_spark.two_tower.kernels.torch_towers import EncodedTensors, Pooled, TwoTower, as_rows
 from recsys_spark.two_tower.kernels.towers import Shape, history_weights
 
 NO = -1e30
@@ -89,7 +89,7 @@ class Learning:
     n_steps: int
 
 
-class Catalogue(NamedTuple):
+class EncodedItems(NamedTuple):
     """All items: what their tower takes, and log Q_j for the loss, float32 (n_items,).
 
     engaged: columns of `encoded.dense` of numbers that are dropped with the id (`TowerInputs.engaged_columns`).
@@ -106,7 +106,7 @@ class Trainer:
     def __init__(
         self,
         model: TwoTower,
-        catalogue: Catalogue,
+        catalogue: EncodedItems,
         shape: Shape,
         learning: Learning,
         device: torch.device,
@@ -218,7 +218,7 @@ class Trainer:
                 parts.append(self.model.user(self._rows(take(shard.encoded, some)), None, means).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, self.shape.dim), np.float32)
 
-    def _rows(self, encoded: Encoded) -> Rows:
+    def _rows(self, encoded: Encoded) -> EncodedTensors:
         return as_rows(encoded, self.device)
 
     def _pooled(self, indices: np.ndarray, lengths: np.ndarray) -> Pooled:

@@ -23,7 +23,7 @@ def validated_rows(shard: Shard, validated: np.ndarray, split_time: int) -> np.n
     return np.asarray(candidates[has_targets & (split < shard.indptr[candidates + 1])])
 
 
-def judge(
+def validated_metrics(
     shard: Shard, rows: np.ndarray, split_time: int, users: np.ndarray, items: Items, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Recall and ndcg at k of what the users `rows` engaged with after the split, (n,) each.

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.blend.kernels.greedy import TILE, CategoryMixes, Pools, Rule, choose
+from recsys_spark.blend.kernels.greedy import TILE, CategoryMixes, ListSettings, Pools, choose
 
 MANY = 1 << 60
 N_DIRECTIONS = 6
@@ -20,7 +20,7 @@ class Case:
     units: list[int]
     categories: list[int]
     brands: list[int]
-    rule: Rule
+    rule: ListSettings
     k: int
 
 
@@ -38,7 +38,7 @@ def cases(draw: st.DrawFn) -> Case:
         units=units.tolist(),
         categories=rng.integers(-1, 4, n).tolist(),
         brands=rng.integers(-1, 30, n).tolist(),
-        rule=Rule(
+        rule=ListSettings(
             draw(st.sampled_from([0.0, 0.25, 0.5, 0.875])),
             0.0,
             draw(st.sampled_from([1, 2, 7, MANY])),
@@ -102,5 +102,7 @@ def test_choose_leaves_nothing_behind_for_the_next_user(several: list[Case]) -> 
 def test_choose_takes_the_first_of_equals_from_the_first_tile() -> None:
     # Half a tile of copies of the first item, then a tile of equals in another direction: the first of those is next.
     n = 2 * TILE
-    case = Case([0] * (TILE // 2) + [1] * (n - TILE // 2), [64] * n, [-1] * n, [-1] * n, Rule(0.5, 0.0, MANY, MANY), 4)
+    case = Case(
+        [0] * (TILE // 2) + [1] * (n - TILE // 2), [64] * n, [-1] * n, [-1] * n, ListSettings(0.5, 0.0, MANY, MANY), 4
+    )
     assert chosen([case], 4) == [[0, TILE // 2, 1, 2]]

@@ -18,8 +18,8 @@ from recsys_spark.evaluation.kernels.figures import (
     Block,
     Figure,
     add_up,
-    judge,
     rows_of,
+    tallies_of,
 )
 from recsys_spark.numeric.bootstrap import draw, user_keys
 from recsys_spark.numeric.ragged import Ragged, ragged
@@ -86,7 +86,7 @@ def recall(top: list[int], wanted: set[int]) -> float:
 def test_recall_of_every_group_matches_the_oracle(world: tuple[Block, dict[str, Ragged]]) -> None:
     block, lists = world
     n_users, known = block.targets.n_rows, ~block.is_new
-    found = judge(block, lists, LENGTHS, draw(user_keys([str(user) for user in range(n_users)]), 1, 3))
+    found = tallies_of(block, lists, LENGTHS, draw(user_keys([str(user) for user in range(n_users)]), 1, 3))
     groups = {
         ALL: (known, block.is_known),
         NEW_USERS: (block.is_new, block.is_known),
@@ -106,7 +106,7 @@ def test_recall_of_every_group_matches_the_oracle(world: tuple[Block, dict[str, 
 def test_other_figures_of_all_users_match_the_oracle(world: tuple[Block, dict[str, Ragged]]) -> None:
     block, lists = world
     known = ~block.is_new
-    found = judge(block, lists, LENGTHS, draw(user_keys([str(user) for user in range(len(known))]), 1, 3))
+    found = tallies_of(block, lists, LENGTHS, draw(user_keys([str(user) for user in range(len(known))]), 1, 3))
 
     def reciprocal(top: list[int], wanted: set[int]) -> float:
         return next((1 / rank for rank, item in enumerate(top, start=1) if item in wanted), 0.0)
@@ -152,7 +152,7 @@ def test_other_figures_of_all_users_match_the_oracle(world: tuple[Block, dict[st
 @given(world=worlds())
 def test_rates_of_places_match_the_oracle(world: tuple[Block, dict[str, Ragged]]) -> None:
     block, lists = world
-    found = judge(
+    found = tallies_of(
         replace(block, rated_places=2),
         lists,
         (2, 3),
@@ -177,7 +177,7 @@ def test_blocks_add_up_to_the_whole(world: tuple[Block, dict[str, Ragged]], cut:
     block, lists = world
     n_users = block.targets.n_rows
     draws = draw(user_keys([str(user) for user in range(n_users)]), 1, 3)
-    whole = judge(block, lists, LENGTHS, draws)
+    whole = tallies_of(block, lists, LENGTHS, draws)
     parts = []
     for users in (np.arange(n_users)[:cut], np.arange(n_users)[cut:]):
         values = np.isin(block.targets.rows, users)
@@ -192,7 +192,9 @@ def test_blocks_add_up_to_the_whole(world: tuple[Block, dict[str, Ragged]], cut:
             n_users=block.n_users,
             vectors=block.vectors,
         )
-        parts.append(judge(part, {name: rows_of(one, users) for name, one in lists.items()}, LENGTHS, draws[users]))
+        parts.append(
+            tallies_of(part, {name: rows_of(one, users) for name, one in lists.items()}, LENGTHS, draws[users])
+        )
     together = add_up(parts)
     assert together.keys() == whole.keys()
     for figure, one in whole.items():
@@ -204,4 +206,4 @@ def test_draws_of_other_users_are_refused() -> None:
     flags = np.zeros(1, bool)
     block = Block(ragged([[1]]), ~flags, flags, {}, {}, ragged([[]]), np.ones(2, np.int64), 1)
     with pytest.raises(KernelError, match="one row per judged user, got 2 for 1"):
-        judge(block, {}, LENGTHS, draw(user_keys(["a", "b"]), 1, 3))
+        tallies_of(block, {}, LENGTHS, draw(user_keys(["a", "b"]), 1, 3))

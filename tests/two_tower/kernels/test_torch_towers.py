@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
-from recsys_spark.two_tower.kernels.torch_towers import Pooled, Rows, TwoTower, as_rows
+from recsys_spark.two_tower.kernels.torch_towers import EncodedTensors, Pooled, TwoTower, as_rows
 from recsys_spark.two_tower.kernels.towers import Shape
 from tests.two_groups import ITEMS, SHAPE, USERS, catalogue, users
 
@@ -24,7 +24,7 @@ def _model(seed: int = 0, items: TowerInputs = ITEMS, temperature: float = 0.1, 
     return TwoTower(USERS, items, SHAPE, temperature, learn, seed)
 
 
-def _rows(n: int = 5) -> tuple[Rows, Rows, Pooled]:
+def _rows(n: int = 5) -> tuple[EncodedTensors, EncodedTensors, Pooled]:
     """Users with one item of history each, and all items."""
     begin = torch.arange(n)
     return as_rows(users(n).encoded, CPU), as_rows(catalogue(), CPU), Pooled(begin + 3, torch.ones(n), begin)

@@ -27,8 +27,8 @@ from recsys_spark.two_tower.kernels.batches import (
 from recsys_spark.two_tower.kernels.inputs import Encoded
 from recsys_spark.two_tower.kernels.torch_towers import Pooled, TwoTower, as_rows
 from recsys_spark.two_tower.kernels.towers import Tower, embed, pool_history
-from recsys_spark.two_tower.kernels.train_step import Catalogue, Learning, Trainer
-from recsys_spark.two_tower.kernels.validation import hard_items, judge, validated_rows
+from recsys_spark.two_tower.kernels.train_step import EncodedItems, Learning, Trainer
+from recsys_spark.two_tower.kernels.validation import hard_items, validated_metrics, validated_rows
 from tests.two_groups import ITEMS, N_ITEMS, N_NEW, PER_USER, SHAPE, SPLIT, USERS, catalogue, shard_of, users
 
 CPU = torch.device("cpu")
@@ -59,7 +59,9 @@ def _trainer(
     }
     engaged = np.empty(0, np.int64) if engaged is None else engaged
     model = TwoTower(USERS, ITEMS, SHAPE, 0.2, True, 3)
-    return Trainer(model, Catalogue(catalogue(), expected, engaged), SHAPE, Learning(**learning | changes), CPU, sum_)
+    return Trainer(
+        model, EncodedItems(catalogue(), expected, engaged), SHAPE, Learning(**learning | changes), CPU, sum_
+    )
 
 
 def _batches(
@@ -81,7 +83,7 @@ def _recall(trainer: Trainer, shard: Shard, validated: np.ndarray) -> float:
     vectors = trainer.embed_items()
     rows = validated_rows(shard, validated, SPLIT)
     embedded = trainer.embed_users(shard, rows, after_split(shard, rows, SPLIT), vectors)
-    return float(judge(shard, rows, SPLIT, embedded, search_items(vectors, None), K)[0].mean())
+    return float(validated_metrics(shard, rows, SPLIT, embedded, search_items(vectors, None), K)[0].mean())
 
 
 def _fit(trainer: Trainer, n_hard: int = 0) -> tuple[list[float], float, float]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.numeric.top_k import search_items
 from recsys_spark.two_tower.kernels.batches import NONE
-from recsys_spark.two_tower.kernels.validation import hard_items, judge, validated_rows
+from recsys_spark.two_tower.kernels.validation import hard_items, validated_metrics, validated_rows
 from tests.two_groups import Entry, shard_of
 
 N_ITEMS = 8
@@ -68,7 +68,7 @@ def test_judge_matches_a_loop(histories: Histories, k: int, seed: int) -> None:
         gained = sum(hit / log2(rank + 1) for rank, hit in enumerate(hits, 1))
         recalls.append(sum(hits) / len(wanted))
         ndcgs.append(gained / sum(1 / log2(rank + 1) for rank in range(1, min(k, len(wanted)) + 1)))
-    recall, ndcg = judge(shard, rows, SPLIT, users, search_items(vectors, None), k)
+    recall, ndcg = validated_metrics(shard, rows, SPLIT, users, search_items(vectors, None), k)
     np.testing.assert_allclose(recall, recalls, rtol=1e-12)
     np.testing.assert_allclose(ndcg, ndcgs, rtol=1e-12)
 
