@@ -3,9 +3,10 @@
 Owns: `Context`.  Made by the runner, read by every step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -24,6 +25,7 @@ class Context:
     tell: takes how far a long step is, for whoever watches: done and of, and further figures to show.
     current: the head of `publishes` when the step began, None before the first publish.
     rules: those of the date, in force or not.
+    done: rows of `run_steps` by step, of those that the run has completed.
     """
 
     config: Config
@@ -36,6 +38,7 @@ class Context:
     tell: Callable[[dict[str, float]], None] = lambda _: None
     current: PublishRow | None = None
     rules: tuple[Rule, ...] = ()
+    done: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def scratch(self, step: str) -> Scratch:
         """Where `step` keeps what must outlive a kill; dropped once the step is recorded."""

@@ -87,9 +87,9 @@ def _frame(spark: SparkSession, table: str, rows: list[dict[str, Any]]) -> DataF
     return local_frame(spark, rows, spark_schema(TABLES[table]))
 
 
-def make_context(spark: SparkSession, config: Config, day: date = DAY) -> Context:
-    """The context of a run of `day`."""
-    return Context(config=config, day=day, run_id=RUN_ID, seed=1, spark=spark)
+def make_context(spark: SparkSession, config: Config, day: date = DAY, **known: Any) -> Context:
+    """The context of a run of `day`; known: further fields."""
+    return Context(config=config, day=day, run_id=RUN_ID, seed=1, spark=spark, **known)
 
 
 def run_steps(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:

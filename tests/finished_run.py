@@ -4,7 +4,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from recsys_spark.config.schema import Config
-from recsys_spark.pipeline.run_ledger import OpenRun, find_or_open_run, record_step
+from recsys_spark.pipeline.run_ledger import OpenRun
+from tests.ledgers import find_or_open_run, record_step
 from tests.made_warehouse import make_rows, stage_rows
 
 WITHOUT_ROWS = frozenset({"two_tower_models", "ann_shards", "ranking_examples"})  # of a run without models and examples

@@ -16,10 +16,10 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config.schema import Config
 from recsys_spark.pipeline.gates.verdict import forced_gates
-from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.pipeline.runner import RunReport, run_day
 from recsys_spark.warehouse.scratch import runs_with_scratch
 from tests.death import dies_at
+from tests.ledgers import latest_runs
 from tests.small_shop import FIRST_DAY, events_of, land_catalogue, land_days, land_events, make_shop
 from tests.whole_day import run_whole_day
 

@@ -14,7 +14,7 @@ REPORT = """<testsuites><testsuite>
 <properties><property name="spark_jobs" value="0" /><property name="processes" value="2" /></properties></testcase>
 <testcase classname="tests.kernels.test_csr" name="b" time="0.25">
 <properties><property name="spark_jobs" value="3" /><property name="processes" value="0" /></properties></testcase>
-<testcase classname="tests.pipeline.test_gc" name="c" time="2" />
+<testcase classname="tests.test_reader" name="c" time="2" />
 </testsuite></testsuites>"""
 
 

@@ -14,6 +14,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, GateRefused
 from recsys_spark.pipeline.gates.days import dates_without_run, days_between, gap_text
 from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.pipeline.runner import dated, run_day
 from recsys_spark.plan import Observer
 
@@ -22,7 +23,7 @@ def dates_to_run(config: Config, first: date, last: date, missing: bool) -> list
     """The dates from `first` to `last`; missing: only those without a completed run.  Raises ArgumentError if none."""
     if first > last:
         raise ArgumentError(f"--from {first}: expected a day up to --to {last}; give the earlier one first")
-    return dates_without_run(config.root, first, last) if missing else days_between(first, last)
+    return dates_without_run(RunLedger(config.root), first, last) if missing else days_between(first, last)
 
 
 def backfill(
@@ -41,7 +42,7 @@ def backfill(
             console.warn(f"{day}: refused: {err}")
             continue
         console.finished(report, of=f"{day}: ")
-    if left := dates_without_run(config.root):
+    if left := dates_without_run(RunLedger(config.root)):
         console.warn(f"{len(left)} dates have no completed run: {gap_text(left)}")
     if refused:
         raise GateRefused(f"backfill: expected all dates to be run, got {gap_text(sorted(refused))} refused; see above")

@@ -46,7 +46,7 @@ from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.pipeline.inputs import read_inputs
 from recsys_spark.pipeline.publish import history
-from recsys_spark.pipeline.run_ledger import code_version, run_of
+from recsys_spark.pipeline.run_ledger import RunLedger, code_version
 from recsys_spark.pipeline.runner import dated, run_day
 from recsys_spark.plan import PINNED, Observer, step
 from recsys_spark.retrieval.user_lists import fuses_scores
@@ -76,7 +76,7 @@ def evaluate_run(
     has it.
     Raises KeyError if there is no such run, DamagedError if its rows have been collected.
     """
-    config, run = as_chosen(known_clock(config), run_id), run_of(config.root, run_id)
+    config, run = as_chosen(known_clock(config), run_id), RunLedger(config.root).run_of(run_id)
     seed = derive_seed(run.seed, "blend", run.data_date)
     context = Context(config, run.data_date, run_id, seed, spark)
     inputs = read_inputs(context, run, step("blend"))

@@ -13,8 +13,8 @@ from typing import Any
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.pipeline.publish import current_row
-from recsys_spark.pipeline.run_ledger import COMPLETED, latest_runs
-from recsys_spark.warehouse.ledger import gates_of, steps_of
+from recsys_spark.pipeline.run_ledger import COMPLETED, RunLedger
+from recsys_spark.warehouse.ledger import gates_of
 from recsys_spark.warehouse.location import Location
 
 _log = logging.getLogger(__name__)
@@ -67,11 +67,12 @@ def _samples(root: Location) -> Iterator[tuple[str, dict[str, str], float]]:
         yield "recsys_published_timestamp_seconds", {}, current.published_at.timestamp()
         yield "recsys_data_date_timestamp_seconds", {}, midnight.timestamp()
         yield "recsys_publish_seq", {}, float(current.publish_seq)
-    runs = latest_runs(root)
+    ledger = RunLedger(root)
+    runs = ledger.runs()
     if not runs:
         return
     run = runs[-1]
-    steps = steps_of(root, run["run_id"])
+    steps = ledger.steps_of(run["run_id"])
     yield "recsys_run_complete", {"run_id": run["run_id"]}, float(run["state"] in COMPLETED)
     for name, step in steps.items():
         yield "recsys_step_seconds", {"step": name}, step["seconds"]

@@ -15,10 +15,9 @@ from recsys_spark.pipeline.gates.lists import run_gates
 from recsys_spark.pipeline.gates.verdict import Forced, Gate, Measured, verdict
 from recsys_spark.pipeline.inputs import read_inputs
 from recsys_spark.pipeline.publish import current_row, history
-from recsys_spark.pipeline.run_ledger import OpenRun, refuse_run
+from recsys_spark.pipeline.run_ledger import OpenRun, RunLedger
 from recsys_spark.plan import BUNDLE_TABLES, step
-from recsys_spark.warehouse.ledger import append_rows, steps_of
-from recsys_spark.warehouse.location import Location
+from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import measure_rows
 from recsys_spark.warehouse.spark_tables import read_run
@@ -27,21 +26,21 @@ from recsys_spark.warehouse.tables import AUDITS
 _TABLES_AT_ONCE = 4  # that are read back and measured
 
 
-def audit(context: Context, run: OpenRun, forced: Forced, before: Sequence[Gate] = ()) -> None:
+def audit(context: Context, ledger: RunLedger, run: OpenRun, forced: Forced, before: Sequence[Gate] = ()) -> None:
     """Reads the staged bundle back, holds it against every gate and records the verdicts; GateRefused if one fails.
 
     forced: gates that may fail all the same.  before: verdicts from before the run, which are recorded with the others.
     """
     root = context.config.root
     current = current_row(root)
-    gates = [*before, _changes_gate(root, run, current), *_storage_gates(context, run)]
+    gates = [*before, _changes_gate(ledger, run, current), *_storage_gates(context, ledger, run)]
     if is_stored := not forced.refused(gates):
-        gates += run_gates(read_inputs(context, run, step("audit")), context, _measured(root, run))
+        gates += run_gates(read_inputs(context, run, step("audit")), context, _measured(ledger, run))
     gates = [_noted(gate, forced) for gate in gates]
     recorded_at = datetime.now(UTC)
     append_rows(root, AUDITS, [_gate_row(gate, run.run_id) | {"recorded_at": recorded_at} for gate in gates])
     if refused := forced.refused(gates):
-        refuse_run(root, run.run_id)
+        ledger.record_state(run.run_id, "refused")
         reasons = "\n".join(str(gate) for gate in refused)
         raise GateRefused(
             f"run {run.run_id} is not published, {_kept(current)}:\n{reasons}\n"
@@ -68,21 +67,21 @@ def _noted(gate: Gate, forced: Forced) -> Gate:
     return replace(gate, detail=f"{gate.detail}; forced: {forced.why}".removeprefix("; "))
 
 
-def _measured(root: Location, run: OpenRun) -> Measured:
+def _measured(ledger: RunLedger, run: OpenRun) -> Measured:
     """What steps of the run measured, and how many lists the newest bundle of an earlier date has.
 
     A backfill is not held against what came after it.
     """
-    rows = [row for row in history(root) if row.run_id == run.base_run_id]
+    rows = [row for row in history(ledger.root) if row.run_id == run.base_run_id]
     n_lists = next((table.n_rows for row in rows for table in row.tables if table.name == "candidates"), None)
-    steps = steps_of(root, run.run_id)
+    steps = ledger.steps_of(run.run_id)
     drift, share = steps["embed"]["figures"].get("drift_cosine"), steps["blend"]["figures"].get("share_fallback")
     return Measured(n_lists, drift, share)
 
 
-def _changes_gate(root: Location, run: OpenRun, current: PublishRow | None) -> Gate:
+def _changes_gate(ledger: RunLedger, run: OpenRun, current: PublishRow | None) -> Gate:
     """Was candidate_changes made against the bundle that is current now?"""
-    figure = steps_of(root, run.run_id)["changes"]["figures"]["against_publish_seq"]
+    figure = ledger.steps_of(run.run_id)["changes"]["figures"]["against_publish_seq"]
     bound = current.publish_seq if current else 0
     is_current = figure == bound
     return verdict("changes_against_current", is_current, figure, f"publish {bound}", "" if is_current else _STALE)
@@ -91,10 +90,10 @@ def _changes_gate(root: Location, run: OpenRun, current: PublishRow | None) -> G
 _STALE = "another bundle was published since; the step changes is run again with the date"
 
 
-def _storage_gates(context: Context, run: OpenRun) -> list[Gate]:
+def _storage_gates(context: Context, ledger: RunLedger, run: OpenRun) -> list[Gate]:
     """Do the rows in storage equal what the steps wrote, by count and by content?"""
     tables, root = declared_tables(), context.config.root
-    written = {name: row for row in steps_of(root, run.run_id).values() for name in row["n_rows"]}
+    written = ledger.tables_of(run.run_id)
 
     def gate(name: str) -> Gate:
         expected_rows = written[name]["n_rows"][name]

@@ -13,7 +13,7 @@ from pathlib import Path
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import DamagedError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.pipeline.run_ledger import COMPLETED, latest_runs, record_state
+from recsys_spark.pipeline.run_ledger import COMPLETED, RunLedger
 from recsys_spark.warehouse.blobs import drop_blobs, named_blobs
 from recsys_spark.warehouse.contract import Table
 from recsys_spark.warehouse.current_publish import read_history, rows_without_commit
@@ -48,8 +48,9 @@ def collect(config: Config, now: datetime) -> Collected:
     published = read_history(root)
     run_tables = _whole_tables(root, published)
     stored = {table.name: runs_with_rows(root, table.name) for table in run_tables}
-    _check_ledgers(root, published, stored)
-    kept = runs_to_keep(config, published, now)
+    ledger = RunLedger(root)
+    _check_ledgers(ledger, published, stored)
+    kept = runs_to_keep(config, ledger, published, now)
     kept_of = dict.fromkeys(stored, kept) | {RANKING_EXAMPLES.name: kept | _with_examples(config, published)}
     gone = sorted(set().union(*(stored[name] - kept_of[name] for name in stored)) - kept)
     for table in run_tables:
@@ -57,11 +58,11 @@ def collect(config: Config, now: datetime) -> Collected:
             delete_run(root, table, run_id)
     # After rows are deleted: the grace of what they named begins now.
     n_files = drop_blobs(root, named_blobs(root, stored), now, config.publish.grace_hours)
-    for row in latest_runs(root):
+    for row in ledger.runs():
         if row["state"] == "open" and row["run_id"] in gone:
             # Its steps are recorded as done, but their rows are gone: nobody may resume it.
-            record_state(root, row, "abandoned")
-    unfinished = {row["run_id"] for row in latest_runs(root) if row["state"] == "open"}
+            ledger.record_state(row["run_id"], "abandoned")
+    unfinished = {row["run_id"] for row in ledger.runs() if row["state"] == "open"}
     for run_id in set(runs_with_scratch(root)) - unfinished:
         drop_scratch(root, run_id)
     vacuumed = run_tables if isinstance(root, Path) else [*run_tables, LEASES]  # which is written anew at every lock
@@ -83,13 +84,13 @@ def _whole_tables(root: Location, published: Sequence[PublishRow]) -> list[Table
     return stored
 
 
-def _check_ledgers(root: Location, published: Sequence[PublishRow], stored: Mapping[str, set[str]]) -> None:
+def _check_ledgers(ledger: RunLedger, published: Sequence[PublishRow], stored: Mapping[str, set[str]]) -> None:
     """Raises DamagedError if `publishes` or `runs` lacks rows that another place still knows of.
 
     A table that lost its newest commit is whole, but shorter.  What tells: a run that counts as published in `runs`, a
     row in a file without a commit, and a run with rows, in `stored` by table, that neither ledger names.
     """
-    runs = {row["run_id"]: row for row in latest_runs(root)}
+    runs = {row["run_id"]: row for row in ledger.runs()}
     named = {row.run_id for row in published}
     if unknown := sorted(set().union(*stored.values()) - named - set(runs)):
         fault = f"expected every run that has rows, got none of {', '.join(unknown)}"
@@ -99,7 +100,7 @@ def _check_ledgers(root: Location, published: Sequence[PublishRow], stored: Mapp
     missing = [row for run_id, row in runs.items() if row["state"] == "published" and run_id in unnamed]
     missing.sort(key=lambda row: row["recorded_at"])
     lost = {row["run_id"]: "published by the ledger runs" for row in missing}
-    for row in _rows_after(root, published[-1:]):
+    for row in _rows_after(ledger.root, published[-1:]):
         # Of a run that is not completed, the writer was killed before its commit, and the run is open.  A rollback that
         # was killed there looks like one whose commit is lost: to do it again mends both.
         if row.run_id in runs and runs[row.run_id]["state"] in COMPLETED:
@@ -126,16 +127,15 @@ def _rows_after(root: Location, head: Sequence[PublishRow]) -> list[PublishRow]:
     ]
 
 
-def runs_to_keep(config: Config, published: Sequence[PublishRow], now: datetime) -> set[str]:
+def runs_to_keep(config: Config, ledger: RunLedger, published: Sequence[PublishRow], now: datetime) -> set[str]:
     """The current run, the newest published and unfinished ones as configured, and those within their grace.
 
     published: the history of publishes, the newest last.
     """
-    root = config.root
     kept = {row.run_id for row in published[-1:]}
     kept |= _within_grace(published, now)
     kept |= set(_newest([row.run_id for row in published], config.publish.keep_published))
-    runs = latest_runs(root)
+    runs = ledger.runs()
     grace = timedelta(hours=config.publish.grace_hours)
     worked_on = {row["run_id"] for row in runs if row["state"] == "open" and now - row["recorded_at"] < grace}
     kept |= set(_newest([row["run_id"] for row in runs if row["state"] == "backfilled"], config.publish.keep_published))

@@ -8,10 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from statistics import fmean
 
-from recsys_spark.pipeline.run_ledger import latest_runs
-from recsys_spark.warehouse.ledger import read_rows
-from recsys_spark.warehouse.location import Location
-from recsys_spark.warehouse.tables import RUN_STEPS
+from recsys_spark.pipeline.run_ledger import RunLedger
 
 TRAILING = 7  # bundles before it that a bundle is held against
 
@@ -34,14 +31,13 @@ class Hindsight:
     alarms: tuple[str, ...] = ()
 
 
-def trend(root: Location) -> list[Hindsight]:
+def trend(ledger: RunLedger) -> list[Hindsight]:
     """One for each bundle that was judged, by the last date that judged it, in the order of the dates, with its alarms.
 
     A bundle that stays current for several dates is judged on each of them, and counts once.
     """
-    days = {row["run_id"]: row["data_date"] for row in latest_runs(root)}
-    recorded = sorted(read_rows(root, RUN_STEPS), key=lambda row: row["recorded_at"])
-    steps = {row["run_id"]: row["figures"] for row in recorded if row["step"] == "hindsight"}
+    days = {row["run_id"]: row["data_date"] for row in ledger.runs()}
+    steps = {row["run_id"]: row["figures"] for row in ledger.step_rows if row["step"] == "hindsight"}
     judged = sorted((run_id for run_id, figures in steps.items() if figures.get("n_users")), key=days.__getitem__)
     last = {steps[run_id]["against_publish_seq"]: run_id for run_id in judged}
     found: list[Hindsight] = []
@@ -64,9 +60,9 @@ def trend(root: Location) -> list[Hindsight]:
     return found
 
 
-def alarms_of(root: Location, run_id: str) -> list[str]:
+def alarms_of(ledger: RunLedger, run_id: str) -> list[str]:
     """What the run's hindsight says that somebody must look at."""
-    return [text for one in trend(root) if one.run_id == run_id for text in one.alarms]
+    return [text for one in trend(ledger) if one.run_id == run_id for text in one.alarms]
 
 
 def _alarmed(one: Hindsight, earlier: Sequence[Hindsight]) -> Hindsight:

@@ -11,13 +11,13 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.failpoint import failpoint
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.pipeline.run_ledger import COMPLETED, OpenRun, latest_runs, record_state
+from recsys_spark.pipeline.run_ledger import COMPLETED, OpenRun, RunLedger
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.warehouse.arrow import schema_hash
 from recsys_spark.warehouse.blobs import check_run_blobs
 from recsys_spark.warehouse.current_publish import publishes_folder, read_head, read_history
 from recsys_spark.warehouse.delta_rs import table_path
-from recsys_spark.warehouse.ledger import append_rows, steps_of
+from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.publish_row import PublishRow, seal_row
 from recsys_spark.warehouse.run_files import last_version, list_run
@@ -36,7 +36,7 @@ def current_row(root: Location) -> PublishRow | None:
     return read_head(root)[0] if publishes_folder(root).exists() else None
 
 
-def commit(config: Config, run: OpenRun, audited_on: int) -> str:
+def commit(config: Config, ledger: RunLedger, run: OpenRun, audited_on: int) -> str:
     """Publishes an audited run: `published`, or `backfilled` if a later date is current and stays so.
 
     audited_on: publish_seq of the head that the audit compared with, 0 for none.  Raises LockedError if another run
@@ -52,11 +52,11 @@ def commit(config: Config, run: OpenRun, audited_on: int) -> str:
             f"{current_seq}; another run was published meanwhile: run the date again if it is still wanted"
         )
     if current and run.data_date < current.data_date:
-        return _end(root, run, "backfilled")
+        return _end(ledger, run, "backfilled")
     failpoint("publish.before_commit")
-    _append(root, _publish_row(config, run, current_seq), version)
+    _append(root, _publish_row(config, ledger, run, current_seq), version)
     failpoint("publish.after_commit")
-    return _end(root, run, "published")
+    return _end(ledger, run, "published")
 
 
 def rollback_to(config: Config, run_id: str) -> int:
@@ -67,14 +67,14 @@ def rollback_to(config: Config, run_id: str) -> int:
     """
     root = config.root
     version = last_version(root, PUBLISHES.name)
-    rows = history(root)
-    completed = {row["run_id"]: row for row in latest_runs(root) if row["state"] in COMPLETED}
+    rows, ledger = history(root), RunLedger(root)
+    completed = {row["run_id"]: row for row in ledger.runs() if row["state"] in COMPLETED}
     if run_id not in completed:
         known = ", ".join(completed) or "none"
         raise ArgumentError(f"--to: expected a completed run, got {run_id}; completed are {known}")
     earlier = next((row for row in reversed(rows) if row.run_id == run_id), None)
     run = completed[run_id]
-    tables = [dict(table) for table in earlier.as_row()["tables"]] if earlier else _tables(root, run_id)
+    tables = [dict(table) for table in earlier.as_row()["tables"]] if earlier else _tables(ledger, run_id)
     for table in tables:
         stored = list_run(table_path(root, table["name"]), table["name"], run_id, None)
         if stored.n_rows != table["n_rows"]:
@@ -90,15 +90,15 @@ def rollback_to(config: Config, run_id: str) -> int:
     return current_seq + 1
 
 
-def _publish_row(config: Config, run: OpenRun, current_seq: int) -> dict[str, Any]:
-    written = {name for row in steps_of(config.root, run.run_id).values() for name in row["n_rows"]}
+def _publish_row(config: Config, ledger: RunLedger, run: OpenRun, current_seq: int) -> dict[str, Any]:
+    written = ledger.tables_of(run.run_id)
     if missing := [name for name in BUNDLE_TABLES if name not in written]:
         raise ArgumentError(
             f"step publish: expected the tables {', '.join(missing)} of run {run.run_id}, got none; run the steps that "
             "write them first"
         )
     fields = _fields(config, vars(run), current_seq)
-    return seal_row(fields | {"kind": "publish", "tables": _tables(config.root, run.run_id)})
+    return seal_row(fields | {"kind": "publish", "tables": _tables(ledger, run.run_id)})
 
 
 def _fields(config: Config, run: dict[str, Any], current_seq: int) -> dict[str, Any]:
@@ -112,15 +112,14 @@ def _fields(config: Config, run: dict[str, Any], current_seq: int) -> dict[str, 
     }
 
 
-def _tables(root: Location, run_id: str) -> list[dict[str, Any]]:
+def _tables(ledger: RunLedger, run_id: str) -> list[dict[str, Any]]:
     """The tables of a bundle as its steps recorded them and its audit found them in storage."""
-    contracts = declared_tables()
-    written = {name: row for row in steps_of(root, run_id).values() for name in row["n_rows"]}
+    contracts, written = declared_tables(), ledger.tables_of(run_id)
     return [
         {
             "name": name,
             "rel_path": f"tables/{name}",
-            "delta_version": last_version(root, name),
+            "delta_version": last_version(ledger.root, name),
             "n_rows": written[name]["n_rows"][name],
             "content_hash": written[name]["content_hashes"][name],
             "schema_hash": schema_hash(contracts[name]),
@@ -148,7 +147,6 @@ def _append(root: Location, row: dict[str, Any], version: int) -> None:
         )
 
 
-def _end(root: Location, run: OpenRun, state: str) -> str:
-    row = next(row for row in latest_runs(root) if row["run_id"] == run.run_id)
-    record_state(root, row, state)
+def _end(ledger: RunLedger, run: OpenRun, state: str) -> str:
+    ledger.record_state(run.run_id, state)
     return state

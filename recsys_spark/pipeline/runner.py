@@ -29,10 +29,8 @@ from recsys_spark.pipeline.hindsight_trend import alarms_of
 from recsys_spark.pipeline.inputs import read_inputs
 from recsys_spark.pipeline.log_context import at
 from recsys_spark.pipeline.publish import commit, current_row
-from recsys_spark.pipeline.run_ledger import OpenRun, find_or_open_run, record_step, refuse_run
+from recsys_spark.pipeline.run_ledger import OpenRun, RunLedger
 from recsys_spark.plan import PLAN, Observer, Step, steps_before
-from recsys_spark.warehouse.ledger import steps_of
-from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.locks import opening_lock
 from recsys_spark.warehouse.spark_check import RowFigures, check_rows, check_schema, measure_rows
 from recsys_spark.warehouse.spark_tables import TaskRows, read_run, stage_run
@@ -83,22 +81,22 @@ def run_day(
     Raises GateRefused if a gate refuses the day: the bundle that was current stays current.
     """
     day, config = day or next_day(config), known_clock(config)
-    run, report = _open_run(config, day, forced)
+    ledger, run, report = _open_run(config, day, forced)
     if report.outcome == "unchanged":
         return report
     for step in PLAN:
-        again = step.name not in run.done or step.name in ("audit", "publish") or _is_stale(step, config, run)
+        again = step.name not in run.done or step.name in ("audit", "publish") or _is_stale(step, ledger, run)
         if step.in_run and again:
-            run_step(spark, config, run, step, report, observe)
+            run_step(spark, config, ledger, run, step, report, observe)
     return report
 
 
-def _is_stale(step: Step, config: Config, run: OpenRun) -> bool:
+def _is_stale(step: Step, ledger: RunLedger, run: OpenRun) -> bool:
     """Whether the step was done beside another bundle than the one that is current."""
     if not step.current_reads:
         return False
-    current = current_row(config.root)
-    against = steps_of(config.root, run.run_id)[step.name]["figures"]["against_publish_seq"]
+    current = current_row(ledger.root)
+    against = ledger.steps_of(run.run_id)[step.name]["figures"]["against_publish_seq"]
     return bool(against != (current.publish_seq if current else 0))
 
 
@@ -116,7 +114,7 @@ def join_run(
         names = ", ".join(step.name for step in PLAN if step.in_run)
         raise ArgumentError(f"step: expected one of {names}, got {name!r}; see `recsys-spark step --help`")
     config = known_clock(config)
-    run, report = _open_run(config, day, forced)
+    ledger, run, report = _open_run(config, day, forced)
     if report.outcome == "unchanged":
         return report
     missing = [one for one in steps_before(step) if one not in run.done]
@@ -124,54 +122,66 @@ def join_run(
         raise ArgumentError(
             f"step {name}: expected {', '.join(missing)} to be done in run {run.run_id}, got none; run them first"
         )
-    run_step(spark, config, run, step, report, observe)
+    run_step(spark, config, ledger, run, step, report, observe)
     return report
 
 
-def _open_run(config: Config, day: date, forced: Forced) -> tuple[OpenRun, RunReport]:
+def _open_run(config: Config, day: date, forced: Forced) -> tuple[RunLedger, OpenRun, RunReport]:
     """The run of `day` and its report: `unchanged` if it is completed, `open` otherwise."""
-    gates = check_days(config, day, forced)
     with opening_lock(config.root):
-        run, state = find_or_open_run(config, day)
+        ledger = RunLedger(config.root)
+        gates = check_days(config, ledger, day, forced)
+        run, state = ledger.find_or_open(config, day)
     outcome = "open" if state == "open" else "unchanged"
     warnings = [*clock_note(config), *warnings_of(gates)]
-    return run, RunReport(run.run_id, day, outcome, warnings=warnings, day_gates=gates, forced=forced)
+    return ledger, run, RunReport(run.run_id, day, outcome, warnings=warnings, day_gates=gates, forced=forced)
 
 
 def run_step(
-    spark: SparkSession, config: Config, run: OpenRun, step: Step, report: RunReport, observe: Observer
+    spark: SparkSession,
+    config: Config,
+    ledger: RunLedger,
+    run: OpenRun,
+    step: Step,
+    report: RunReport,
+    observe: Observer,
 ) -> None:
     """Runs one step of an open run and records it; its outputs are staged and checked before that."""
     with at(run.run_id, step.name):
-        _run_step(spark, config, run, step, report, observe)
+        _run_step(spark, config, ledger, run, step, report, observe)
     failpoint(f"run.after_{step.name}")
 
 
 def _run_step(
-    spark: SparkSession, config: Config, run: OpenRun, step: Step, report: RunReport, observe: Observer
+    spark: SparkSession,
+    config: Config,
+    ledger: RunLedger,
+    run: OpenRun,
+    step: Step,
+    report: RunReport,
+    observe: Observer,
 ) -> None:
     started = datetime.now(UTC)
     clock = time.perf_counter()
     observe(step.name, "start", {})
-    context = _context(spark, config, run, step, observe)
+    context = _context(spark, config, ledger, run, step, observe)
     measured: dict[str, RowFigures] = {}
     if step.name == "audit":
-        audit(context, run, report.forced, report.day_gates)
+        audit(context, ledger, run, report.forced, report.day_gates)
     elif step.name == "publish":
-        report.outcome = commit(config, run, _audited_on(config.root, run))
-        report.warnings += alarms_of(config.root, run.run_id)
+        report.outcome = commit(config, ledger, run, _audited_on(ledger, run))
+        report.warnings += alarms_of(ledger, run.run_id)
     else:
-        outputs = code_of(step).run(_inputs(context, run, step), context)
+        outputs = code_of(step).run(_inputs(context, ledger, run, step), context)
         measured = stage_outputs(context, step, outputs)
         if CHOICES.name in step.writes:
-            report.notes.append(shape_note(steps_of(config.root, run.run_id)["interactions"]["figures"], config))
+            report.notes.append(shape_note(context.done["interactions"]["figures"], config))
             report.notes += choices_note(read_choices(config.root, run.run_id), run.data_date)
         report.warnings += context.warnings
         # What a step kept for itself ends with it.
         spark.catalog.clearCache()
     seconds = time.perf_counter() - clock
-    record_step(
-        config.root,
+    ledger.record_step(
         {
             "run_id": run.run_id,
             "step": step.name,
@@ -195,7 +205,9 @@ def code_of(step: Step) -> Any:
     return import_module(f"recsys_spark.{step.module}")
 
 
-def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, observe: Observer) -> Context:
+def _context(
+    spark: SparkSession, config: Config, ledger: RunLedger, run: OpenRun, step: Step, observe: Observer
+) -> Context:
     """What the step is given besides its inputs; with the settings that the run chose, where it reads the choices."""
     if CHOICES.name in step.reads:
         config = as_chosen(config, run.run_id)
@@ -207,17 +219,18 @@ def _context(spark: SparkSession, config: Config, run: OpenRun, step: Step, obse
         spark,
         tell=partial(observe, step.name, "progress"),
         current=current_row(config.root),
+        done=ledger.steps_of(run.run_id),
         rules=rules_of(config.root, run.data_date)[1] if step.name == "blend" else (),
     )
 
 
-def _inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFrame]:
+def _inputs(context: Context, ledger: RunLedger, run: OpenRun, step: Step) -> dict[str, DataFrame]:
     """What the step reads; a run whose own rows are damaged cannot be resumed, and is refused."""
     try:
         return read_inputs(context, run, step)
     except DamagedError as err:
         if run.run_id in str(err):
-            refuse_run(context.config.root, run.run_id)
+            ledger.record_state(run.run_id, "refused")
         raise
 
 
@@ -240,9 +253,9 @@ def stage_outputs(context: Context, step: Step, outputs: Mapping[str, DataFrame 
     return measured
 
 
-def _audited_on(root: Location, run: OpenRun) -> int:
+def _audited_on(ledger: RunLedger, run: OpenRun) -> int:
     """publish_seq of the head that the run's audit compared with; raises ArgumentError if it was not audited."""
-    audited = steps_of(root, run.run_id).get("audit")
+    audited = ledger.steps_of(run.run_id).get("audit")
     if audited is None:
         raise ArgumentError(f"step publish: expected audit to be done in run {run.run_id}, got none; run it first")
     return int(audited["figures"]["publish_seq"])

@@ -20,7 +20,6 @@ from recsys_spark.two_tower.training_job import Job, State, read_job
 from recsys_spark.two_tower.training_launch import is_staged, train
 from recsys_spark.two_tower.training_stage import histories, shown_in_vain, stage_items, stage_users
 from recsys_spark.warehouse.blobs import put_blob, read_blob
-from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
 
@@ -63,7 +62,7 @@ def _check_history(config: Config) -> None:
 def _data(context: Context) -> dict[str, Any]:
     """What the model is trained on, by the hashes of its tables."""
     hashes: dict[str, str] = {}
-    for row in steps_of(context.config.root, context.run_id).values():
+    for row in context.done.values():
         hashes |= row["content_hashes"]
     names = ("interactions", "exposures", "user_features", "item_features", "item_index")
     return {"date": context.day.isoformat()} | {name: hashes[name] for name in names if name in hashes}

@@ -22,7 +22,6 @@ from recsys_spark.validation.choose import choose
 from recsys_spark.validation.grid import USUAL
 from recsys_spark.validation.held_out import folds, held_out_words, others
 from recsys_spark.validation.tried import Chosen, Earlier, Tried
-from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.run_files import days_with_rows
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import CHOICES
@@ -40,7 +39,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     Figures: n_trials (0 where choices are reused), n_judged, n_folds; where judged users went on to items that nobody
     had had, n_new such users, and recall_of_new, what the chosen blend finds of these items.
     """
-    config, figures = context.config, steps_of(context.config.root, context.run_id)["interactions"]["figures"]
+    config, figures = context.config, context.done["interactions"]["figures"]
     n_pairs, hashed = int(figures["n_interactions"]), _hash(config)
     earlier = _earlier(inputs, hashed)
     again = earlier if _still_holds(earlier, context, n_pairs) else []

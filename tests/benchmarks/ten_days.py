@@ -24,6 +24,7 @@ from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.step_ingest import ingest, ingest_catalogue
 from recsys_spark.pipeline.gc import collect
 from recsys_spark.pipeline.hindsight_trend import trend
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.pipeline.runner import RunReport, run_day
 from recsys_spark.spark.session import open_session
 from recsys_spark.warehouse.delta_rs import table_path, vacuum
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{day}: {walls[-1]:.1f} s, {reports[-1].outcome}, {stored[-1] / 1e6:,.1f} MB listed", flush=True)
     spark.stop()
     show_steps(reports, walls)
-    for one in trend(config.root):
+    for one in trend(RunLedger(config.root)):
         print(f"hindsight as of {one.day}: recall@{one.k} {one.recall:.4f} ({one.low:.4f} to {one.high:.4f}), popular "
               f"{one.popular:.4f}, {one.n_users} users")  # fmt: skip
     before = disk_bytes(config)

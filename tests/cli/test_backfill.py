@@ -13,8 +13,8 @@ from recsys_spark.cli.console import Console
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, GateRefused, LockedError
 from recsys_spark.pipeline.gates.verdict import Forced
-from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
 from recsys_spark.pipeline.runner import RunReport
+from tests.ledgers import find_or_open_run, latest_runs, record_state
 
 FIRST = date(2025, 1, 1)
 

@@ -10,11 +10,11 @@ from pyspark.sql import SparkSession
 from recsys_spark.config.load import load_config
 from recsys_spark.config.schema import Config
 from recsys_spark.pipeline.publish import history
-from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.run_files import days_with_rows, runs_with_rows
 from recsys_spark.warehouse.scratch import runs_with_scratch
 from recsys_spark.warehouse.tables import EVENTS
+from tests.ledgers import latest_runs
 from tests.published_content import published_content
 from tests.run_process import end_run, start_run
 from tests.small_shop import land_catalogue, land_days, make_shop, write_settings

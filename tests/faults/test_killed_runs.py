@@ -17,12 +17,12 @@ import pytest
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import LockedError
 from recsys_spark.pipeline.publish import history
-from recsys_spark.pipeline.run_ledger import latest_runs
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.locks import warehouse_lock
 from recsys_spark.warehouse.run_files import last_version, runs_with_rows
 from recsys_spark.warehouse.tables import RUN_STEPS
+from tests.ledgers import latest_runs
 from tests.run_process import COMMAND, end_run, start_run
 from tests.small_shop import FIRST_DAY, land_catalogue, land_days, make_shop, write_settings
 

@@ -11,6 +11,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.ingest.clock import clock_note, known_clock, next_day
 from recsys_spark.pipeline.gates.days import check_days, warnings_of
 from recsys_spark.pipeline.gates.verdict import Forced
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 from tests.one_event import append_event
@@ -79,7 +80,7 @@ def test_a_log_without_times_is_run_today_and_misses_no_day(root: Path, make_con
     append_event(root, date(2000, 1, 2))
     today = next_day(config)
     assert abs((today - datetime.now(UTC).date()).days) <= 1
-    assert warnings_of(check_days(config, today, Forced())) == []
+    assert warnings_of(check_days(config, RunLedger(config.root), today, Forced())) == []
 
 
 def test_sources_that_the_log_has_nothing_for_are_off_where_they_are_auto(

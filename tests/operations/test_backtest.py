@@ -23,6 +23,7 @@ from recsys_spark.numeric.bootstrap import Tally
 from recsys_spark.operations.backtest import Plan, backtest, read_figures, write_figures
 from recsys_spark.pipeline.gates.verdict import Forced
 from recsys_spark.pipeline.hindsight_trend import trend
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.spark_tables import read_table
 from recsys_spark.warehouse.tables import EVENTS
@@ -107,7 +108,7 @@ def test_dates_are_judged_as_their_readers_would_be(spark: SparkSession, shop: C
     assert BLOCKED not in {one.item_id for one in bundle.candidates("nobody").items}
     quality = bundle.read_table("quality").to_pylist()
     assert {(row["judged_from"], row["judged_to"]) for row in quality} == {(DAY - timedelta(days=1), DAY)}
-    assert [one.day for one in trend(tmp_path)] == [DAY]
+    assert [one.day for one in trend(RunLedger(tmp_path))] == [DAY]
 
     told: list[tuple[str, str]] = []
     again = backtest(spark, shop, tmp_path, plan, lambda *one: told.append(one[:2]), Forced())

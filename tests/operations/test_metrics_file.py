@@ -11,11 +11,10 @@ import pytest
 
 from recsys_spark.config.schema import Config
 from recsys_spark.operations.metrics_file import metrics_text, write_metrics
-from recsys_spark.pipeline.publish import commit
-from recsys_spark.pipeline.run_ledger import find_or_open_run
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.finished_run import stage_and_audit
+from tests.ledgers import commit, find_or_open_run
 
 SAMPLE = re.compile(r'^([a-z_]+)(\{([a-z_]+="(\\.|[^"\\])*",?)+\})? (\S+)$')
 

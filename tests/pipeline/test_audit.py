@@ -10,10 +10,10 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.pipeline.gates.verdict import forced_gates
 from recsys_spark.pipeline.publish import current_row
-from recsys_spark.pipeline.run_ledger import latest_runs, record_step, steps_of
 from recsys_spark.pipeline.runner import run_day
-from recsys_spark.warehouse.ledger import read_rows
+from recsys_spark.warehouse.ledger import read_rows, steps_of
 from recsys_spark.warehouse.tables import AUDITS
+from tests.ledgers import latest_runs, record_step
 from tests.shop_day import DAY, ShopDay, copy_shop, lose_a_file
 
 

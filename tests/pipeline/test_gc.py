@@ -16,8 +16,8 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import EXIT_REFUSED, BundleExpired, DamagedError
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.pipeline.gc import collect, runs_to_keep
-from recsys_spark.pipeline.publish import commit, history, rollback_to
-from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.pipeline.publish import history, rollback_to
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.plan import BUNDLE_TABLES
 from recsys_spark.serving.bundle import open_current
 from recsys_spark.warehouse.blobs import BlobColumns, blobs, put_blob
@@ -29,6 +29,7 @@ from recsys_spark.warehouse.scratch import runs_with_scratch, scratch_of
 from recsys_spark.warehouse.tables import PUBLISHES, RUNS
 from tests.empty_warehouse import copy_empty_warehouse
 from tests.finished_run import WITHOUT_ROWS, stage_and_audit
+from tests.ledgers import commit, find_or_open_run, latest_runs, record_state
 from tests.made_warehouse import log_file
 
 EXAMPLE = {"list_run_id": "r", "list_date": date(2025, 1, 1), "user_id": "a", "item_id": "i1", "variant": "main"}
@@ -64,8 +65,13 @@ def test_runs_to_keep_honours_the_grace_that_a_bundle_was_published_with(
     second = stage_and_audit(config, date(2025, 1, 2), ["a"], audited_on=1)
     commit(config, second, audited_on=1)
     now = datetime.now(UTC)
-    assert runs_to_keep(config, history(config.root), now + timedelta(hours=95)) == {first.run_id, second.run_id}
-    assert runs_to_keep(config, history(config.root), now + timedelta(hours=97)) == {second.run_id}
+    assert runs_to_keep(config, RunLedger(config.root), history(config.root), now + timedelta(hours=95)) == {
+        first.run_id,
+        second.run_id,
+    }
+    assert runs_to_keep(config, RunLedger(config.root), history(config.root), now + timedelta(hours=97)) == {
+        second.run_id
+    }
 
 
 def test_runs_to_keep_counts_different_runs_however_often_each_was_current(
@@ -75,7 +81,9 @@ def test_runs_to_keep_counts_different_runs_however_often_each_was_current(
     runs = _publish_days(config, 3)
     for run_id in runs[1:]:
         rollback_to(config, run_id)
-    assert runs_to_keep(config, history(config.root), datetime.now(UTC) + timedelta(days=30)) == set(runs)
+    assert runs_to_keep(
+        config, RunLedger(config.root), history(config.root), datetime.now(UTC) + timedelta(days=30)
+    ) == set(runs)
 
 
 def test_runs_to_keep_has_the_newest_backfilled_run(config: Config) -> None:
@@ -86,7 +94,9 @@ def test_runs_to_keep_has_the_newest_backfilled_run(config: Config) -> None:
         run = stage_and_audit(config, date(2025, 1, day), ["a"], audited_on=1)
         assert commit(config, run, audited_on=1) == "backfilled"
         backfilled.append(run.run_id)
-    assert runs_to_keep(config, history(config.root), datetime.now(UTC) + timedelta(days=30)) == {
+    assert runs_to_keep(
+        config, RunLedger(config.root), history(config.root), datetime.now(UTC) + timedelta(days=30)
+    ) == {
         newer.run_id,
         backfilled[1],
     }
@@ -143,9 +153,13 @@ def test_collect_keeps_the_newest_unfinished_run_and_an_open_one_within_the_grac
         failed.append(run.run_id)
         record_state(config.root, latest_runs(config.root)[-1], "refused")
     opened = stage_and_audit(config, date(2025, 1, 7), ["a"], audited_on=1).run_id
-    assert runs_to_keep(config, history(config.root), datetime.now(UTC)) == {current, failed[1], opened}
+    assert runs_to_keep(config, RunLedger(config.root), history(config.root), datetime.now(UTC)) == {
+        current,
+        failed[1],
+        opened,
+    }
     later = datetime.now(UTC) + timedelta(days=30)
-    assert runs_to_keep(config, history(config.root), later) == {
+    assert runs_to_keep(config, RunLedger(config.root), history(config.root), later) == {
         current,
         opened,
     }  # by then it counts as unfinished, and is the newest

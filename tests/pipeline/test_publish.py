@@ -9,10 +9,11 @@ import pytest
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError, DamagedError, LockedError
 from recsys_spark.pipeline import publish
-from recsys_spark.pipeline.publish import commit, current_row, history, rollback_to
-from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs
+from recsys_spark.pipeline.publish import current_row, history, rollback_to
+from recsys_spark.pipeline.run_ledger import RunLedger
 from tests.finished_run import stage_and_audit
 from tests.index_files import make_shards, unit_vectors
+from tests.ledgers import commit, find_or_open_run, latest_runs
 from tests.made_warehouse import drop_run
 
 DAY, NEXT = date(2025, 1, 31), date(2025, 2, 1)
@@ -45,8 +46,9 @@ def test_commit_is_remembered_when_the_run_was_killed_right_after(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stage_and_audit(config, DAY, ["a"], audited_on=0)
-    monkeypatch.setattr(publish, "record_state", lambda *_: None)  # what a kill after the commit leaves undone
-    commit(config, run, audited_on=0)
+    with monkeypatch.context() as killed:  # what a kill after the commit leaves undone
+        killed.setattr(RunLedger, "record_state", lambda *_: None)
+        commit(config, run, audited_on=0)
     assert latest_runs(config.root)[-1]["state"] == "open"
     assert find_or_open_run(config, DAY)[1] == "published"
     assert latest_runs(config.root)[-1]["state"] == "published"

@@ -10,9 +10,10 @@ import pytest
 from recsys_spark.config.schema import Config
 from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.pipeline import run_ledger
-from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state, record_step, steps_of
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES
+from tests.ledgers import find_or_open_run, latest_runs, record_state, record_step
 
 DAY = date(2025, 2, 1)
 
@@ -115,5 +116,5 @@ def test_steps_of_takes_the_newest_row_of_a_step(config: Config) -> None:
     row = {"run_id": run.run_id, "step": "index", "started_at": datetime.now(UTC), "n_rows": {}, "content_hashes": {}}
     for seconds in (1.0, 2.0):
         record_step(config.root, row | {"seconds": seconds, "figures": {"n": seconds}})
-    assert steps_of(config.root, run.run_id)["index"]["figures"] == {"n": 2.0}
+    assert RunLedger(config.root).steps_of(run.run_id)["index"]["figures"] == {"n": 2.0}
     assert find_or_open_run(config, DAY)[0].done == {"index"}

@@ -14,13 +14,13 @@ from recsys_spark.features.declared import declared_tables
 from recsys_spark.ingest.clock import next_day
 from recsys_spark.ingest.step_ingest import ingest
 from recsys_spark.pipeline.publish import current_row, history
-from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs
 from recsys_spark.pipeline.runner import RunReport, join_run, run_day
 from recsys_spark.plan import BUNDLE_TABLES, PLAN
 from recsys_spark.serving.bundle import Bundle, open_current
 from recsys_spark.warehouse.ledger import steps_of
 from recsys_spark.warehouse.run_files import last_version, runs_with_rows
 from tests.death import dies_at
+from tests.ledgers import find_or_open_run, latest_runs
 from tests.shop_day import DAY, ShopDay, copy_shop, lose_a_file
 from tests.small_shop import FIRST_DAY, events_of, land_events, make_shop
 from tests.whole_day import run_whole_day

@@ -21,6 +21,7 @@ from tests.indexed_log import indexed_log
 from tests.local_frame import computed
 
 N_USERS, N_ITEMS = 60, 60
+FIGURES: dict[str, float] = {}  # of the step interactions
 SETS = (
     "events.types={buy={}}",
     "validation.min_users=20",
@@ -32,13 +33,12 @@ SETS = (
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """The figures of the step interactions, the first day of the log, and a grid of two trials."""
-    figures = {"n_interactions": 300.0, "n_users": float(N_USERS)}
-    monkeypatch.setattr(step_validate, "steps_of", lambda *_: {"interactions": {"figures": figures}})
+    FIGURES.update(n_interactions=300.0, n_users=float(N_USERS))
     monkeypatch.setattr(step_validate, "days_with_rows", lambda *_: [DAY - timedelta(days=100)])
     ridges = [{"als.factors": 8, "als.alpha": 20.0, "als.regularization": 0.05}, {"als.alpha": 0.001}]
     grid = Grid({"item_cf": [{"item_cf.similarity": "cosine"}], "als": ridges}, {})
     monkeypatch.setattr(step_validate, "USUAL", grid)
-    return figures
+    return FIGURES
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_choices_are_made_stored_and_reused(
     known: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    context = make_context(spark, make_config(*SETS))
+    context = make_context(spark, make_config(*SETS), done={"interactions": {"figures": FIGURES}})
     rows, frame = choices_of(context, log)
     chosen = settings_of(rows)
     assert chosen["als.regularization"] == 0.05
@@ -131,7 +131,7 @@ def test_choices_are_made_stored_and_reused(
 def test_where_nothing_can_be_chosen_the_fallbacks_hold_and_it_says_why(
     spark: SparkSession, make_config: Callable[..., Config], log: list[Event], sets: tuple[str, ...], why: str
 ) -> None:
-    context = make_context(spark, make_config(*SETS, *sets))
+    context = make_context(spark, make_config(*SETS, *sets), done={"interactions": {"figures": FIGURES}})
     rows, frame = choices_of(context, log[: 7 * 10])
     assert settings_of(rows) == {}
     (row,) = rows
@@ -150,7 +150,7 @@ def test_a_source_that_only_spark_fits_is_weighed_as_it_is_configured(
     """
     log = [Event("a", "i00", "buy", CUTOFF - timedelta(days=2)), *log]
     enabled = 'sources.enabled=["item_cf","user_cf","two_tower"]'
-    context = make_context(spark, make_config(*SETS, enabled))
+    context = make_context(spark, make_config(*SETS, enabled), done={"interactions": {"figures": FIGURES}})
     rows, _ = choices_of(context, log)
     ways = {row["name"]: row["recall"] for row in rows if row["kind"] == "blend"}
     assert ways["user_cf"] > 0.8 * ways["item_cf"] > 0.1  # near users are of the user's own group

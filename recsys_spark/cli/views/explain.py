@@ -15,27 +15,26 @@ from recsys_spark.config.choices import ALL, read_choices
 from recsys_spark.errors import ArgumentError
 from recsys_spark.ingest.rules import rules_of
 from recsys_spark.pipeline.publish import history
-from recsys_spark.pipeline.run_ledger import input_batches, latest_runs
-from recsys_spark.warehouse.ledger import read_rows, steps_of
+from recsys_spark.pipeline.run_ledger import RunLedger, input_batches
+from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.run_id import check_run_id
-from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES, RUNS
+from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 
 
 def show_run(root: Location, run_id: str, console: Console) -> None:
     """Prints the run's inputs, settings, steps and gates; ArgumentError if there is no such run."""
     check_run_id(run_id)
-    found = {row["run_id"]: row for row in latest_runs(root)}
-    if run_id not in found:
-        known = ", ".join(list(found)[-5:]) or "none"
+    ledger = RunLedger(root)
+    states = [row for row in ledger.states if row["run_id"] == run_id]
+    if not states:
+        known = ", ".join(row["run_id"] for row in ledger.runs()[-5:]) or "none"
         raise ArgumentError(f"explain {run_id}: expected a run of {root}, got none of that name; the last are {known}")
-    states = [row for row in read_rows(root, RUNS) if row["run_id"] == run_id]
-    states.sort(key=lambda row: row["recorded_at"])
     console.rich.print(_made_of(root, states))
     console.rich.print(_logs(root, states[0]))
     if choices := read_choices(root, run_id):
         console.rich.print(_choices(choices))
-    console.rich.print(steps_table(steps_of(root, run_id), run_id))
+    console.rich.print(steps_table(ledger.steps_of(run_id), run_id))
     console.rich.print(gates_table(root, run_id))
 
 

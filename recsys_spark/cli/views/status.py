@@ -12,8 +12,8 @@ from recsys_spark.cli.console import Console
 from recsys_spark.pipeline.gates.days import dates_without_run, gap_text
 from recsys_spark.pipeline.hindsight_trend import Hindsight, trend
 from recsys_spark.pipeline.publish import current_row
-from recsys_spark.pipeline.run_ledger import latest_runs
-from recsys_spark.warehouse.ledger import gates_of, read_rows, steps_of
+from recsys_spark.pipeline.run_ledger import RunLedger
+from recsys_spark.warehouse.ledger import gates_of, read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 
@@ -30,14 +30,15 @@ def show_status(root: Location, console: Console) -> None:
             f"current: {current.run_id} as of {current.data_date}, published {current.published_at:%Y-%m-%d %H:%M} UTC "
             f"(publish {current.publish_seq}, {current.kind})"
         )
-    runs = latest_runs(root)[-_LAST:]
+    ledger = RunLedger(root)
+    runs = ledger.runs()[-_LAST:]
     if runs:
-        console.rich.print(_runs(root, runs))
-        console.rich.print(steps_table(steps_of(root, runs[-1]["run_id"]), runs[-1]["run_id"]))
+        console.rich.print(_runs(ledger, runs))
+        console.rich.print(steps_table(ledger.steps_of(runs[-1]["run_id"]), runs[-1]["run_id"]))
         console.rich.print(gates_table(root, runs[-1]["run_id"]))
-    if missing := dates_without_run(root):
+    if missing := dates_without_run(ledger):
         console.warn(f"{len(missing)} dates have no completed run: {gap_text(missing)}")
-    judged = trend(root)[-_LAST:]
+    judged = trend(ledger)[-_LAST:]
     if judged:
         console.rich.print(_trend(judged))
         for alarm in judged[-1].alarms:
@@ -62,10 +63,10 @@ def _trend(judged: list[Hindsight]) -> Table:
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def _runs(root: Location, runs: list[dict[str, Any]]) -> Table:
+def _runs(ledger: RunLedger, runs: list[dict[str, Any]]) -> Table:
     table = Table("run", "as of", "state", "steps", "seconds", title="Last runs")
     for run in runs:
-        steps = steps_of(root, run["run_id"]).values()
+        steps = ledger.steps_of(run["run_id"]).values()
         seconds = sum(step["seconds"] for step in steps)
         table.add_row(
             escape(run["run_id"]), str(run["data_date"]), escape(run["state"]), str(len(steps)), f"{seconds:.1f}"

@@ -11,19 +11,13 @@ from datetime import date, timedelta
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import GateRefused
 from recsys_spark.pipeline.gates.verdict import Forced, Gate, verdict
-from recsys_spark.pipeline.run_ledger import COMPLETED, latest_runs
-from recsys_spark.warehouse.location import Location
+from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.warehouse.run_files import days_with_rows
 
 
-def completed_dates(root: Location) -> list[date]:
-    """The dates that have a completed run, ascending."""
-    return sorted({row["data_date"] for row in latest_runs(root) if row["state"] in COMPLETED})
-
-
-def dates_without_run(root: Location, first: date | None = None, last: date | None = None) -> list[date]:
+def dates_without_run(ledger: RunLedger, first: date | None = None, last: date | None = None) -> list[date]:
     """Dates from `first` to `last`, both inclusive, without a completed run; by default between those that have one."""
-    done = completed_dates(root)
+    done = ledger.completed_dates()
     if not done and (first is None or last is None):
         return []
     known = set(done)
@@ -31,9 +25,9 @@ def dates_without_run(root: Location, first: date | None = None, last: date | No
     return [day for day in days_between(start, end) if day not in known]
 
 
-def dates_passed_over(root: Location, day: date) -> list[date]:
+def dates_passed_over(ledger: RunLedger, day: date) -> list[date]:
     """The dates without a run between the newest completed date before `day` and `day`."""
-    before = [one for one in completed_dates(root) if one < day]
+    before = [one for one in ledger.completed_dates() if one < day]
     return days_between(before[-1] + timedelta(days=1), day - timedelta(days=1)) if before else []
 
 
@@ -58,7 +52,7 @@ _REMEDY = (
 )
 
 
-def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
+def check_days(config: Config, ledger: RunLedger, day: date, forced: Forced) -> list[Gate]:
     """The verdicts on the days before `day`; raises GateRefused if one failed that is not forced.
 
     Many days in a row without events are refused, and so is a single one whose weekday has always had events: a shop
@@ -73,7 +67,7 @@ def check_days(config: Config, day: date, forced: Forced) -> list[Gate]:
     in_a_row = f"at most {bound} days without events before {day}"
     gates = [verdict("days_without_events", len(empty) <= bound, len(empty), in_a_row, f"the last were on {days[-1]}")]
     gates.append(_usual_days(empty, frozenset(days), config.audit.weekday_weeks))
-    missed, most = dates_passed_over(config.root, day), config.audit.max_days_without_run
+    missed, most = dates_passed_over(ledger, day), config.audit.max_days_without_run
     at_most = f"at most {most} dates without a run before {day}"
     gates.append(verdict("days_without_run", len(missed) <= most, len(missed), at_most, gap_text(missed)))
     if refused := forced.refused(gates):

@@ -10,10 +10,10 @@ from recsys_spark.cli.console import Console
 from recsys_spark.cli.views.explain import show_run
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError
-from recsys_spark.pipeline.publish import commit
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 from tests.finished_run import stage_and_audit
+from tests.ledgers import commit
 
 
 def let_in(root: Path, sequence: int, day: int, path: str, recorded_at: datetime | None = None) -> None:

@@ -13,11 +13,10 @@ from recsys_spark.cli.views.status import show_status
 from recsys_spark.config.schema import Config
 from recsys_spark.ingest.accounting import BatchReport
 from recsys_spark.ingest.batches import Batch, record_done, record_plans
-from recsys_spark.pipeline.publish import commit
-from recsys_spark.pipeline.run_ledger import find_or_open_run
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import AUDITS
 from tests.finished_run import stage_and_audit
+from tests.ledgers import commit, find_or_open_run
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 
 from recsys_spark.config.schema import Config
 from recsys_spark.pipeline.gates.days import (
-    completed_dates,
     dates_passed_over,
     dates_without_run,
     days_between,
     gap_text,
 )
-from recsys_spark.pipeline.run_ledger import find_or_open_run, latest_runs, record_state
+from recsys_spark.pipeline.run_ledger import RunLedger
+from tests.ledgers import find_or_open_run, latest_runs, record_state
 
 FIRST = date(2025, 1, 1)
 
@@ -34,22 +34,24 @@ def warehouse(root: Path, make_config: Callable[..., Config]) -> Path:
 
 
 def test_dates_without_run_are_those_between_completed_ones(warehouse: Path) -> None:
-    assert completed_dates(warehouse) == days(0, 2, 3, 7)
-    assert dates_without_run(warehouse) == days(1, 4, 5, 6)
-    assert dates_without_run(warehouse, FIRST + timedelta(days=3), FIRST + timedelta(days=9)) == days(4, 5, 6, 8, 9)
+    assert RunLedger(warehouse).completed_dates() == days(0, 2, 3, 7)
+    assert dates_without_run(RunLedger(warehouse)) == days(1, 4, 5, 6)
+    assert dates_without_run(RunLedger(warehouse), FIRST + timedelta(days=3), FIRST + timedelta(days=9)) == days(
+        4, 5, 6, 8, 9
+    )
 
 
 def test_dates_passed_over_are_those_since_the_newest_run_before(warehouse: Path) -> None:
-    assert dates_passed_over(warehouse, FIRST + timedelta(days=10)) == days(8, 9)
-    assert dates_passed_over(warehouse, FIRST + timedelta(days=7)) == days(4, 5, 6)
-    assert dates_passed_over(warehouse, FIRST + timedelta(days=8)) == []
-    assert dates_passed_over(warehouse, FIRST) == []
+    assert dates_passed_over(RunLedger(warehouse), FIRST + timedelta(days=10)) == days(8, 9)
+    assert dates_passed_over(RunLedger(warehouse), FIRST + timedelta(days=7)) == days(4, 5, 6)
+    assert dates_passed_over(RunLedger(warehouse), FIRST + timedelta(days=8)) == []
+    assert dates_passed_over(RunLedger(warehouse), FIRST) == []
 
 
 def test_a_new_warehouse_has_no_gap(root: Path) -> None:
-    assert dates_without_run(root) == []
-    assert dates_passed_over(root, FIRST) == []
-    assert dates_without_run(root, FIRST, FIRST) == [FIRST]
+    assert dates_without_run(RunLedger(root)) == []
+    assert dates_passed_over(RunLedger(root), FIRST) == []
+    assert dates_without_run(RunLedger(root), FIRST, FIRST) == [FIRST]
 
 
 def test_gap_text_writes_days_as_ranges() -> None:
