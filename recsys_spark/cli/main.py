@@ -236,7 +236,7 @@ def demo(
 
 @app.command()
 def reference() -> None:
-    """Print the reference of tables, features and settings (the README holds the same text)."""
+    """Print the reference of all tables with their columns, as in recsys_spark/warehouse/TABLES.md."""
     from recsys_spark.cli.reference import reference_text
 
     sys.stdout.write(reference_text())

@@ -59,7 +59,18 @@ def test_modules_say_what_they_own() -> None:
 
 
 def test_top_level_holds_only_what_it_may() -> None:
-    allowed = {"pyproject.toml", "README.md", "jobs", "recsys_spark", "conf", "tests", "airflow_dags", "findings"}
+    allowed = {
+        "pyproject.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "jobs",
+        "recsys_spark",
+        "conf",
+        "tests",
+        "airflow_dags",
+        "findings",
+    }
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     tops = {name.split("/")[0] for name in listed.splitlines()}
     assert {top for top in tops if not top.startswith(".")} <= allowed | {"uv.lock", "LICENSE"}

@@ -24,10 +24,10 @@ from recsys_spark.config.settings_text import Setting, one_line, settings_text
 from recsys_spark.errors import ArgumentError
 
 _HEAD = (
-    "Written by `recsys-spark init`: what differs from the defaults, with the evidence. `recsys-spark reference` lists "
-    "every other setting. Weights are a start: a look counts 1, a mark of interest 3, a payment 5, because the rarer "
-    "an act is and the more it commits, the more it says; what is taken back counts below zero. Only a sample was "
-    "read: lines of a type that it did not show would be set aside."
+    "Written by `recsys-spark init`: what differs from the defaults, with the evidence. Every other setting stands in "
+    "conf/base.toml of the product. Weights are a start: a look counts 1, a mark of interest 3, a payment 5, because "
+    "the rarer an act is and the more it commits, the more it says; what is taken back counts below zero. Only a "
+    "sample was read: lines of a type that it did not show would be quarantined."
 )
 
 
