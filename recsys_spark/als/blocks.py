@@ -1,4 +1,4 @@
-"""Both sides of the matrix as blocks of rows, stored once, so that a half-iteration moves factors alone.
+"""Blocks of the rating matrix: the rows of both sides, stored once, so that a half-iteration moves factors alone.
 
 Owns: how rows are dealt out to blocks (equal work, not equally many rows), and the stored form of a block.
 
@@ -20,7 +20,7 @@ from recsys_spark.spark.sparse_blocks import Blocks, csr_blocks, n_blocks_for
 from recsys_spark.warehouse.scratch import Scratch
 
 BINS = 4096  # ranges of rows whose entries are counted, so that what the driver holds does not grow with the rows
-_ROW_BYTES = 12  # of a factor, while its row is solved: the vector, its rotation and what is written
+_ROW_BYTES = 12  # of a number of a factor while its row is solved: the vector, its rotation and what is written
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _sha256(scratch: Scratch, side: Side, block: int) -> str:
 
 
 def dealt_out(counts: np.ndarray, n_rows: int, n_entities: int, n_blocks: int, factors: int) -> tuple[int, ...]:
-    """Starts of blocks of about equal cost, and the end; entities and attributes meet at one.
+    """Starts of blocks of about equal cost, and the end; no block holds both entities and attributes.
 
     counts: entries of each of the equal ranges of rows that make up all rows.
     """

@@ -1,4 +1,4 @@
-"""How the factors of the fixed side reach the tasks that solve the other: three exchanges with one result.
+"""Exchange of factors: how those of the fixed side reach the tasks that solve the other, three ways with one result.
 
 Owns: what a half-iteration sends, and the stored form of factors.
 
@@ -45,7 +45,7 @@ class Factors:
 
 
 class Solver(Protocol):
-    """How vectors of rows come from those of the side that is held fixed; sent to every task."""
+    """Solves vectors of rows from those of the side that is held fixed; sent to every task."""
 
     def space(self, gram: np.ndarray, n_cols: int) -> Any:
         """What a task must know of the whole fixed side; gram: its Gramian (f, f).  On the driver."""
@@ -116,7 +116,7 @@ def solve_half(spark: SparkSession, exchange: str, half: Half, size: int, scratc
     fixed, found = half.fixed, []
     of_entities = sum_gramians(scratch, fixed, False, size)
     of_all = of_entities + sum_gramians(scratch, fixed, True, size)
-    # Attributes know nothing of attributes: their rows see the entities of the other side alone.
+    # Attributes have no entries with attributes: their rows see the entities of the other side alone.
     for of_attributes, gram, n_cols in ((False, of_all, fixed.side.n_rows), (True, of_entities, fixed.side.n_entities)):
         blocks = half.solved.side.blocks(of_attributes)
         if blocks:
@@ -126,7 +126,7 @@ def solve_half(spark: SparkSession, exchange: str, half: Half, size: int, scratc
 
 
 class _Space(NamedTuple):
-    """What tasks know of the whole fixed side, in the words of the solver, and the length of a vector."""
+    """What tasks know of the whole fixed side, in the solver's own form, and the length of a vector."""
 
     known: Any
     size: int
@@ -179,9 +179,9 @@ def _answer(solved: Solved) -> pa.RecordBatch:
 def _send(
     half: Half, senders: list[int], blocks: list[int], scratch: Scratch
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Of each block of the fixed side the rows that each block to be solved needs.
+    """Sends, from each block of the fixed side, the rows that each block to be solved needs.
 
-    The fixed side's own block of the matrix says which these are: its entries are the links.  Every block is sent
+    The fixed side's own block of the matrix says which these are, by its entries.  Every block is sent
     something, be it empty, because a task without a message would not store its factors.
     """
 

@@ -2,15 +2,11 @@
 
 Owns: the order of a fit, where it starts, when it ends, and how it goes on after a kill.
 
-Half h solves users from items where h is odd, items from users where it is even.  Half 0 are the factors of items that
-the fit starts from.  When the fit has ended, users are solved once more, all of them: their factors are what folding
-their history in gives.
-
-The factors of items that a fit starts from: those of an earlier one, or small random numbers.
-
-Items alone: the first half-iteration solves users from them.  An item that the earlier fit did not have starts from a
-tenth of the random numbers of a cold start: next to nothing for its users, and yet not zero, where users and items that
-only have each other would stay for good.
+Half h solves users from items where h is odd, items from users where it is even.  Half 0 is the factors of items that
+the fit starts from: those of an earlier fit, or small random numbers.  An item that the earlier fit did not have starts
+from a tenth of the random numbers of a cold start: next to nothing for its users, and yet not zero, because users and
+items that only have each other would stay at zero for good.  When the fit has ended, all users are solved once more:
+their factors are then what folding in their history gives.
 """
 
 import logging
@@ -34,13 +30,13 @@ from recsys_spark.spark.arrow_vectors import cut_vectors, read_chunk
 from recsys_spark.spark.sparse_blocks import PAIR_BYTES
 from recsys_spark.warehouse.scratch import Scratch
 
-_NEW = np.float32(0.1)  # of a cold start's numbers: what an item has that a warm start lacks
+_NEW = np.float32(0.1)  # a new item of a warm start begins with this part of a cold start's numbers
 
 
 def store_start(
     spark: SparkSession, items: Factors, factors: int, seed: int, start: DataFrame | None, scratch: Scratch
 ) -> bool:
-    """Stores the start of every block of `items`; whether it is that of `start` (see `als.fit.fit_factors`)."""
+    """Stores the start of every block of `items`; whether it comes from `start` (see `fit_factors`)."""
     if not items.side.n_blocks:
         return False
     if start is None or not _fits(start, factors):
@@ -85,13 +81,13 @@ def _place(
 
 _log = logging.getLogger(__name__)
 
-# Matrix and factors of a log that the driver fits by itself: as large as takes it about as long as Spark's own work.
+# Bytes of matrix and factors up to which the driver fits alone: it then takes about as long as Spark's own work would.
 _LOCAL_BYTES = 16 << 20
-_ENTRY_BYTES, _NUMBER_BYTES = 16, 4  # of an entry on both sides, and of a number of a factor
+_ENTRY_BYTES, _NUMBER_BYTES = 16, 4  # of an entry, on both sides together, and of a number of a factor
 
-_SENT_BYTES = 12  # of a number that a task is sent: as it comes, in its place, and turned
+_SENT_BYTES = 12  # of a number that a task is sent: as it arrives, sorted, and rotated
 
-# The objective may rise by rounding: by this part of what it is without factors, the sum of all confidences.
+# Rounding may raise the objective: by this part of its value without factors, which is the sum of all confidences.
 _ROUNDING = 1e-6
 
 
@@ -172,7 +168,7 @@ def fit_factors(
 
 
 def exchange_for(n_pairs: int, sizes: Sizes, settings: Als) -> str:
-    """The exchange that is asked for, or else the one for this size."""
+    """The exchange that the settings ask for; for "auto", the one for this size."""
     if settings.exchange != "auto":
         return settings.exchange
     row_bytes = settings.factors * _NUMBER_BYTES
@@ -289,7 +285,7 @@ def _advance(spark: SparkSession, exchange: str, half: Half, state: _State, sett
         after = _State(number, (*state.objectives, objective), penalty, hashes, nothing=nothing)
         _log.info("phase=half number=%d side=%s objective=%.9g", number, half.solved.side.name, objective)
     scratch.mark(_marker(number), asdict(after))
-    if half.only_below is None:  # else it is what this half is made of, should its factors be found damaged
+    if half.only_below is None:  # else this half is made from it, again if its factors are found damaged
         _remove(Factors(half.solved.side, number - 2), scratch)
     return after
 

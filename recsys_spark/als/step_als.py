@@ -1,4 +1,4 @@
-"""Fits factors of users and items.
+"""Fits the ALS factors of users and items.
 
 Owns: which interactions and attributes are fitted, what the fit starts from, and its figures.
 """
@@ -47,14 +47,14 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     return {"user_factors": _user_factors(inputs, fit, context), "item_factors": _item_factors(inputs, fit, context)}
 
 
-_ATTEMPTS = 4  # with a ridge that leaves nothing, each a tenth of the one before
+_ATTEMPTS = 4  # fits, each with a tenth of the ridge before it, until factors are left
 
 
 def _fit_that_holds(pairs: DataFrame, sizes: Sizes, context: Context, start: DataFrame | None) -> tuple[Fit, Als]:
-    """A fit whose factors are not all of one direction, or of none, and its settings.
+    """A fit whose factors have not collapsed (to one direction, or to zero), and its settings.
 
-    A ridge that is too strong for the log leaves no more.  It is weakened where it is for the run to choose; where a
-    person wrote it, it stays, and the warning says so.
+    A ridge that is too strong for the log collapses them.  It is weakened where the run may choose it; where a person
+    wrote it, it stays, and the warning says so.
     """
     settings, scratch = context.config.als, context.scratch("als")
     is_open = "als.regularization" in context.config.validation.auto

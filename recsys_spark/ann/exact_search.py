@@ -1,12 +1,10 @@
-"""The best items of every user by the product of their vectors, over the cluster, around `numeric.top_k`.
+"""Exact nearest-item search over the cluster: every user's best items by dot product, around `numeric.top_k`.
 
-Owns: the items that are searched, and how a block's users, their vectors and what they may not be shown meet.  Called
-by the sources and by `retrieval.user_lists`.
+Owns: the items that are searched, how a block's users, their vectors and their hidden items meet, and the form of a
+list as a record of `source_candidates`.
 
 Pairs of user and hidden item, and users' vectors, are cut into chunks per block of users; one shuffle brings a block's
 chunks together.  The items are sent to every worker, at most MAX_VECTOR_BYTES of them.
-
-Lists of single users as records of `source_candidates`.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +35,7 @@ USER_LISTS = (
 )
 
 
-def user_lists(
+def list_records(
     source: str,
     users: np.ndarray,
     lists: Ranked,
@@ -103,7 +101,7 @@ def fit_items(factors: DataFrame, n_items: int, norm_exponent: float, where: str
 
 
 def hidden_pairs(interactions: DataFrame, candidates: Candidates, cutoff: datetime) -> DataFrame:
-    """user_idx and item_idx of what users are not shown, by the policy for what they have seen: for `search_users`."""
+    """user_idx and item_idx of what users are not shown, by the policy for seen items; for `search_users`."""
     return interactions.where(is_hidden(candidates, cutoff)).select("user_idx", "item_idx")
 
 
@@ -171,7 +169,7 @@ def _search(sent: Any, source: str, k: int) -> Callable[[Iterator[pa.RecordBatch
         items: Items = sent.value
         found = read_block(batches, len(items.places))
         if found is not None:
-            yield user_lists(source, found.users, top_k(found.vectors, items, k, found.hidden, _SCORES_BYTES))
+            yield list_records(source, found.users, top_k(found.vectors, items, k, found.hidden, _SCORES_BYTES))
 
     return search
 

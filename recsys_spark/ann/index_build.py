@@ -1,4 +1,4 @@
-"""The index over items' embeddings, built over the cluster shard by shard, around `ann.kernels.faiss_index`.
+"""Build of the ANN index over items' embeddings, shard by shard over the cluster, around `ann.kernels.faiss_index`.
 
 Owns: which items make an index and which shard an item goes to, where quantisers are trained, and how a shard is
 filled.  Its workers load FAISS, and so never torch.
@@ -30,7 +30,7 @@ MAX_PARTS = 1000  # each is trained by itself and has a file at least
 
 _ADD_BYTES = 8 << 20  # of vectors that are added at once: a fixed number of rows, or codes could depend on the batches
 _SAMPLED_SHARE = 1.2  # drawn by hash: a fifth more, so that there are enough
-_LEAST_DRAWN = 16  # for an index that learns nothing, which is told the length of a vector by one
+_LEAST_DRAWN = 16  # vectors, also for an index without training, which takes the length of a vector from them
 _DRAW = 1 << 30
 
 _FILLED = (
@@ -140,7 +140,7 @@ def _train(choices: Sequence[IndexChoice], longest: float | None, seed: int, n_t
             if not batch.num_rows:
                 continue
             place = batch["place"][0].as_py()
-            if not len(sample):  # held once: it is what a task of a large index has most of
+            if not len(sample):  # held once: it is most of the memory of a large index's task
                 width = _indexable(matrix_of(batch["vector"].slice(0, 1)), longest).shape[1]
                 sample = np.empty((max(1, choices[place].n_train), width), np.float32)
             n_more = min(batch.num_rows, len(sample) - n_taken)

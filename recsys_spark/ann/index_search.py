@@ -1,10 +1,11 @@
-"""The best items of every user by the index: users scattered over its shards, the shards' answers gathered.
+"""Search of the ANN index for every user: users are scattered over its shards, the shards' answers gathered.
 
 Owns: how users, what they may not be shown, and a shard meet, and how answers are merged.
 
-A block of users with their hidden items is one record.  It goes to every shard, and back come each shard's best, scored
-by exact products; items are spread over shards by hash, so that a shard's answer is short (`rerank.share_of_k`).  What
-a user is not shown is left out inside the shard: one more candidate is looked at for each such item.
+A block of users with their hidden items is one record.  It goes to every shard, and each shard's best items come back,
+scored by exact products.  Items are spread over shards by hash, so that a shard's answer is short
+(`index_choice.share_of_k`).  What a user is not shown is left out inside the shard, which takes one more candidate for
+each such item.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES, USER_LISTS, read_block, user_blocks, user_lists
+from recsys_spark.ann.exact_search import MAX_VECTOR_BYTES, USER_LISTS, list_records, read_block, user_blocks
 from recsys_spark.ann.recall import as_queries
 from recsys_spark.config.schema import Config
 from recsys_spark.numeric.ragged import offsets
@@ -116,7 +117,7 @@ def search_shard(shard: Any, users: np.ndarray, hidden: Csr, k: int) -> Ranked:
     row, queries = shard.row, as_queries(users, shard.row["d"])
     wanted, kept = share_of_k(row["rerank"] * k, row["n_shards"]), share_of_k(k, row["n_shards"])
     parts, places = [], []
-    # By how many items are hidden from a user, to powers of 2: nobody waits for one who has had everything.
+    # Users are grouped by their number of hidden items, to powers of 2: one who had everything does not slow the rest.
     classes = np.ceil(np.log2(np.maximum(hidden.lengths, 1))).astype(int)
     for one in np.unique(classes):
         of_class = np.flatnonzero(classes == one)
@@ -144,6 +145,6 @@ def _gather(source: str, k: int) -> Batches:
                 items, scores = (read_array(batch[name], at, kind) for name, kind in _ENTRIES)
                 parts.append(Ranked(indptr, items, scores))
         if parts:
-            yield user_lists(source, users, merged(parts, k))
+            yield list_records(source, users, merged(parts, k))
 
     return gather

@@ -1,12 +1,10 @@
-"""How much of users' exact lists the shards of an index find, at every nprobe, measured over the cluster.
+"""Recall of the ANN index: how much of users' exact lists its shards find at every nprobe, measured over the cluster.
 
-Owns: the measurement that a build is held against, and the choice of nprobe.
+Owns: the measurement that a build is held against, the choice of nprobe, and the check that stored shards are whole.
 
 Each task takes one shard: the exact best of its items by the products of all its vectors, and what the index finds of
-them, with the scores computed anew.  Answers of all shards meet per chunk of users.  Recall at k is that of a search
-for k items.
-
-Are the shards that a manifest names whole?  Read back and checked by the workers, as a reader would open them.
+them, re-scored exactly.  Answers of all shards meet per chunk of users.  Recall at k is that of a search for k items.
+The check opens every shard on a worker, as a reader would.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +69,7 @@ def measure_recall(
     whose products are computed.  Every shard is opened as a reader opens it.
     Raises DamagedError for a shard that is not what the manifest says.
     """
-    # By their place: a shard that the hash left empty has no row.
+    # Tasks go by row, not by number of shard: a shard that the hash left empty has no row.
     tasks = spark.createDataFrame([(place,) for place in range(len(rows))], "row int")
     sent = spark.sparkContext.broadcast((list(rows), list(parts), users))
     answers = tasks.repartitionById(len(rows), F.col("row")).mapInArrow(_answer(sent, rerank, root), _ANSWERS)

@@ -1,4 +1,4 @@
-"""Builds the index over the embeddings of items that may be shown, and holds it against exact search.
+"""Builds the ANN index over the embeddings of items that may be shown, and measures its recall by exact search.
 
 Owns: the manifest `ann_shards`, the recall that a build must reach, and the setting it is served with.
 """

@@ -1,6 +1,6 @@
 """Item-item CF over the cluster: rows of users to the blocks of items that they touch, then row products in each block.
 
-Owns: what travels, in which order it is summed, and what bounds a task's memory.
+Owns: what travels, in which order it is summed, what bounds a task's memory, and the ids of the items in lists.
 
 1. Pairs become blocks of users' rows, each row cut to the newest items (`spark.sparse_blocks`).
 2. One job sums a few integers per item; they are collected (MAX_SUMS_BYTES) and sent to every task.
@@ -9,8 +9,6 @@ Owns: what travels, in which order it is summed, and what bounds a task's memory
 
 So every c_ij is a sum over users in their order, with the same bits for every number of blocks, tasks and retries, and
 no partial sums travel.  For `ridge` step 4 writes the sums with all items too, and `item_cf.ridge` goes on.
-
-External ids for lists of item indices.
 """
 
 import logging
@@ -66,7 +64,7 @@ class Limits:
 
 
 def similarity_of(settings: SimilaritySettings) -> Similarity:
-    """The kernel's words for the settings."""
+    """The settings in the kernel's own form."""
     return Similarity(
         settings.similarity,
         settings.alpha,

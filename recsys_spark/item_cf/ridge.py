@@ -1,10 +1,10 @@
-"""The regressions of `ridge` over the cluster: all sums to every task, and what items add to lists.
+"""Ridge regression of items on their nearest items, over the cluster: sums go to every task, weights make the lists.
 
 Owns: what is collected and sent, and how the regressions are shared out.  `item_cf.neighbors` makes the sums.
 
 The driver collects the sums of all pairs of items (MAX_GRAM_BYTES) and sends them to every task; records of nearest
-items are spread evenly and regressed.  What an item adds to items of many records is brought together by a shuffle of
-n_items x num_neighbors weights.
+items are spread evenly and regressed.  The weights of one item come from many records; a shuffle of n_items x
+num_neighbors weights brings them together.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def _near_batch(first: int, start: int, end: int, found: Near) -> pa.RecordBatch
 
 
 def regressed(near: DataFrame, broadcast: Any, similarity: Similarity, n_tasks: int) -> DataFrame:
-    """The lists by the regressions of all columns; near: of NEAR_SCHEMA, kept."""
+    """The lists by the regressions of all columns; near: records of NEAR_SCHEMA, persisted."""
     spark = near.sparkSession
     size: Any = near.agg(F.sum(F.octet_length("sums_cols") + F.octet_length("sums_values")).alias("n_bytes")).first()
     check_bytes(
@@ -77,7 +77,7 @@ def regressed(near: DataFrame, broadcast: Any, similarity: Similarity, n_tasks: 
 
 
 def _gram(table: pa.Table, n_cols: int) -> Csr:
-    """The sums of all pairs on the driver, from the blocks of columns; a block that nobody has anything of has none."""
+    """The sums of all pairs on the driver, from the blocks of columns; a block whose columns nobody has is missing."""
     table = table.sort_by("first").combine_chunks()
     lengths, parts = np.zeros(n_cols, np.int64), []
     for at, first in enumerate(table["first"].to_pylist()):
@@ -93,7 +93,7 @@ def _gram(table: pa.Table, n_cols: int) -> Csr:
 def _added(
     broadcast: Any, gram: Any, similarity: Similarity
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The nearest columns of a block to what each adds to it."""
+    """Records of nearest columns to the weights that each of these adds to the columns of the block."""
 
     def added(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums, listed = broadcast.value

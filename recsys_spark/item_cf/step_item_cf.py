@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     """`item_neighbors`.
 
-    Pairs count that have a weight: what was returned or only disliked makes nothing near.  Lists hold what may be
+    Only pairs with a weight count: what was returned or only disliked makes nothing near.  Lists hold what may be
     shown; an item that is no longer sold has one too, because histories are full of such.
     Figures: n_items_with_neighbors, n_neighbors (all lists together).
     """
@@ -42,7 +42,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 
 
 def _nearest(pairs: DataFrame, listed: np.ndarray, context: Context) -> DataFrame:
-    """The lists; by cosine where the sums that `ridge` needs have outgrown what can be sent and it was chosen."""
+    """The lists; by cosine where `ridge` was chosen by validation and its sums have outgrown what can be sent."""
     settings = context.config.item_cf
     similarity, limits = similarity_of(settings), Limits(settings.max_items_per_user, settings.block_bytes)
     try:

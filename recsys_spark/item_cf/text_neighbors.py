@@ -1,4 +1,4 @@
-"""Items near by their text: the tokens of a catalogue as a sparse matrix, and its nearest columns.
+"""Text neighbours of items (TF-IDF cosine): the tokens of a catalogue as a sparse matrix, and its nearest columns.
 
 Owns: which tokens count, their numbers, and the way into the item-item kernel.
 
@@ -46,7 +46,7 @@ def fit_text_neighbors(
     Blocks of rows stay in the cache until the caller clears it.
     """
     cosine = Similarity("cosine", 1.0, 0.0, 0.0, 0.0, 1, num_neighbors)
-    # No row is cut to its newest items: the vectors would be others than those whose cosine is meant.
+    # No row is cut to its newest items: that would change the vectors whose cosine is meant.
     whole = Limits(np.iinfo(np.int32).max, block_bytes)
     return fit_neighbors(fit_token_pairs(items, vocabulary), cosine, whole, listed)
 

@@ -1,4 +1,4 @@
-"""The graph filter over the cluster: products with the matrix and its transpose in turn, over the blocks that ALS has.
+"""Low-pass graph filter (truncated SVD) over the cluster: products with the matrix and its transpose, in ALS's blocks.
 
 Owns: the matrix that is filtered, the order of the products, and the vectors that come of them.  What a product sends,
 and what bounds a task's memory, is as in a fit by ALS (`als.exchange`).
@@ -85,7 +85,7 @@ def _normalised(pairs: DataFrame) -> DataFrame:
     of_users = pairs.groupBy("user_idx").agg(exact_sum(F.col("weight")).alias("of_user"))
     of_items = pairs.groupBy("item_idx").agg(exact_sum(F.col("weight")).alias("of_item"))
     joined = pairs.join(of_users, on="user_idx", how="inner").join(of_items, on="item_idx", how="inner")
-    # A sum that is rounded to 0 is of what has decayed to nothing: it has no direction.
+    # A sum that is rounded to 0 is of weights that have decayed to nothing: it has no direction.
     known = joined.where((F.col("of_user") > 0) & (F.col("of_item") > 0))
     value = F.col("weight") / F.sqrt(F.col("of_user") * F.col("of_item"))
     return known.select("user_idx", "item_idx", value.cast("float").alias("weight"))

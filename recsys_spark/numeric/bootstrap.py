@@ -1,4 +1,4 @@
-"""How sure a mean over users is: the Poisson bootstrap, whose resamples are made where the users are.
+"""Poisson bootstrap: confidence intervals of means over users, resampled where the users are.
 
 Owns: how often a user is drawn in each resample, and the bounds that follow.  A user is drawn Poisson(1) times,
 independently of all others, so that parts of a data set are resampled apart and their sums added.  The draws depend on
@@ -22,7 +22,7 @@ from recsys_spark.numeric.hashing import mix64
 RESAMPLES = 500
 CONFIDENCE = 0.95
 
-# Chance of at most 0, 1, ... draws; beyond 16 lies less than 2**-53, the grain of the numbers that are looked up.
+# Chance of at most 0, 1, ... draws; beyond 16 lies less than 2**-53, the step of the uniform numbers.
 _CHANCES = np.cumsum([exp(-1) / factorial(n) for n in range(17)])
 
 
@@ -56,7 +56,7 @@ class Tally:
 
 
 def user_keys(user_ids: Sequence[str] | np.ndarray) -> np.ndarray:
-    """What the draws of each user depend on, uint64 (n_users,), the same on every machine."""
+    """The key on which the draws of each user depend, uint64 (n_users,), the same on every machine."""
     keys: np.ndarray = pd.util.hash_array(np.asarray(user_ids, object), categorize=False)
     return keys
 

@@ -1,10 +1,10 @@
-"""Positive definite systems inside compiled loops: symmetric products, factorisation, solution.
+"""Cholesky solution of positive definite systems inside compiled loops: symmetric products, factorisation, solution.
 
-Owns: the loops that make them fast, at small orders above all.
+Owns: the loops that make them fast, above all at small orders.
 
 Matrices are row-major and hold their lower triangle; what is above the diagonal is undefined.  Sums run along rows, two
-rows times four at once, so that LLVM keeps eight vector sums in registers and uses every load again.  No aliasing is to
-be ruled out then, which keeps it from vectorising updates in place.
+rows times four at once, so that LLVM keeps eight vector sums in registers and uses every load again.  Updates in
+place would not be vectorised, because LLVM cannot rule out that the arrays overlap.
 (One core with AVX-512, float32, factorisation of order 16 / 64 / 128 / 256: 0.3 / 4.6 / 33 / 160 us; numba's, which is
 LAPACK's, 0.6 / 10 / 46 / 227.)
 """

@@ -1,8 +1,8 @@
 """Ranking metrics over ragged lists of dense item indices, one value per user.
 
-Owns: the arithmetic of hits and of what is made from them.  A mean over the returned values weighs every user the same
-(macro); nothing here pools users.  `match` finds the hits once; its result then gives every metric at every k in time
-that grows with the hits.  Letters: u user (row), k list length.
+Owns: the hits of lists, and the metrics that are made from them.  A mean over the returned values weighs every user
+the same (macro); nothing here pools users.  `match` finds the hits once; its result then gives every metric at every k
+in time that grows with the hits.  Letters: u user (row), k list length.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from recsys_spark.errors import KernelError
 from recsys_spark.numeric.ragged import Ragged, _has_repeats, check_k, check_no_repeats, check_rows_pair, find_in_rows
 
-# A grade is a small number by design (five levels in the source); 2^64 is far within what sums of float64 can hold.
+# A grade is a small number by design (five levels in the source); sums of float64 can hold far more than 2^64.
 MAX_RELEVANCE = 64
 
 

@@ -12,7 +12,7 @@ from recsys_spark.errors import KernelError
 
 
 def offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where rows of these lengths begin when they stand one after another, and where the last ends, int64 (n + 1,)."""
+    """Where rows of these lengths begin when they are laid end to end, and where the last ends, int64 (n + 1,)."""
     ends: np.ndarray = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
     return ends

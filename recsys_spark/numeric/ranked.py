@@ -1,4 +1,4 @@
-"""Ranked lists, and the heap by which compiled loops keep the best of what they meet.
+"""Ranked lists, and the top-k heap of compiled loops.
 
 Owns: the order of candidates: score first, higher is better, ties by the smaller index.
 """
@@ -26,7 +26,7 @@ def ranked_of_rows(lengths: np.ndarray, indices: np.ndarray, scores: np.ndarray)
 
 
 def best_of_rows(indptr: np.ndarray, indices: np.ndarray, scores: np.ndarray, k: int) -> Ranked:
-    """The k best entries of every row, of those whose score is above 0; indptr: (n + 1,), of rows in any order."""
+    """The k best entries of every row with a score above 0; indptr: (n + 1,), of rows with entries in any order."""
     return ranked_of_rows(*_best(indptr, indices, scores, k))
 
 
@@ -88,7 +88,7 @@ def _is_worse(score: np.float32, index: int, other_score: np.float32, other_inde
 
 @njit(cache=True, nogil=True)
 def offer(indices: np.ndarray, scores: np.ndarray, size: int, index: int, score: np.float32) -> int:
-    """Puts (index, score) into a heap of `size` if it is among the best; the size after that."""
+    """Puts (index, score) into a heap of `size` if it is among the best; returns the new size."""
     if size < len(indices):
         at = size
         while at > 0 and _is_worse(score, index, scores[(at - 1) // 2], indices[(at - 1) // 2]):

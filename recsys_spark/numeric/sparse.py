@@ -1,4 +1,7 @@
-"""Sparse rows as three arrays: their type, its transpose, chosen rows, and the newest entries of every row."""
+"""Compressed sparse rows (CSR): their type, its transpose, chosen rows, and the newest entries of every row.
+
+Owns: the type, and the order of the entries of a row.
+"""
 
 from typing import NamedTuple
 
@@ -98,7 +101,7 @@ def newest_entries(indptr: np.ndarray, indices: np.ndarray, times: np.ndarray, n
     """
     kept = np.ones(len(indices), bool)
     lengths = np.diff(indptr)
-    # Few rows are long, whatever the matrix; the others are not looked at.
+    # Few rows are long, whatever the matrix; the others are skipped.
     for row in np.flatnonzero(lengths > n_newest):
         entries = slice(indptr[row], indptr[row + 1])
         newest_first = np.lexsort((indices[entries], -times[entries]))

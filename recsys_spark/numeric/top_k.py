@@ -3,10 +3,10 @@
 Owns: the search, and the scaling of vectors for it.
 
 Scores come from a product of matrices, whose last bits depend on its shape, and so on who else is in the block.  They
-only rule items out, with a margin for what rounding can do.  An item that is left gets its score anew: products exact
-in float64, summed in one fixed order, rounded to float32 once.  That score decides and is given back.  So a query's
-list is the same, bit for bit, in whatever call and block it is asked for, whatever `block_bytes` is and on whatever
-processor.  That takes a sixth of the time at 8 000 items, f = 64, k = 100.
+only rule items out, with a margin for what rounding can do.  An item that is left is re-scored: products exact in
+float64, summed in one fixed order, rounded to float32 once.  That score decides and is returned.  So a query's list is
+the same, bit for bit, in whatever call and block it is asked for, whatever `block_bytes` is and on whatever processor.
+The re-scoring takes a sixth of the time at 8 000 items, f = 64, k = 100.
 
 Letters: n queries, m searched items, f length of a vector, b queries of a block, w items of a tile, g its groups.
 """
@@ -21,20 +21,20 @@ from recsys_spark.errors import KernelError
 from recsys_spark.numeric.ranked import Ranked, joined, offer, ranked_of_rows, sort_best_first
 from recsys_spark.numeric.sparse import Csr
 
-# Scores that are made at once, at most, 4 MiB of them: they stay in the cache.  Wider tiles leave fewer items to score
-# anew, narrower ones are done with sooner; these two were near the best with 8 000 and with 27 000 items.
+# Scores that are made at once, at most, 4 MiB of them: they stay in the cache.  Wider tiles leave fewer items to
+# re-score, narrower ones end a search sooner; these two were near the best with 8 000 and with 27 000 items.
 _MAX_BLOCK = 128
 _MAX_TILE = 8192
 _MIN_TILE = 16
-_TILE_PER_QUERY = 64  # of a block that has to be smaller
-# Items whose best score is looked at first: one load in 16.
+_TILE_PER_QUERY = 64  # items of a tile for each query, in a block that has to be smaller
+# Items of a group, whose best score is compared first: one load in place of 16.
 _MAX_GROUP = 16
 
 _SCORE_BYTES = 12  # a score, and at most as many maxima of groups, twice
 _LISTED_BYTES = 24  # an index and a score, in the heap and in the list, and a mask
 
 _UNIT = 2.0**-24  # what rounding to float32 can add to 1
-# What rounding adds where float32 runs out of small numbers, and more.
+# More than what rounding adds where numbers are too small for the full precision of float32.
 _TINY = float(np.finfo(np.float32).tiny)
 _LOWEST = float(np.finfo(np.float32).min)
 _MAX_SCORE = float(np.finfo(np.float32).max) / 2

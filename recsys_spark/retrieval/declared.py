@@ -1,9 +1,9 @@
-"""Candidate sources: one file each, found by being here.
+"""Candidate sources as plug-ins: how one is declared, discovered and checked; each is a file in `retrieval/sources`.
 
 A source declares its settings (`Params`) and the tables that it reads (`READS`), and proposes ranked lists in
 `generate`.  A new source is its file and its name in `conf/base.toml` [sources] enabled; its defaults stand there too.
 
-Owns: the words in which a source is written, its discovery, the check of its settings.
+Owns: the interface of a source, its discovery, the check of its settings.
 """
 
 import difflib
@@ -54,7 +54,7 @@ class SourceContext(Protocol):
 
 
 class SourceModule(Protocol):
-    """What a file in this folder has."""
+    """What a file in `retrieval/sources` has."""
 
     Params: type[SourceParams]
     READS: tuple[str, ...]
@@ -67,9 +67,9 @@ class SourceModule(Protocol):
         inputs: the tables of READS, as of the date.  A model's lists bear the source's own name; in rows `source` is
         that, or `name/list` where there are several.  A list names an item once, ties break by the smaller item_idx,
         and nothing depends on partitioning.
-        A list for many leaves in what one user has seen, and what is not available: `blend` keeps it out.  A list for
-        one user that is cut leaves it out, by the same policies (`blend.collect`), or it would be full of it.  A model
-        is given what a user has seen, and lists of its own must hold only what is available.
+        A list for many users may hold what one of them has seen, and what is not available: `blend` removes it.  A list
+        for one user that is cut must leave both out, by the same policies (`signals.visibility`), or it would be full
+        of them.  A model is given what a user has seen; its own lists must hold only what is available.
         """
 
 

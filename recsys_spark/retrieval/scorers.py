@@ -1,4 +1,4 @@
-"""What sources know of items, as models that score the users of a block: by vectors, or by what is near to a history.
+"""Scoring models of candidate sources: they score the users of a block, by vectors or by the neighbours of a history.
 
 Owns: what a model is given, and its answers.  `retrieval.user_lists` sends models to workers and brings users to them.
 """
@@ -39,11 +39,11 @@ class Users:
 
 
 class Scorer(Protocol):
-    """What a source says of the users of a block; row r below is the user at places[r], int64, ascending."""
+    """The scores of a source for the users of a block; row r below is the user at places[r]."""
 
     @property
     def places(self) -> np.ndarray:
-        """See above."""
+        """Places in the block of the users that are scored, int64, ascending."""
 
     def lists(self, k: int) -> Ranked:
         """The list of every row, at most `k` items without those that are hidden."""
@@ -59,7 +59,7 @@ class Model(Protocol):
     """What a source knows of items; sent to every worker."""
 
     def scorer(self, users: Users) -> Scorer:
-        """It, with what it needs of the users."""
+        """The scorer of these users."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class VectorModel:
     spread: Spread
 
     def scorer(self, users: Users) -> "VectorScorer":
-        """Of those who have a vector."""
+        """The scorer of those who have a vector."""
         indptr, at = entries_of(users.hidden.indptr, users.with_vector)
         hidden = Csr(indptr, users.hidden.indices[at], users.hidden.values[:0], users.hidden.n_cols)
         vectors = users.vectors if len(users.with_vector) else self.items.vectors[:0]
@@ -121,7 +121,7 @@ class NeighborModel:
     normalize: bool = False
 
     def scorer(self, users: Users) -> "NeighborScorer":
-        """Of all users."""
+        """The scorer of all users."""
         places = np.arange(users.rows.n_rows)
         return NeighborScorer(self, self.history.of(users.rows), places, users.hidden)
 
@@ -140,7 +140,7 @@ class NeighborScorer:
         return score_neighbors(self.history, self.model.neighbors, self.hidden, k, self.model.normalize)
 
     def scores(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """See `Scorer`; what is near to nothing of the history has none."""
+        """See `Scorer`; an item that is near to no item of the history has none."""
         model, n_items = self.model, self.hidden.n_cols
         found = user_scores.pair_scores(self.history, model.neighbors, rows, items, n_items, model.normalize)
         return np.where(found > 0, found, np.float32(np.nan))
@@ -196,7 +196,7 @@ class NewestPlaced:
 
 
 @dataclass(frozen=True)
-class NearUsers:
+class UserNeighbors:
     """The users near to each: list u of `near` is that of user u."""
 
     near: Ranked
@@ -208,12 +208,12 @@ class NearUsers:
         n_users = len(self.near.indptr) - 1
         return Csr(indptr - indptr[0], self.near.indices[entries], self.near.scores[entries], n_users)
 
-    def only(self, users: np.ndarray) -> "NearUsers":
-        """Those of some users alone, int64, ascending, as users 0, 1, 2 and so on; near are all users still."""
+    def only(self, users: np.ndarray) -> "UserNeighbors":
+        """The lists of some users alone (int64, ascending) as those of users 0, 1, 2 and so on; all users stay near."""
         indptr, at = entries_of(self.near.indptr, users)
         # Beyond them nobody has near users, so that there are as many lists as users.
         rest = np.full(len(self.near.indptr) - len(indptr), indptr[-1])
-        return NearUsers(Ranked(np.concatenate([indptr, rest]), self.near.indices[at], self.near.scores[at]))
+        return UserNeighbors(Ranked(np.concatenate([indptr, rest]), self.near.indices[at], self.near.scores[at]))
 
 
 def _newest(rows: RowBlock, n_newest: int) -> RowBlock:

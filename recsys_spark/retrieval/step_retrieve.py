@@ -1,4 +1,4 @@
-"""Lets every enabled source propose its lists.
+"""Retrieves candidates: every enabled source proposes its lists.
 
 Owns: what a source is given, and the check that its lists bear its name.
 """
@@ -69,8 +69,8 @@ def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> Dat
     missing = sorted(set(source.READS) - set(inputs))
     if missing:
         raise ContractError(
-            f"sources/{name}.py READS: expected tables that the step retrieve reads ({', '.join(sorted(inputs))}), "
-            f"got {', '.join(missing)}; add them to the step in recsys_spark/plan.py"
+            f"retrieval/sources/{name}.py READS: expected tables that the step retrieve reads "
+            f"({', '.join(sorted(inputs))}), got {', '.join(missing)}; add them to the step in recsys_spark/plan.py"
         )
     params = check_params(context.config)[name]
     proposed = source.generate({table: inputs[table] for table in source.READS}, params, context)
@@ -81,7 +81,7 @@ def _proposals(name: str, inputs: dict[str, DataFrame], context: Context) -> Dat
     bears_name = (F.col("source") == name) | F.col("source").startswith(f"{name}/")
     refusal = F.raise_error(
         F.concat(
-            F.lit(f"sources/{name}.py: expected lists called {name} or {name}/..., got "),
+            F.lit(f"retrieval/sources/{name}.py: expected lists called {name} or {name}/..., got "),
             F.coalesce("source", F.lit("null")),
             F.lit("; correct their names"),
         )

@@ -1,9 +1,8 @@
-"""Lists of single users, of all sources in one pass: what users had and their vectors meet once, and models score.
+"""Candidate lists of single users, of all sources in one pass: interactions and vectors meet once, and models score.
 
-Owns: how a block's parts travel, and what bounds a task; `retrieval.scorers` scores.  A source gives a `Personal`;
-called by the step `retrieve`.
+Owns: how a block's parts travel, and what bounds a task; `retrieval.scorers` scores.  A source gives a `Personal`.
 
-For a fusion of scores a list goes on past its own end, with what its source thinks of the first items of all others.
+For a fusion of scores a list goes on past its own end, with its source's scores of the first items of all other lists.
 
 Users are cut into blocks.  Interactions travel as arrays, once, whatever the number of sources, and so do the vectors
 of the sources that have any; the models, which are of items, are sent to every worker.
@@ -19,7 +18,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.ann.exact_search import USER_LISTS, user_lists
+from recsys_spark.ann.exact_search import USER_LISTS, list_records
 from recsys_spark.blend.kernels.union import appended, for_all_cells, missing, union_cells
 from recsys_spark.config.lists import Candidates
 from recsys_spark.numeric.ragged import offsets
@@ -31,7 +30,7 @@ from recsys_spark.spark.sparse_blocks import RowBlock, blocks_for, cut_pairs, ev
 
 _BLOCK_BYTES = 256 << 20  # what a task may take to make a block of users: some 2.5 million interactions
 _LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record
-_NUMBER_BYTES = 12  # of a number of a vector: as it comes, in its place, and among those of the users who have one
+_NUMBER_BYTES = 12  # of a number of a vector: as it arrives, sorted, and among those of the users who have one
 _USERS_PER_BLOCK = 2_000  # a task costs as much as the lists of so many users
 _BLOCKS_PER_CORE = 2
 
@@ -150,16 +149,16 @@ def _propose(
             complete = _completed(one, lists[source], cells)
             n_own = np.diff(lists[source].indptr).astype(np.int32)
             moments = one.background() if depth else (None, None)
-            yield user_lists(source, first + one.places, complete, n_own, *moments)
+            yield list_records(source, first + one.places, complete, n_own, *moments)
 
     return make_lists
 
 
 def _completed(scorer: Scorer, lists: Ranked, cells: np.ndarray) -> Ranked:
-    """The lists, with what the source thinks of the other items of `cells` at their ends."""
+    """The lists, with the source's scores of the other items of `cells` at their ends."""
     at, items = missing(cells, (scorer.places, lists))
     scores = scorer.scores(at, items)
-    # Who has no list has none at the end either.
+    # A user without a list gets no such end either.
     known = ~np.isnan(scores) & (np.diff(lists.indptr) > 0)[at]
     return appended(lists, at[known], items[known], scores[known])
 

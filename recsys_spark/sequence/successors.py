@@ -1,4 +1,4 @@
-"""What follows what, over the cluster: histories of blocks of users to sums of pairs, sums to lists of successors.
+"""Item transitions over the cluster: histories of blocks of users to sums of pairs, sums to lists of successors.
 
 Owns: which events are a history, what travels, and what bounds a task's memory.
 
@@ -18,8 +18,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.sequence.kernels.successors import (
-    Following,
     Transitions,
+    TransitionSettings,
     added,
     newest_histories,
     successors,
@@ -43,7 +43,7 @@ class Limits:
 
 
 def fit_successors(
-    engaged: DataFrame, n_users: int, listed: np.ndarray, following: Following, limits: Limits
+    engaged: DataFrame, n_users: int, listed: np.ndarray, following: TransitionSettings, limits: Limits
 ) -> DataFrame:
     """The likeliest successors of each item: idx, indices (best first), scores; an item without any has no row.
 
@@ -82,7 +82,7 @@ def _ranges(n_events: np.ndarray, n_ranges: int) -> list[range]:
 
 
 def _sum(
-    starts: np.ndarray, ranges: list[range], following: Following, n_items: int, max_row: int
+    starts: np.ndarray, ranges: list[range], following: TransitionSettings, n_items: int, max_row: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The chunks of a block of users, which are all that a partition holds, to the sums of each range of sources."""
     edges = np.array([one.start for one in ranges] + [n_items])
@@ -113,7 +113,7 @@ def _sum(
 
 
 def _list(
-    ranges: list[range], broadcast: Any, following: Following, n_items: int
+    ranges: list[range], broadcast: Any, following: TransitionSettings, n_items: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The sums of a range of sources, which are all that a partition holds, to their lists."""
 

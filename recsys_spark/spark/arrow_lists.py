@@ -17,7 +17,7 @@ def ragged_of(lists: pa.Array) -> Ragged:
 
 def indptr_of(lists: pa.Array) -> np.ndarray:
     """Where each list begins, and the end of the last, int64 (n_lists + 1,); a null is empty."""
-    return _indptr(lengths_of(lists))
+    return offsets(lengths_of(lists))
 
 
 def lengths_of(lists: pa.Array) -> np.ndarray:
@@ -30,8 +30,3 @@ def flat_of(lists: pa.Array) -> np.ndarray:
     """The values of all lists, laid end to end."""
     values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False)
     return values
-
-
-def _indptr(lengths: np.ndarray) -> np.ndarray:
-    indptr: np.ndarray = offsets(lengths)
-    return indptr

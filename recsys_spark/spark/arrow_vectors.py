@@ -1,8 +1,6 @@
-"""Vectors on their way to the block of rows that they belong to: chunks as binary columns, not rows.
+"""Arrow transport of vectors and rows: vectors shuffled as binary chunks per block, rows mapped by a function.
 
-Owns: the form in which vectors are shuffled.
-
-Rows to a Python function and back, whatever their columns are called.
+Owns: the form in which vectors are shuffled, and how rows with columns of any name reach a Python function.
 """
 
 from collections.abc import Callable, Iterator
@@ -62,7 +60,7 @@ Batches = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def map_rows(frame: DataFrame, function: Batches, schema: str) -> DataFrame:
-    """`frame.mapInArrow(function, schema)`."""
+    """`frame.mapInArrow(function, schema)`, for columns of any name, such as `vectors.text`."""
     columns = [F.col(f"`{name}`") for name in frame.columns]
     return frame.select(F.struct(*columns).alias("row")).mapInArrow(_unpacked(function), schema)
 

@@ -1,4 +1,4 @@
-"""What the driver collects to send it to every worker, and how large that may become.
+"""Broadcasts: what the driver collects and sends to every worker, and how large that may become.
 
 Owns: the bounds, and the collection of lists by index.
 """
@@ -25,8 +25,8 @@ def check_bytes(where: str, what: str, n_bytes: int, bound: int, setting: str) -
     """Raises BoundExceeded if what the driver collects and every worker is sent is larger than its bound."""
     if n_bytes > bound:
         raise BoundExceeded(
-            f"{where}: expected at most {bound} bytes of {what}, got {n_bytes}; lower {setting}, or raise the bound in "
-            "recsys_spark/adapters together with the memory of the driver and the workers"
+            f"{where}: expected at most {bound} bytes of {what}, got {n_bytes}; lower {setting}, or raise the bound "
+            "in the code together with the memory of the driver and the workers"
         )
 
 

@@ -1,9 +1,8 @@
-"""The Spark session of a command; nothing else in the product builds one.
+"""The Spark session of a command, and its start-up time; nothing else in the product builds a session.
 
-Owns: the check of Java, the local profile, the Delta jar, what Python keeps of the JVM.  Under spark-submit the session
-exists already and its settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
-
-How long a command took to its first Spark job: what a user waits before anything happens.
+Owns: the check of Java, the local profile, the Delta jar, what Python keeps of the JVM, and the seconds from the start
+of the process to the first Spark job, which a user waits for.  Under spark-submit the session exists already and its
+settings come from the properties file; on a laptop they are read from `conf/spark/local.conf`.
 """
 
 import fcntl
@@ -36,7 +35,7 @@ def open_session(
     """The session of this process: the one that spark-submit made, else a new local one.
 
     root: the warehouse.  extra: settings laid over the local profile.  log_folder: where a local JVM and its workers
-    write what would otherwise cover the console; by default in the warehouse, or among the temporary files if the
+    write what would otherwise fill the console; by default in the warehouse, or among the temporary files if the
     warehouse is in an object store.  Raises EnvironmentFault if Java, the Delta jar or a store's client is missing.
     """
     # Workers must run the interpreter of the driver.
@@ -59,7 +58,7 @@ def open_session(
             session = builder.getOrCreate()
     except Exception as err:
         try:
-            check_java()  # only now: to ask starts a JVM, which every command would wait for
+            check_java()  # only now: the question starts a JVM, for which every command would wait
         except EnvironmentFault as fault:
             raise fault from err
         raise EnvironmentFault(
@@ -71,8 +70,8 @@ def open_session(
     return session
 
 
-# What PySpark asks the JVM for by name at every expression: 12,000 questions and a tenth of the time of a small day,
-# most of it the JVM's, which looks for `functions` in each package that it might be of.  Py4J keeps no answer.
+# Names that PySpark looks up in the JVM at every expression: 12,000 look-ups and a tenth of the time of a small day,
+# most of it in the JVM, which looks for `functions` in each package that might hold it.  Py4J keeps no answer.
 _LOOKUPS = {
     "functions": ("col", "lit", "not"),
     "org.apache.spark.sql.functions": (

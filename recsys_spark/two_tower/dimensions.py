@@ -1,11 +1,11 @@
-"""How large the towers are: whether a day has any, and rows of the hashed id tables.
+"""Dimensions of the two-tower model: whether a day has one, and the rows of its hashed id table.
 
 Owns: what is derived from settings and the log before anything is trained.
 """
 
 from recsys_spark.config.schema import Config
 
-_IDS_PER_ITEM = 8  # rows of the table of ids: with fewer many items share one
+_IDS_PER_ITEM = 8  # rows of the table of ids for each item; with fewer, many items would share one
 _SMALLEST_TABLE = 16
 
 

@@ -30,8 +30,8 @@ from recsys_spark.two_tower.kernels.towers import Shape, Tower, embed, pool_hist
 # A table of a million hashed ids of 128 numbers, and more; the driver and every worker hold one copy.
 MAX_MODEL_BYTES = 1 << 30
 
-_BATCH_BYTES = 8 << 20  # of rows as they come that are encoded at once; encoded they take about as much again
-_WORK_BYTES = 4 << 20  # of what is computed at once: more of it is slower, for it leaves the cache
+_BATCH_BYTES = 8 << 20  # of input rows that are encoded at once; encoded they take about as much again
+_WORK_BYTES = 4 << 20  # of what is computed at once; more would leave the cache, which is slower
 
 _UNKNOWN = -1
 
@@ -147,7 +147,7 @@ def _embed_users(broadcast: "Broadcast[WorkerModel]", items: "Broadcast[ItemVect
 
 
 def _parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The rows of the batches, at most about _BATCH_BYTES at a time, whatever the session makes a batch."""
+    """The rows of the batches, at most about _BATCH_BYTES at a time, however large the session's batches are."""
     for batch in batches:
         n_parts = max(1, -(-batch.nbytes // _BATCH_BYTES))
         size = max(1, -(-batch.num_rows // n_parts))
@@ -206,7 +206,7 @@ def _part(encoded: Encoded, start: int, end: int) -> Encoded:
 
 
 def _finite(tower: Tower, encoded: Encoded, pooled: np.ndarray | None, normalize: bool) -> np.ndarray:
-    """Embeddings, NaN for those that are not finite; one of these makes its whole batch fail, so it is halved."""
+    """Embeddings, NaN for those that are not finite; one such makes its whole batch fail, so the batch is halved."""
     n = len(encoded.dense)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -225,7 +225,7 @@ def _rows(kind: str, batch: pa.RecordBatch, vectors: np.ndarray) -> pa.RecordBat
     exact = vectors.astype(np.float64)
     with np.errstate(over="ignore"):
         norms = np.sqrt(np.einsum("nd,nd->n", exact, exact)).astype(np.float32)
-    wrong = ~np.isfinite(norms)  # also where the numbers are finite, and their length is none in float32
+    wrong = ~np.isfinite(norms)  # also where the numbers are finite and their length is not, in float32
     vectors[wrong], norms[wrong] = 0.0, 0.0
     offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
     return pa.RecordBatch.from_pydict(

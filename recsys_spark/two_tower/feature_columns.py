@@ -1,4 +1,4 @@
-"""The features that the towers take, by the names in [two_tower]: as columns of one frame, and what is fitted of them.
+"""Feature columns of the towers, by the names in [two_tower]: one frame of them, and what the encoding fits on it.
 
 Owns: what a name means, and mean and deviation of the numbers.
 
@@ -18,22 +18,22 @@ from recsys_spark.config.models import TwoTower
 from recsys_spark.errors import ConfigError
 from recsys_spark.two_tower.kernels.inputs import Field, Kind, TowerInputs
 
-KNOWN_ID = "known_id"  # of an item that somebody had: what is not learnt says nothing
+KNOWN_ID = "known_id"  # the id of an item that somebody had, null for others: their ids are not learnt
 
 _MAPS = ("vectors", "attributes")
-# Sums of doubles depend on the order of the rows; so many decimals do not, and are more than the towers notice.
+# Sums of doubles depend on the order of the rows; rounded to so many decimals they do not, and towers notice no more.
 _DECIMALS = 6
 
 
 def user_columns(tables: Mapping[str, DataFrame], settings: TwoTower) -> DataFrame:
-    """What the user tower is to take, of the tables as a step reads them."""
+    """The feature columns of the user tower, from the tables as a step reads them."""
     return feature_columns(
         tables["user_index"], tables["user_features"], tables["users"], "user", settings.user_features
     )
 
 
 def item_columns(tables: Mapping[str, DataFrame], settings: TwoTower) -> DataFrame:
-    """What the item tower is to take, likewise."""
+    """The feature columns of the item tower, likewise."""
     index, features, catalogue = tables["item_index"], tables["item_features"], tables["items"]
     return feature_columns(index, features, catalogue, "item", settings.item_features, settings.item_history)
 
@@ -49,7 +49,7 @@ def feature_columns(
     """One row per indexed user or item: its idx, its id, and a column for each of `names` and `engaged`.
 
     kind: user or item.  index, features, catalogue: the tables as the step reads them.  engaged: features of items that
-    come from engagement: null for an item that nobody had, of which they say nothing, as is `known_id`, else its id.
+    come from engagement; for an item that nobody had they are null, and so is `known_id`, which else is the item's id.
     Raises ConfigError if a name means nothing, or a column of a type that no tower takes.
     """
     key = f"{kind}_id"
@@ -92,7 +92,7 @@ def fit_inputs(
     n_ids: int,
     engaged: Sequence[str] = (),
 ) -> TowerInputs:
-    """What a tower takes of `frame`, as `feature_columns` makes it, in the order of `names` and `engaged`.
+    """The inputs of a tower from `frame`, as `feature_columns` makes it, in the order of `names` and `engaged`.
 
     words: those of `names` whose text counts word by word.  n_ids: rows of the table of hashed ids, 0 for none.
     """
@@ -132,7 +132,7 @@ def _measures(name: str, kind: Kind) -> list[Column]:
     if kind != "number":
         return []
     number = column.cast("double")
-    # tower_inputs.squash
+    # kernels.inputs.squash in Spark
     squashed = F.when(F.abs(number) < float("inf"), F.signum(number) * F.log1p(F.abs(number)))
     return [
         F.round(F.avg(squashed), _DECIMALS).alias(f"{name} mean"),

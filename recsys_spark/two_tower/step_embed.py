@@ -1,4 +1,4 @@
-"""Embeds every indexed user and item with the model of the day, those of whom the log knows nothing too.
+"""Embeds every indexed user and item with the two-tower model of the day, also those that the log knows nothing of.
 
 Owns: that the model is the one that was trained, and takes what the settings ask for; and how far embeddings moved
 since the base run.
@@ -58,7 +58,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 def _embedded(
     rel_path: str, version: str, inputs: dict[str, DataFrame], context: Context
 ) -> tuple[DataFrame, DataFrame]:
-    """Every indexed user and item with its vector and norm, on disk; the figures tell of them."""
+    """Every indexed user and item with its vector and norm, persisted on disk; sets the figures."""
     settings = context.config.two_tower
     data = read_blob(context.config.root, rel_path, version)
     model = load_model(data)
@@ -95,7 +95,7 @@ def _check_model(model: TowerModel, users: DataFrame, items: DataFrame, context:
 
 def _feature_faults(kind: str, inputs: TowerInputs, names: Sequence[str], frame: DataFrame) -> list[str]:
     found = [field.name for field in inputs.fields if field.kind != "id"]
-    # A vector that no row had is not in the model, see `tower_columns.fit_inputs`.
+    # A vector that no row had is not in the model, see `feature_columns.fit_inputs`.
     asked = [name for name in names if name in found or not _is_vector(frame.schema[name].dataType)]
     if found != asked:
         return [f"expected the {kind} features {', '.join(asked)}, got {', '.join(found) or 'none'}"]

@@ -18,7 +18,7 @@ from recsys_spark.two_tower.kernels.inputs import TowerInputs
 from recsys_spark.two_tower.kernels.model_file import SUFFIX, load_model, pack_model, unpack
 from recsys_spark.two_tower.training_job import Job, State, read_job
 from recsys_spark.two_tower.training_launch import is_staged, train
-from recsys_spark.two_tower.training_stage import histories, shown_in_vain, stage_items, stage_users
+from recsys_spark.two_tower.training_stage import histories, shown_not_engaged, stage_items, stage_users
 from recsys_spark.warehouse.blobs import put_blob, read_blob
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import TWO_TOWER_MODELS
@@ -79,7 +79,7 @@ def _stage(inputs: dict[str, DataFrame], context: Context, data: dict[str, Any])
         items, "item", settings.item_features, settings.item_words, settings.n_buckets, n_ids, settings.item_history
     )
     entries = histories(inputs["interactions"], settings, context.cutoff)
-    shown = shown_in_vain(inputs["exposures"], inputs["interactions"], context.cutoff)
+    shown = shown_not_engaged(inputs["exposures"], inputs["interactions"], context.cutoff)
     n_shards = stage_users(entries, shown, users, user_inputs, settings.shard_bytes, scratch)
     n_item_shards = stage_items(items, n_items, item_inputs, settings.shard_bytes, scratch)
     split_time = int(context.cutoff.timestamp()) * 1_000_000 - settings.validation_days * _MICROS_PER_DAY

@@ -1,4 +1,4 @@
-"""What the training of a two-tower model is told, and what it says: the markers between the step and the process.
+"""Job and state of a two-tower training: the markers by which the step and the training process talk.
 
 Owns: the form of a job, of the state after an epoch, and of the result.
 """
@@ -12,7 +12,7 @@ from recsys_spark.two_tower.kernels.inputs import TowerInputs
 from recsys_spark.two_tower.kernels.towers import Shape
 from recsys_spark.warehouse.scratch import Scratch
 
-OWNER = "RECSYS_OWNER_PID"  # variable that tells the process of the step: without that nobody wants the model
+OWNER = "RECSYS_OWNER_PID"  # variable with the process id of the step; when that is gone, nobody wants the model
 NOT_KNOWN = -1.0  # in the place of a recall
 
 

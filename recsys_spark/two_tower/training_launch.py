@@ -1,6 +1,6 @@
-"""Trains a two-tower model in a process of its own, or in several, and watches over it.
+"""Launcher of the two-tower training: a process of its own, or several, started and watched.
 
-Owns: how the training is started, told about and ended.
+Owns: how the training is started, how its progress is reported, and how it ends.
 
 The driver never imports torch: one process is started directly, several by Spark's `TorchDistributor`, on this machine.
 What they find is in the scratch of the step (see `two_tower.training_process`), so a kill costs an epoch at most.
@@ -39,12 +39,12 @@ def is_staged(job_data: dict[str, Any], scratch: Scratch) -> bool:
 def train(scratch: Scratch, tell: Tell) -> tuple[State, bytes]:
     """Trains the job that is staged in `scratch`, or what is left of it; its epochs, and the file of the best weights.
 
-    tell: is told every second how far it is.  Raises KernelError with the cause if it cannot be trained.
+    tell: is given the progress every second.  Raises KernelError with the cause if it cannot be trained.
     """
     job = read_job(scratch)
     for name in ("done", "failed", "progress"):
         scratch.remove_marker(name)
-    # Where what it said can be read after a failure; the file grows, so it is a file of this machine.
+    # What the process prints, for after a failure.  The file grows, so it is one of this machine, not of a store.
     place = scratch.folder
     log = place / "train.log" if isinstance(place, Path) else own_folder() / f"train-{os.getpid()}.log"
     n_resumed = len(read_state(scratch)[0].epochs)

@@ -1,4 +1,4 @@
-"""The program that trains a two-tower model, epoch by epoch, alone or as one process of many; torch stays in it.
+"""Training program of the two-tower model, epoch by epoch, alone or as one process of several; torch stays in it.
 
     python -m recsys_spark.two_tower.training_process FOLDER
 
@@ -48,7 +48,7 @@ from recsys_spark.warehouse.scratch import Scratch
 _log = logging.getLogger(__name__)
 
 K = 20  # of the recall that is validated
-_HARD_ITEMS = 20  # kept of each user, of which a step draws
+_HARD_ITEMS = 20  # hard negatives kept for each user, from which a step draws
 _MAX_VALIDATED = 2_000
 _MIN_VALIDATED = 20  # users; with fewer a recall says nothing, and all epochs are trained
 _PROGRESS_S = 1.0
@@ -89,7 +89,7 @@ class Training:
                 "two_tower: expected engagements to learn from, got none; raise [two_tower] training_days, or take "
                 "two_tower out of [sources] enabled"
             )
-        # Not weighed: a batch takes every example once, whatever it weighs in the loss.
+        # Shares are not weighted: a batch takes every example once, whatever its weight in the loss.
         self.draws, self.trainer = self._prepared(counts / self.n_examples)
 
     def _prepared(self, share: np.ndarray) -> tuple[Draws, Trainer]:
@@ -142,12 +142,12 @@ class Training:
         return float(total) / self.n_examples
 
     def _searched(self) -> tuple[np.ndarray, Items]:
-        """Embeddings of all items, and those that hard ones are sought among: what somebody had."""
+        """Embeddings of all items, and the items among which hard negatives are sought: those that somebody had."""
         vectors = self.trainer.embed_items()
         return vectors, search_items(vectors, np.flatnonzero(self.had))
 
     def _hard(self, shard: Shard, searched: tuple[np.ndarray, Items] | None, number: int) -> np.ndarray | None:
-        """Items of each user that are hard to tell from wanted ones; in the first epoch only what was shown."""
+        """Hard negatives of each user; in the first epoch of a cold start only items that were shown."""
         if searched is None:
             return None
         if number == 1 and not self.job.start:

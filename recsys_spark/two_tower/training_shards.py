@@ -1,7 +1,7 @@
-"""What a two-tower model is trained on, as staged files: shards of users with their histories, and of items.
+"""Training shards of the two-tower model as files: users with their histories, and items.
 
-Owns: the columns of both, and their names in the scratch of the step.  Written by the workers that stage them
-(`two_tower.training_stage`), read by the process that trains.
+Owns: the columns of both, and their names in the scratch of the step.  The workers of `two_tower.training_stage` write
+them, the process that trains reads them.
 """
 
 import numpy as np

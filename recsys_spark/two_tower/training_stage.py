@@ -1,4 +1,4 @@
-"""Stages what a two-tower model is trained on: shards of users with their histories, and of items, as files.
+"""Staging of the two-tower training: users with their histories, and items, encoded and written as shards.
 
 Owns: which engagements are examples and what they weigh, and the spread of users over shards.  A worker encodes and
 writes one shard at a time; nothing comes back to the driver but counts.
@@ -55,7 +55,7 @@ def histories(interactions: DataFrame, settings: TwoTower, cutoff: datetime) -> 
     return engaged.groupBy("user_idx").agg(F.array_sort(listed).alias("entries"))
 
 
-def shown_in_vain(exposures: DataFrame, interactions: DataFrame, cutoff: datetime) -> DataFrame | None:
+def shown_not_engaged(exposures: DataFrame, interactions: DataFrame, cutoff: datetime) -> DataFrame | None:
     """user_idx and `shown`, the items shown last that the user did not engage with; None if nothing was shown."""
     if exposures.isEmpty():
         return None
@@ -76,7 +76,7 @@ def stage_users(
 ) -> int:
     """Stores the shards of users; how many.  size: bytes of a shard in memory, at most about that.
 
-    entries: of `histories`.  shown: of `shown_in_vain`.  columns: user_idx and what `inputs` name.
+    entries: of `histories`.  shown: of `shown_not_engaged`.  columns: user_idx and what `inputs` name.
     """
     entries = entries.persist()
     counted: Any = entries.agg(F.count("*").alias("n_users"), F.sum(F.size("entries")).alias("n_entries")).first()

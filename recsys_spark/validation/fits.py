@@ -23,16 +23,16 @@ from recsys_spark.numeric.top_k import damped, search_items
 from recsys_spark.retrieval.declared import check_params
 from recsys_spark.retrieval.scorers import (
     Model,
-    NearUsers,
     NeighborModel,
     NewestPlaced,
     NewestWeighted,
     Scorer,
+    UserNeighbors,
     Users,
     neighbor_model,
     vector_model,
 )
-from recsys_spark.sequence.kernels.successors import Following, Histories, successors, transitions
+from recsys_spark.sequence.kernels.successors import Histories, TransitionSettings, successors, transitions
 from recsys_spark.spark.sparse_blocks import RowBlock
 from recsys_spark.validation.whole_fits import fit_factors, fit_filter, fit_neighbors
 
@@ -113,7 +113,7 @@ class Trial:
     def scorer(self, log: TrialLog, places: np.ndarray) -> Scorer:
         """It, for the judged users at `places`, int64, ascending."""
         model = self.model
-        if isinstance(model, NeighborModel) and isinstance(model.history, NearUsers) and self.user_idx is not None:
+        if isinstance(model, NeighborModel) and isinstance(model.history, UserNeighbors) and self.user_idx is not None:
             model = replace(model, history=model.history.only(self.user_idx[log.judged[places]]))
         if self.vectors is None:
             return model.scorer(users_of(log, log.judged[places], np.empty(0, np.int64), _NO_VECTORS))
@@ -200,7 +200,7 @@ def _low_pass(log: TrialLog, config: Config, params: Any) -> Trial:
 def _successors(log: TrialLog, config: Config, params: Any) -> Trial | None:
     if log.histories is None:
         return None
-    following = Following(
+    following = TransitionSettings(
         params.window, params.window_half_life, params.alpha, params.beta, params.shrinkage, params.num_successors
     )
     sums = transitions(_drawn(log.histories, log.seed), following, log.n_items)

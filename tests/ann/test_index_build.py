@@ -43,7 +43,7 @@ def whole(items: DataFrame) -> DataFrame:
 
 
 def build(items: DataFrame, root: Path, longest: float | None = None, **changes: Any) -> list[dict[str, Any]]:
-    """The manifest of all that the adapter does."""
+    """The manifest of all that `index_build` does."""
     d = DIM if longest is None else augmented_length(DIM)
     parts = fit_parts(items, d, settings_of(**changes))
     return fill_shards(items, parts, train_parts(items, parts, longest, SEED, 1), longest, root)

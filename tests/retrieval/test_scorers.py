@@ -6,7 +6,7 @@ import pytest
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import search_items
-from recsys_spark.retrieval.scorers import Model, NearUsers, NewestPlaced, Users, neighbor_model, vector_model
+from recsys_spark.retrieval.scorers import Model, NewestPlaced, UserNeighbors, Users, neighbor_model, vector_model
 from recsys_spark.spark.sparse_blocks import RowBlock
 from tests.item_cf_oracle import long_tailed, neighbors_of, similarity_of, sparse
 
@@ -58,5 +58,5 @@ def test_a_scorer_of_neighbors_has_no_score_for_what_is_near_to_nothing() -> Non
 def test_near_users_are_those_of_the_users_of_a_block() -> None:
     block = RowBlock(1, np.array([0, 1, 1]), np.array([3], np.int32), {})
     lists = Ranked(np.array([0, 1, 3, 4]), np.array([9, 8, 7, 6], np.int32), np.ones(4, np.float32))
-    history = NearUsers(lists).of(block)
+    history = UserNeighbors(lists).of(block)
     assert (history.indptr.tolist(), history.indices.tolist()) == ([0, 2, 3], [8, 7, 6])

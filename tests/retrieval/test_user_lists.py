@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.top_k import search_items
 from recsys_spark.retrieval import user_lists
-from recsys_spark.retrieval.scorers import NearUsers, NewestPlaced, NewestWeighted, neighbor_model, vector_model
+from recsys_spark.retrieval.scorers import NewestPlaced, NewestWeighted, UserNeighbors, neighbor_model, vector_model
 from recsys_spark.retrieval.user_lists import Personal, propose
 from tests.local_frame import local_frame
 
@@ -98,7 +98,7 @@ def test_propose_asks_every_model_of_every_user(
         "scores",
         als=Personal(vector_model(items), 2, vectors),
         successors=Personal(neighbor_model(NEAR, NewestPlaced(5, 2, 1.0)), 1),
-        user_cf=Personal(neighbor_model(NEAR, NearUsers(Ranked(*ONE_NEAR_USER))), 5),
+        user_cf=Personal(neighbor_model(NEAR, UserNeighbors(Ranked(*ONE_NEAR_USER))), 5),
     )
     # Lists of two, of one and of five go on with what the others proposed, where their source has a score for it.
     assert found == {

@@ -7,13 +7,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.numeric.sparse import newest_entries
-from recsys_spark.sequence.kernels.successors import Following, histories, successors, transitions
+from recsys_spark.sequence.kernels.successors import TransitionSettings, histories, successors, transitions
 from recsys_spark.sequence.successors import Limits, fit_successors
 from tests.item_cf_oracle import lists_of
 from tests.local_frame import local_frame
 
 N_USERS, N_ITEMS, MAX_ROW = 40, 25, 12
-FOLLOWING = Following(window=4, half_life=2.0, alpha=0.5, beta=0.25, shrinkage=1.0, num_successors=6)
+FOLLOWING = TransitionSettings(window=4, half_life=2.0, alpha=0.5, beta=0.25, shrinkage=1.0, num_successors=6)
 START = datetime(2025, 1, 1, tzinfo=UTC)
 LISTED = np.arange(N_ITEMS) % 7 != 0
 

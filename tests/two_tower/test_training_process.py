@@ -1,4 +1,4 @@
-"""The program that trains: without its owner, and on what it cannot train; test_two_tower kills it and pairs it."""
+"""The program that trains: without its owner, and on what it cannot train; test_training_launch kills and pairs it."""
 
 import json
 import os

@@ -12,7 +12,7 @@ from recsys_spark.config.load import load_config
 from recsys_spark.two_tower.kernels.batches import NONE, Shard
 from recsys_spark.two_tower.kernels.inputs import Field, TowerInputs
 from recsys_spark.two_tower.training_shards import read_items, read_users
-from recsys_spark.two_tower.training_stage import histories, shown_in_vain, stage_items, stage_users
+from recsys_spark.two_tower.training_stage import histories, shown_not_engaged, stage_items, stage_users
 from recsys_spark.warehouse.scratch import Scratch
 from tests.engagement import CUTOFF, before
 
@@ -83,12 +83,12 @@ def test_shown_in_vain_is_what_was_not_engaged_with_newest_first(spark: SparkSes
     exposures = spark.createDataFrame(
         [(u, i, before(days=age)) for u, i, age in seen], "user_idx int, item_idx int, event_time timestamp"
     )
-    shown = shown_in_vain(exposures, _interactions(spark), CUTOFF)
+    shown = shown_not_engaged(exposures, _interactions(spark), CUTOFF)
     (shard,) = _staged(spark, tmp_path, MANY, shown)
     # 1 and 3 were engaged with; a disliked item is none that the user wants.
     assert shard.shown[:, :2].tolist() == [[4, NONE], [NONE, NONE], [1, NONE]]
     assert (shard.shown[:, 2:] == NONE).all()
-    assert shown_in_vain(exposures.limit(0), _interactions(spark), CUTOFF) is None
+    assert shown_not_engaged(exposures.limit(0), _interactions(spark), CUTOFF) is None
 
 
 @pytest.mark.parametrize("size", [MANY, 2_000])

@@ -1,6 +1,6 @@
-"""Factors of one row that was not in the fit: what `als.kernels.objective` solves for many, in plain numpy.
+"""Fold-in: the factors of one row that was not in the fit, as `als.kernels.objective` solves many, in plain numpy.
 
-Owns: that arithmetic for a process that has no compiler, a service above all.
+Owns: that arithmetic for a process that has no compiler, above all a service.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def fold_in(
         return np.zeros(len(gramian), np.float32)
     v, w = vectors[has].astype(np.float64), alpha * weights[has].astype(np.float64)
     ridge = regularization * (alpha * len(w) + unobserved * n_cols) ** nu
-    # The trace bounds the greatest eigenvalue; that the least is above rounding is known without it if the ridge is.
+    # The trace bounds the greatest eigenvalue.  With a ridge above rounding the least need not be computed.
     rounding = _NO_EIGENVALUE * np.trace(gramian)
     if not ridge > rounding and not np.linalg.eigvalsh(gramian)[0] + ridge > rounding:
         raise KernelError(

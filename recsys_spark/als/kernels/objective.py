@@ -1,6 +1,6 @@
 """Exact implicit ALS: every row's factors by one confidence-weighted ridge regression on the fixed side.
 
-Owns: the objective, and what of it is not one row's system (`als.kernels.row_solver`).
+Owns: the objective, its ridge, Gramians, and the start; `als.kernels.row_solver` has the loop over rows.
 
     min over X, Y of  sum over all u, i of c_ui (p_ui - x_u . y_i)^2 + sum of ridge_u |x_u|^2 + sum of ridge_i |y_i|^2
 
@@ -79,11 +79,11 @@ def gramian(Y: np.ndarray) -> np.ndarray:
     return total
 
 
-# Factors of fewer directions give every user one order.  Of 24 fits of four logs nine were below, at 1.0 to 1.04, with
-# next to nothing explained or with popularity alone; the next was at 1.46.
+# Factors of a lower effective rank give every user the same order.  Of 24 fits of four logs nine were below, at 1.0 to
+# 1.04, with next to nothing explained or with popularity alone; the next was at 1.46.
 LEAST_RANK = 1.05
 
-LEAST_EXPLAINED = 1e-3  # of the objective of factors of zero: below it nothing is left of any
+LEAST_EXPLAINED = 1e-3  # part of the objective of factors of zero: a fit that explains less has no factors left
 
 
 def effective_rank(gram: np.ndarray) -> float:
@@ -93,7 +93,7 @@ def effective_rank(gram: np.ndarray) -> float:
 
 
 def has_collapsed(explained: float, rank: float, factors: int) -> bool:
-    """Whether a fit gives every user one order, or none: by what it explains, and by the rank of its items' factors."""
+    """Whether all users get the same order, or none: by what a fit explains, and the rank of its items' factors."""
     return explained < LEAST_EXPLAINED or rank < min(LEAST_RANK, factors)
 
 
@@ -134,7 +134,7 @@ def solve_rows(weights: Csr, fixed: Fixed, ridge: Ridge) -> Solution:
     order = filled[np.argsort(lengths[filled], kind="stable")]
     n_rows, dual_below = weights.n_rows, dual_bound(factors)
     found = Solution(np.zeros((n_rows, factors), np.float32), np.zeros(n_rows), np.zeros(n_rows))
-    # In float64 what float32 cannot: most fits have no such row, and never compile for it.
+    # float64 solves what float32 cannot: most fits have no such row, and never compile for it.
     for dtype, max_condition in ((np.float32, MAX_CONDITION), (np.float64, np.inf)):
         if len(order):
             rows, work = (

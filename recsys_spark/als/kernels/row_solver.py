@@ -1,4 +1,4 @@
-"""The compiled loop of ALS: one ridge regression per row, in the basis in which the Gramian is diagonal.
+"""Row solver of ALS, a compiled loop: one ridge regression per row, in the basis in which the Gramian is diagonal.
 
 Owns: the three ways to solve a row's system, and the precision in which it is solved.
 
@@ -26,10 +26,10 @@ from recsys_spark.numeric.cholesky import FASTMATH, add_gram, factorize, product
 # measured.
 MAX_CONDITION = 1e4
 
-# Order of a system from which steps are faster than a factorisation: so much, and one for so many factors; measured at
-# 64 to 512 factors and confidences of 2 to 400.
+# Order of a system from which conjugate gradients are faster than a factorisation: a constant, and one more for every
+# so many factors; measured at 64 to 512 factors and confidences of 2 to 400.
 _ITERATE_FROM, _FACTORS_PER_ORDER = 24, 12
-_RESIDUAL = 1e-6  # of the solution, at which it is rounding
+_RESIDUAL = 1e-6  # part of the solution's length; a smaller residual is rounding
 _MAX_STEPS = 60  # about what a factorisation costs at the orders at which rows are many
 
 _GATHERED = 4096  # entries of a row that are held at once; longer rows are summed up in parts and factorised
@@ -94,10 +94,10 @@ def solve_all(
     max_condition: float,
     to: Solution,
 ) -> np.ndarray:
-    """Solves the rows of `rows.order`; those that it could not, int64 (n,).
+    """Solves the rows of `rows.order`; returns those that it could not solve, int64 (n,).
 
     Y: (n_cols, f) float32, in the basis of the eigenvalues; so is what is solved.  max_condition: rows above this bound
-    are not solved, and in float64, where it is infinite, none is for that.
+    are left unsolved; in float64 it is infinite, and no row is left for it.
     """
     n_left, left = 0, np.empty(len(rows.order), np.int64)
     last = np.nan

@@ -1,4 +1,4 @@
-"""An index for approximate search by inner product, as FAISS makes it: trained once, filled shard by shard, searched.
+"""FAISS index for approximate search by inner product: trained once, filled shard by shard, searched.
 
 Owns: every call of FAISS, the bytes of an index, and the reduction of inner product to cosine.
 
@@ -33,7 +33,8 @@ _MIN_LIST_BYTES = 4  # of a list in a file: one number of its centroid
 _MAX_SEED = 1 << 31  # a C int
 _ROTATION_SAMPLE = 1 << 14  # vectors: a minute at d = 64, M = 8; FAISS would take four times as many
 _ROUNDING = 1e-6  # of a norm in float32, relative
-# What a graph looks at, per list or neighbour that it is to find.
+# efSearch of HNSW: per list probed where the graph holds the vectors; per list to find, and at least so much, where the
+# graph finds the lists.
 _LOOKS_PER_PROBE = 16
 _LOOKS_PER_LIST = 2
 _MIN_LOOKS = 64
@@ -116,7 +117,7 @@ def pack_index(index: faiss.Index) -> bytes:
 
 
 def write_index(index: faiss.Index, path: Path) -> None:
-    """Writes the bytes of `pack_index` without holding them; through Python, as FAISS does not see a full disk."""
+    """Writes the bytes of `pack_index` without holding them; through Python, as FAISS does not notice a full disk."""
     with path.open("wb") as file:
         faiss.write_index(index, _faiss.PyCallbackIOWriter(file.write))
 
@@ -190,7 +191,7 @@ def augment(vectors: np.ndarray, longest: float) -> np.ndarray:
 
 
 def padded(queries: np.ndarray) -> np.ndarray:
-    """Vectors with zeros behind, float32 (n, augmented_length(d)): so are queries for augmented vectors made."""
+    """Queries for augmented vectors: the given ones with zeros at the end, float32 (n, augmented_length(d))."""
     more = augmented_length(queries.shape[1]) - queries.shape[1]
     return np.pad(np.asarray(queries, np.float32), ((0, 0), (0, more)))
 
@@ -220,12 +221,12 @@ def _limit(n_bytes: int) -> None:
 
 
 def _reason(err: BaseException) -> str:
-    """What FAISS says, without where in its code."""
+    """The message of FAISS, without the place in its code."""
     return str(err).strip().rsplit("Error: ", 1)[-1] or type(err).__name__
 
 
 def _train(index: Any, sample: np.ndarray, seed: int) -> None:
-    """Trains part by part, for seeds reach no part by themselves."""
+    """Trains part by part, because FAISS passes a seed on to no part."""
     if isinstance(index, _faiss.IndexPreTransform):
         sample = _trained_rotation(index, sample, seed)
         _train(_faiss.downcast_index(index.index), sample, seed)

@@ -1,4 +1,4 @@
-"""Which index a catalogue gets: its FAISS factory string, what its training needs, and the reason for each choice.
+"""Choice of the ANN index for a catalogue: its FAISS factory string, what its training needs, and the reasons.
 
 Owns: the rules, the factory strings that are understood, the `nprobe` values to measure, and how much to ask of a
 shard.  Pure arithmetic: no FAISS, so that a plan can print the choice.
@@ -21,7 +21,8 @@ _TRAIN_PER_CENTROID = 39
 _TRAIN_PER_LIST = 64  # FAISS would take up to 256, at four times the time
 _LISTS_PER_ROOT = 4  # times sqrt(n): the FAISS guidelines say 4 to 16, and training takes its square
 _MAX_NLIST = 1 << 17
-# From here on the FAISS guidelines have a graph find the nearest lists: to look at all costs more than to search them.
+# From so many lists on, the FAISS guidelines let a graph find the nearest ones: to compare with all their centroids
+# costs more than to search them.
 _HNSW_FROM = 1 << 16
 _HNSW_LINKS = 32
 _MIN_LINKS = 2  # FAISS divides by the logarithm
@@ -34,7 +35,7 @@ _ROTATED_DIMS = 4
 _MAX_NPROBE = 512
 _SIGMAS = 6  # of a binomial; see `share_of_k`
 _ID_BYTES = 8
-_AUGMENTED_MULTIPLE = 8  # a length of 65 would leave 13 sub-quantizers at most, and a prime one
+_AUGMENTED_MULTIPLE = 8  # a length of 65 would allow 13 sub-quantizers at most, a prime length one
 _FLOAT_BYTES = 4
 
 _FACTORY = re.compile(
@@ -63,7 +64,7 @@ class IndexChoice:
 def choose_index(n: int, d: int, memory_bytes: int, factory: str = "") -> IndexChoice:
     """The index for n vectors of length d, over all shards, for they share its quantizers.
 
-    memory_bytes: what codes and ids of all n may take.  factory: what a person wants instead, "" for none.
+    memory_bytes: what codes and ids of all n may take.  factory: what the settings ask for instead, "" for none.
     Raises KernelError if n or d is below 1, if codes of no length fit into `memory_bytes`, and for a factory string
     that is not understood, does not divide d, or needs more vectors for its training than there are.
     """
@@ -114,7 +115,7 @@ def indexed_length(d: int, normalized: bool) -> int:
 
 
 def augmented_length(d: int) -> int:
-    """Length of a vector of d numbers with the direction that `ivf_pq.augment` adds, filled up: codes divide it."""
+    """Length of a vector of d numbers with the one that `faiss_index.augment` adds, filled up for codes to fit."""
     return -(-(d + 1) // _AUGMENTED_MULTIPLE) * _AUGMENTED_MULTIPLE
 
 

@@ -1,6 +1,6 @@
-"""Exact scores for what an approximate search of one shard found.
+"""Exact re-scoring of the candidates that an approximate search of one shard found.
 
-Owns: the second look.  Scores have the same bits as those of `numeric.top_k`, so that lists can be compared and merged.
+Owns: the re-scoring.  Scores have the same bits as those of `numeric.top_k`, so that lists can be compared and merged.
 
 Letters: n queries, r candidates of each, m vectors of the shard, f length of a vector.
 """

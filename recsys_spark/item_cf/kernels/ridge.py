@@ -1,4 +1,4 @@
-"""What an item adds to others beside all that goes with them: one ridge regression an item, over its nearest ones.
+"""Ridge regression of every item on its nearest items, which is EASE cut to neighbours.
 
 Owns: the regression, and the lists that it makes.  `item_cf.kernels.similarity` finds the nearest items and the sums.
 
@@ -9,10 +9,10 @@ on its k nearest items N alone:
     B_Nj = (G_NN + ridge I)^-1 G_Nj,        G = R'R
 
 which is a system of order k an item in place of one of order n_items.  Weights may be below 0: of two items that say
-the same, one takes from what the other gave.  A list holds those above 0: what an item says against another is left
-out, which finds as much or more on every log that it was tried on.
+the same, one subtracts what the other added.  A list holds weights above 0 alone; on every log that was tried, lists
+without the negative weights found as much or more.
 
-Row i of B is what a history that holds i adds to all others, so it is the list of i; it is found a column at a time.
+Row i of B is what a history that holds i adds to all others, so it is the list of i; B is found a column at a time.
 
 Letters: j item that is regressed, N its nearest ones, k how many, n_items.
 """
@@ -38,7 +38,7 @@ class Near(NamedTuple):
     lists: Ranked
 
 
-class Added(NamedTuple):
+class RidgeWeights(NamedTuple):
     """Weights above 0 of a block: what an item of a history (`source`) adds to an item of the block (`target`).
 
     source, target: int32 (n,).  weight: float32 (n,).
@@ -63,8 +63,10 @@ def ridge_of(similarity: Similarity, sums: ItemSums) -> float:
     return similarity.ridge * float(sums.squares.sum() / max(1.0, sums.n.sum()))
 
 
-def added_by_neighbors(gram: Csr, near: Ranked, items: range, ridge: float, listed: np.ndarray | None = None) -> Added:
-    """The weights above 0 by which the nearest items of `items` tell of them.
+def added_by_neighbors(
+    gram: Csr, near: Ranked, items: range, ridge: float, listed: np.ndarray | None = None
+) -> RidgeWeights:
+    """The weights above 0 that the nearest items of `items` have for them.
 
     gram: the sums of all items with all items, in any order within a row.  near: the nearest items of `items`, which
     do not hold the item itself.  ridge: above 0, in units of the sums.  listed: bool (n_items,), what may stand in a
@@ -80,10 +82,10 @@ def added_by_neighbors(gram: Csr, near: Ranked, items: range, ridge: float, list
         )
     kept = weights > 0
     target = np.repeat(np.arange(items.start, items.stop, dtype=np.int32), np.diff(near.indptr))
-    return Added(near.indices[kept], target[kept], weights[kept])
+    return RidgeWeights(near.indices[kept], target[kept], weights[kept])
 
 
-def lists_of_added(added: Added, n_items: int, num_neighbors: int) -> Ranked:
+def lists_of_added(added: RidgeWeights, n_items: int, num_neighbors: int) -> Ranked:
     """The list of every item: what it adds most to, at most `num_neighbors`; added: of all blocks."""
     order = np.argsort(added.source, kind="stable")
     indptr = offsets(np.bincount(added.source, minlength=n_items))

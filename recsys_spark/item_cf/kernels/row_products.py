@@ -1,8 +1,7 @@
 """Row products: one item's sums with all others, user by user, and the most similar of them, in compiled loops.
 
-Owns: the co-occurrence of a block of items and the one pass from it to lists.
-
-Cuts the items into blocks of equal work that each fit into a task's memory.
+Owns: the co-occurrence of a block of items, the one pass from it to lists, and the cut of all items into blocks of
+equal work that each fit into a task's memory.
 """
 
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from numba import njit
 from recsys_spark.numeric.ranked import offer, sort_best_first
 from recsys_spark.numeric.sparse import Csr
 
-# An item that can touch fewer than one in so many others keeps a list of them; for more, looking at all is faster.
+# An item that touches fewer than one in so many of all items keeps a list of them; above that, to scan all is faster.
 _SPARSE = 8
 
 

@@ -1,4 +1,4 @@
-"""The most similar items of every item, from who engaged with what: row products, similarity and top-N in one pass.
+"""Item-item similarities, and the most similar items of every item: row products, similarity and top-N in one pass.
 
 Owns: the similarities and the sums that they are made of.
 
@@ -14,7 +14,7 @@ similarity is made of c_ij and a few numbers per item: n_i users, t_i = sum of w
     rp3beta       c / (t_i^alpha n_j^beta + shrinkage)          v = w^alpha / t_u^(gamma / 2): two steps of a random
                                                                 walk, damped by popularity; Paudel et al. 2017, where
                                                                 gamma is alpha
-    ridge         by cosine, and weighed in `ridge_neighbors`   v = w
+    ridge         by cosine, then `item_cf.kernels.ridge`       v = w
 
 Products are added in float64 in the order of the users, one after the other, so that a sum has the same bits however
 the users are cut into chunks.  The transpose of the matrix gives user-user CF.

@@ -1,4 +1,4 @@
-"""What an item's text says: its tokens, and how much each of them tells about it (TF-IDF).
+"""TF-IDF of the text of items: their tokens, and how much each of them tells about an item.
 
 Owns: what a token is, and its weight.
 
@@ -47,7 +47,7 @@ def _counted(field: str, texts: Sequence[str | None]) -> Mapping[str, int]:
 
 
 def tfidf_weights(tf: np.ndarray, df: np.ndarray, n_items: int) -> np.ndarray:
-    """The weight of each pair of item and token, float32 (n,), above 0; the formula stands at the top.
+    """The weight of each pair of item and token, float32 (n,), above 0; the formula is in the docstring of the module.
 
     tf, df: int (n,), from 1; df at most n_items.
     """

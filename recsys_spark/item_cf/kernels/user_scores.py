@@ -1,10 +1,10 @@
-"""A user's best items by what is near to what they have: a sum of similarity rows, without what may not be shown.
+"""Scores of users by item neighbours: the sum of the similarity rows of a history, and the best without hidden items.
 
 Owns: the sum and its top K.
 
 score_uj = sum over keys i of a_ui * s_ij, with `normalize` divided by the sum of s_ij over the same keys: the mean
 of a, weighted by similarity.  That mean is for ratings, where a says how much an item was liked.  On implicit weights
-it drops what matters: how many of the user's items point to j, and how nearly.
+it drops what matters: how many of the user's items are near to j, and how near.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Truncated SVD of the normalised matrix as a graph filter: what is left of a history in the smoothest directions.
 
-Owns: the normalisation, the product that the subspace iteration is made of, and the turn from one pass to the next.
+Owns: the normalisation, the product that the subspace iteration is made of, and the change of basis between passes.
 
 With v_ui above 0 what user u has of item i, d_u and d_i the sums of rows and columns, and
 
@@ -12,8 +12,8 @@ let V be the f right singular vectors of A with the greatest singular values.  T
 
 an ideal low-pass filter on the graph of items that share users (Shen et al. 2021, "How powerful is graph convolution
 for recommendation?", the filter with alpha).  It is the closed form of what linear graph convolutions learn.  Scores
-are products of two vectors: a_u V of the user, a_u the row of A, which is the above but for a factor of the user's own,
-and d_j^1/2 V_j of the item.
+are products of two vectors, but for a factor that is the same for all items of a user: a_u V of the user, where a_u is
+the row of A, and d_j^1/2 V_j of the item.
 
 V comes from a subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4): Y = A X over the users, Z = A' Y over
 the items, X = Z made orthonormal.  Both products are the same function of rows, so blocks of users and of items can be
@@ -39,15 +39,15 @@ class Product(NamedTuple):
     turned: bool
 
     def space(self, gram: np.ndarray, n_cols: int) -> np.ndarray:
-        """The turn of the fixed side, (f, f)."""
+        """The change of basis of the fixed side, (f, f)."""
         return orthonormal(gram) if self.turned else np.eye(len(gram))
 
     def fixed(self, rows: np.ndarray, space: np.ndarray) -> np.ndarray:
-        """Rows of the fixed side, turned, float32."""
+        """Rows of the fixed side in the new basis, float32."""
         return np.ascontiguousarray(rows @ space.astype(np.float32))
 
     def solve(self, weights: Csr, fixed: np.ndarray) -> tuple[np.ndarray, float, float, float]:
-        """The rows of A, or of its transpose, times the fixed side; there is nothing to be made small."""
+        """The rows of A, or of its transpose, times the fixed side; no objective is minimised, so the sums are 0."""
         return products(weights, fixed), 0.0, 0.0, 0.0
 
 
@@ -87,9 +87,9 @@ def _products(matrix: Csr, fixed: np.ndarray) -> np.ndarray:
 
 
 def orthonormal(gram: np.ndarray) -> np.ndarray:
-    """The turn T, float64 (f, f), that makes the columns of Z T orthonormal, greatest direction first; gram: Z' Z.
+    """The change of basis T, float64 (f, f), that makes the columns of Z T orthonormal, greatest direction first.
 
-    A direction that Z does not have comes out as a column of zeros.
+    gram: Z' Z.  A direction that Z does not have comes out as a column of zeros.
     """
     eigenvalues, basis = np.linalg.eigh(gram)
     eigenvalues, basis = eigenvalues[::-1], basis[:, ::-1]
@@ -100,7 +100,7 @@ def orthonormal(gram: np.ndarray) -> np.ndarray:
 
 
 def singular(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values, float64 (f,), greatest first, and the turn Q to the singular vectors X Q.
+    """Singular values, float64 (f,), greatest first, and the rotation Q to the singular vectors X Q.
 
     gram: Y' Y with Y = A X.
     """

@@ -1,4 +1,4 @@
-"""What the vectors of users say of any item, and of all items together: single products, and their moments.
+"""Dot-product scores of single pairs of user and item, and mean and deviation of a user's scores over all items.
 
 Owns: scores beside those of the lists that `numeric.top_k` finds, to the same bit.
 

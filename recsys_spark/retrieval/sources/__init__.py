@@ -1,1 +1,1 @@
-"""One file a candidate source, found by being here."""
+"""Candidate sources, one file each, discovered by the name of the file."""

@@ -1,4 +1,4 @@
-"""What the factors say: the best items of every user by the product of their vectors.
+"""Source `als`: the best items of every user by the dot product of ALS factors.
 
 Owns: how far a long vector counts.  The factors are those of the step `als`.
 """

@@ -1,4 +1,4 @@
-"""What is like a user's items: by the words and values of the catalogue, whoever bought what, or by the item tower.
+"""Source `content`: items that are like a user's items, by the catalogue's words and values or by the item tower.
 
 Owns: which items take part, and whose neighbours are kept.  It can propose what nobody has bought yet.  Off by default.
 """
@@ -59,7 +59,7 @@ def _text_neighbors(inputs: "Mapping[str, DataFrame]", params: Params, context: 
 
     had = inputs["interactions"].where(F.col("weight") > 0).select("item_idx").distinct()
     shown = shown_items(inputs, context.config, context.cutoff).select("item_idx")
-    # What is neither had nor shown can stand on no side of a pair; of a long-lived catalogue that is most.
+    # An item that is neither had nor shown can stand on no side of a pair; in an old catalogue most are such.
     known = inputs["item_index"].join(had.unionByName(shown), on="item_idx", how="left_semi")
     nearest = fit_text_neighbors(
         inputs["items"].join(known.select("item_idx", "item_id"), on="item_id", how="inner"),

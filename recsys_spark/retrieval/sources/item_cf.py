@@ -1,4 +1,4 @@
-"""What is near to what a user has: the sum of similarities over the recent, weighted history.
+"""Source `item_cf`: item-item CF, the sum of similarities over a user's recent, weighted history.
 
 Owns: what a history is.  The similarities are those of the step `item_cf`.
 """

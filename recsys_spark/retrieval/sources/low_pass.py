@@ -1,4 +1,4 @@
-"""What is smooth on the graph of users and items: histories filtered through its strongest directions.
+"""Source `low_pass`: graph filter, histories filtered through the strongest directions of the graph of users and items.
 
 Owns: which weights are filtered.
 """

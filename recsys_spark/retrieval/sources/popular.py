@@ -1,4 +1,4 @@
-"""What many people engage with: for everybody, per segment, and with the newest engagement counting most.
+"""Source `popular`: popularity lists for everybody, per segment, and trending (newest engagement counts most).
 
 Owns: who counts as one visitor, and the three lists.  A visitor counts once per item however often they came back, so
 that neither a bot nor a wholesaler makes a list.
@@ -22,7 +22,7 @@ ListName = Literal["global", "segment", "trending"]
 
 READS = ("events", "item_index", "user_features")
 
-# The trending list looks back this far: what is older counts less than 1/16, and four times nothing is worth reading.
+# The trending list looks back so many half-lives: what is older counts less than 1/16 and is not worth reading.
 _TREND_HALF_LIVES = 4
 
 

@@ -1,4 +1,4 @@
-"""What users went on with after what a user had last: transitions in their direction, over several places.
+"""Source `successors`: what follows a user's last items, by directed transitions over several places.
 
 Owns: which events are a history, and how far back it counts.
 """
@@ -42,7 +42,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
 
     from recsys_spark.retrieval.scorers import NewestPlaced, neighbor_model
     from recsys_spark.retrieval.user_lists import Personal
-    from recsys_spark.sequence.kernels.successors import Following
+    from recsys_spark.sequence.kernels.successors import TransitionSettings
     from recsys_spark.sequence.successors import Limits, fit_successors
     from recsys_spark.signals.event_weights import is_positive, known_events
     from recsys_spark.signals.visibility import fit_shown_idx
@@ -55,7 +55,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         .join(inputs["user_index"].select("user_id", "user_idx"), on="user_id", how="inner")
         .join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner")
     )
-    following = Following(
+    following = TransitionSettings(
         params.window,
         params.window_half_life,
         params.alpha,

@@ -1,4 +1,4 @@
-"""What the towers say: the best items of every user by the product of their embeddings, new items among them.
+"""Source `two_tower`: the best items of every user by the dot product of embeddings, new items among them.
 
 Owns: whom it proposes to.  The embeddings are those of the step `embed`, the index over them that of `ann`.
 """

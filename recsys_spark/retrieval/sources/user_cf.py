@@ -1,4 +1,4 @@
-"""What near users have: user-user CF, the kernel of item-item CF on the transposed matrix.
+"""Source `user_cf`: user-user CF, what near users have, by the kernel of item-item CF on the transposed matrix.
 
 Owns: who is near.  Off by default.
 """
@@ -33,7 +33,7 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
     from pyspark.sql import functions as F
 
     from recsys_spark.item_cf.neighbors import Limits, fit_neighbors, similarity_of
-    from recsys_spark.retrieval.scorers import NearUsers, neighbor_model
+    from recsys_spark.retrieval.scorers import UserNeighbors, neighbor_model
     from recsys_spark.retrieval.user_lists import Personal
     from recsys_spark.signals.visibility import shown_items
     from recsys_spark.spark.broadcast import fit_lists
@@ -55,4 +55,4 @@ def generate(inputs: "Mapping[str, DataFrame]", params: Params, context: SourceC
         n_users,
         "interactions.window_days",
     )
-    return Personal(neighbor_model(items, NearUsers(near)), params.max_items)
+    return Personal(neighbor_model(items, UserNeighbors(near)), params.max_items)

@@ -1,4 +1,4 @@
-"""What follows what: directed sums over ordered histories, and the likeliest successors of every item.
+"""Item transitions: directed sums over ordered histories, and the likeliest successors of every item.
 
 Owns: what counts as following, the sums, and the similarity.
 
@@ -30,7 +30,7 @@ from recsys_spark.numeric.sparse import newest_entries
 
 _UNITS = float(2**20)
 
-_PAIRS_AT_ONCE = 1 << 22  # 64 MB of them, and as much to sort; a user's are listed together
+_PAIRS_AT_ONCE = 1 << 22  # 64 MB, and as much to sort; all pairs of a user are listed together
 
 
 class Histories(NamedTuple):
@@ -53,7 +53,7 @@ class Transitions(NamedTuple):
     sums: np.ndarray
 
 
-class Following(NamedTuple):
+class TransitionSettings(NamedTuple):
     """Numbers of the module's formulas; num_successors: longest list kept."""
 
     window: int
@@ -75,10 +75,8 @@ def histories(indptr: np.ndarray, items: np.ndarray, times: np.ndarray) -> Histo
     is_new = np.ones(len(items), bool)  # a look and a purchase of the same second are one
     is_new[1:] = (items[1:] != items[:-1]) | (times[1:] != times[:-1]) | (users[1:] != users[:-1])
     users, items, times = users[is_new], items[is_new], times[is_new]
-    ends = np.cumsum(np.bincount(users, minlength=len(indptr) - 1))
-    return Histories(
-        np.concatenate([[0], ends]).astype(np.int64), items.astype(np.int32), _places(users, times).astype(np.int32)
-    )
+    kept = offsets(np.bincount(users, minlength=len(indptr) - 1))
+    return Histories(kept, items.astype(np.int32), _places(users, times).astype(np.int32))
 
 
 def newest_histories(users: np.ndarray, items: np.ndarray, times: np.ndarray, n_users: int, n_newest: int) -> Histories:
@@ -118,7 +116,7 @@ def _places(rows: np.ndarray, times: np.ndarray) -> np.ndarray:
     return found
 
 
-def transitions(found: Histories, following: Following, n_items: int) -> Transitions:
+def transitions(found: Histories, following: TransitionSettings, n_items: int) -> Transitions:
     """The sums of a block of users; pairs are listed of so many users at once as make _PAIRS_AT_ONCE of them."""
     steps = np.rint(0.5 ** (np.arange(following.window) / following.half_life) * _UNITS).astype(np.int64)
     counts = _count(found, following.window)
@@ -185,7 +183,11 @@ def _list_pairs(
 
 
 def successors(
-    sums: Transitions, items: range, n_users: np.ndarray, following: Following, listed: np.ndarray | None = None
+    sums: Transitions,
+    items: range,
+    n_users: np.ndarray,
+    following: TransitionSettings,
+    listed: np.ndarray | None = None,
 ) -> Ranked:
     """The likeliest successors of each of `items`, at most `num_successors`.
 

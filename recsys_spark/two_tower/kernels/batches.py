@@ -1,15 +1,13 @@
-"""What a two-tower model is trained on: batches of users, with an item that each engaged with and what else they had.
+"""Training batches of the two-tower model: users, an item that each engaged with, their history, and negatives.
 
-Owns: which engagements are examples, what the model is told of a user beside each, who is held out to validate on, and
-which items stand against the wanted one.
+Owns: which engagements are examples, what the model is told of a user beside each, who is held out to validate on, how
+negatives are drawn (uniformly, or by popularity), and how often each item is expected in a draw (logQ).
 
 A shard holds whole histories, newest first, one entry per user and item.  An entry is an example if it has weight; the
 user's newest *other* entries are its history, also those of the same basket and later ones: what is had together says
 most of what belongs together, and a history that ends before the example never shows it (leave-one-out, as in
 Steck 2019, "Embarrassingly shallow autoencoders").  Of validated users nothing from the split on is in either, so the
-validation looks ahead as serving does.  Letters: n users, N entries, B examples, R and H further items each.
-
-Items that a user is taken not to want: drawn at random, or by how often they are wanted, and what that expects.
+validation looks ahead as serving does.  Letters: n users, N entries, B examples, R random and H hard negatives each.
 """
 
 from collections.abc import Iterator
@@ -22,15 +20,15 @@ from recsys_spark.numeric.hashing import mix64
 from recsys_spark.numeric.ragged import offsets
 from recsys_spark.two_tower.kernels.inputs import Encoded
 
-# Of popularity, in the second distribution (Mikolov et al. 2013, section 2.2).
+# Exponent of popularity in the second distribution (Mikolov et al. 2013, section 2.2).
 _POWER = 0.75
 
 
 def proposal(share: np.ndarray, had: np.ndarray, kind: Literal["uniform", "popularity"]) -> np.ndarray:
     """How probable each item is in a draw, float64 (n_items,): the same for all, or as share ** 0.75.
 
-    share: of each item in the examples.  had: whether anybody ever had it, bool (n_items,); what nobody had is not
-    drawn, as nobody had the choice: a model that learns to reject it rejects whatever is new.
+    share: of each item in the examples.  had: whether anybody ever had it, bool (n_items,).  An item that nobody
+    had is not drawn: nobody had the choice, and a model that learns to reject it rejects whatever is new.
     """
     if kind == "uniform":
         return np.asarray(had / max(1, had.sum()), np.float64)
@@ -48,8 +46,8 @@ def draw(rng: np.random.Generator, probabilities: np.ndarray, shape: tuple[int, 
 def expected_log_counts(share: np.ndarray, n_in_batch: int, probabilities: np.ndarray, n_random: int) -> np.ndarray:
     """log Q_j: log of how often item j is expected among `n_in_batch` positives of others and `n_random` draws.
 
-    Both samplers together: an item is then worth the same whichever drew it, and the sum over all that were drawn of
-    exp(s_j) / Q_j is the sum of exp(s_j) over all items on average.  float32 (n_items,).
+    Both samplers count together: an item then has the same weight whichever drew it, and on average the sum of
+    exp(s_j) / Q_j over all that were drawn is the sum of exp(s_j) over all items.  float32 (n_items,).
     """
     expected = n_in_batch * share + n_random * probabilities
     return np.asarray(np.log(np.maximum(expected, np.finfo(np.float32).tiny)), np.float32)
@@ -77,7 +75,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Draws:
-    """The items that stand against the wanted one, beside those of the other examples of the batch.
+    """The negatives of an example, beside the wanted items of the other examples of the batch.
 
     probabilities: float64 (n_items,), of a random draw.  n_random, n_hard: how many for each example.
     """
@@ -146,8 +144,8 @@ def batches_of(
 ) -> Iterator[Batch]:
     """The examples in random order, at most `batch_size` at a time.
 
-    known: where what may be learnt of each user begins, (n,).  hard: int32 (n, M), items of each user that are hard to
-    tell from wanted ones, NONE where there are fewer.
+    known: where what may be learnt of each user begins, (n,).  hard: int32 (n, M), hard negatives of each user, NONE
+    where there are fewer.
     """
     user = np.repeat(np.arange(len(shard.users)), np.diff(shard.indptr))
     order = rng.permutation(examples_of(shard, known))

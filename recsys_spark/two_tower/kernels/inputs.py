@@ -1,7 +1,7 @@
-"""How a row of features becomes what a tower of the two-tower model takes: dense numbers, hashed values, a hashed id.
+"""Input encoding of a tower of the two-tower model: a row of features as dense numbers, hashed values, a hashed id.
 
-Owns: the declaration of a tower's inputs, the check of columns against it, and the dense part.  Called where training
-shards are staged and embeddings are inferred (batches), and by the reader (one row).
+Owns: the declaration of a tower's inputs, the check of columns against it, and the dense part.  Training and embedding
+encode batches, the reader one row.
 
 A row's encoding depends on nothing but the row: it has the same bits in any batch, sliced, chunked or
 dictionary-encoded.  Hashes are the same on every machine; a dense value differs in its last bit where log1p does.
@@ -49,8 +49,8 @@ class Field:
 
     name: column of the table that is encoded.  width: length of a vector, 0 for other kinds.
     mean, deviation: of the squashed values of a number that are not null; the deviation of a constant is given as 1.
-    engaged: a number that comes from engagement, as the id's weights do; a step of the training that does without an
-    item's id does without it too, so that items are known without either.
+    engaged: a number that comes from engagement, as the id's weights do; a training step that drops an item's id drops
+    it too, so that the model learns to place items without either.
     """
 
     name: str
@@ -88,7 +88,7 @@ Inputs = Sequence[tuple[Field, pa.Array]]
 
 @dataclass(frozen=True)
 class TowerInputs:
-    """The inputs of one tower.
+    """The declared inputs of one tower.
 
     n_buckets: rows of the table of hashed values.  n_ids: rows of the table of hashed ids; 0: no field is an id.
     Raises KernelError if the declaration does not hold together.

@@ -1,4 +1,4 @@
-"""The two towers in torch: what is learnt, by the formulas of `towers`.
+"""The two towers as a torch module, by the formulas of `two_tower.kernels.towers`.
 
 Owns: the torch module, its initial weights, and their way to and from plain arrays.
 """
@@ -29,7 +29,7 @@ class EncodedTensors(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """Histories as rows of embeddings that are given beside: indices, their weights and where each begins, (n,)."""
+    """Histories as rows of a given matrix of embeddings: indices, their weights, and where each begins, (n,)."""
 
     indices: Tensor
     weights: Tensor

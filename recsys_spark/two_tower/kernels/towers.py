@@ -1,10 +1,10 @@
-"""The two towers as numpy computes them: from what `tower_inputs` encodes, and pooled items, to embeddings.
+"""The two towers in numpy: from encoded features (`two_tower.kernels.inputs`) and pooled items to embeddings.
 
-Owns: the form of the weights, and what they compute; `two_tower` learns them by the same formulas in torch.
+Owns: the form of the weights, and what they compute; `two_tower.kernels.torch_towers` learns them by the same formulas.
 
 A tower, for one row:  x = dense P + (sum of weight x B[bucket]) + I[id] + h H + b, e = x + relu(x V + c) U + d, and
-the embedding is e, or e / |e|.  dense, buckets and id are those of `tower_inputs.Encoded`; h is the pooled history, the
-mean of the embeddings of a user's newest items, weighted by HISTORY (users alone); ids have items alone.
+the embedding is e, or e / |e|.  dense, buckets and id are those of `inputs.Encoded`.  Only users have h, the pooled
+history: the mean of the embeddings of a user's newest items, weighted by `history_weights`.  Only items have ids.
 
 Letters: n rows, d length of an embedding, g of the hidden layer, D of the dense input.
 """
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tower:
-    """The weights of one tower, float32; those of an input that it does not have have no rows.
+    """The weights of one tower, float32; those of an input that the tower lacks have no rows.
 
     dense: (D, d).  buckets: (n_buckets, d).  ids: (n_ids, d).  history: (d, d), or (0, d).  bias: (d,).
     into: (d, g), into_bias: (g,), out: (g, d), out_bias: (d,).

@@ -1,14 +1,13 @@
-"""One step of training a two-tower model, and what the model says of users and items as it stands.
+"""Training step and loss functions of the two-tower model: sampled softmax with logQ, BPR, cross-entropy, triplet.
 
-Owns: how a batch becomes a loss, and the optimizer.
+Owns: the losses, how a batch becomes one, the optimizer, and the embeddings of a model in training.
 
-Every process of many makes the same batch, takes its part of the users and sees all items of the batch, so the sum of
-their losses is that of one process; gradients are summed, not averaged.
+Each of several processes makes the same batch, takes its part of the users and sees all items of the batch, so the sum
+of their losses is that of one process; gradients are summed, not averaged.
 
-What a two-tower model is trained to make small.
-
-Letters: B examples, each a user and the item that they engaged with, C, R and H further items.  Losses are sums over
-the examples, weighted by w, which the caller divides.  NO is the score of an item that does not take part.
+Letters: B examples, each a user and the item that they engaged with; C drawn, R random and H hard items beside it.
+Losses are sums over the examples, weighted by w, which the caller divides.  NO is the score of an item that does not
+take part.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +48,7 @@ def binary_cross_entropy(positive: Tensor, negatives: Tensor, w: Tensor) -> Tens
 def bpr(positive: Tensor, negatives: Tensor, w: Tensor) -> Tensor:
     """Bayesian personalized ranking (Rendle et al. 2009): mean over negatives (B, R) of -log sigmoid(s_ui - s_uj)."""
     taking_part = ~(negatives <= NO / 2)  # NaN takes part, to be seen
-    # Not the difference itself: that of NO is not finite in float32's square.
+    # Not the bare difference: with NO its square is not finite in float32.
     difference = torch.where(taking_part, positive[:, None] - negatives, 0.0)
     lost = torch.where(taking_part, F.softplus(-difference), 0.0).sum(dim=1) / taking_part.sum(dim=1).clamp(min=1)
     return (w * lost).sum()
@@ -61,7 +60,7 @@ def triplet(
     """Triplet margin (Schroff et al. 2015) on items: mean of max(0, D(a, p) - D(a, n) + margin), D = |a - b|^2.
 
     anchor: an item that was engaged with, (B, d).  positive: the next one, (B, d).  negatives: (B, R, d), those with
-    `taking_part` (B, R).  Of units D = 2 - 2 cos.
+    `taking_part` (B, R).  For unit vectors D = 2 - 2 cos.
     """
     near = (anchor - positive).square().sum(dim=1)
     far = (anchor[:, None] - negatives).square().sum(dim=2)
@@ -78,7 +77,7 @@ _EVAL_ROWS = 16_384  # rows that are embedded at a time
 class Learning:
     """How a model is trained; the settings of [two_tower] by the same names.
 
-    dropout: share of ids that a step does without.  n_steps: steps of all epochs, over which the rate falls.
+    id_dropout: share of ids that a step drops.  n_steps: steps of all epochs, over which the rate falls.
     """
 
     loss: Literal["softmax", "bce", "bpr", "triplet"]
@@ -117,8 +116,8 @@ class Trainer:
         self._sum = sum_over_processes
         learnt = [one for one in self.model.parameters() if one.requires_grad and one.numel()]
         self.optimizer = torch.optim.Adam(learnt, lr=learning.learning_rate, fused=True)
-        # There from the beginning, as Adam counts a weight's steps from its first gradient on, and kept, as each step
-        # adds to them: many processes, and one that resumes, then count as one that does not.
+        # Made at the beginning, because Adam counts a weight's steps from its first gradient on, and kept, because each
+        # step adds to them: several processes, and one that resumes, then count steps as a single one does.
         self._gradients = [torch.zeros_like(one) for one in learnt]
         for one, gradient in zip(learnt, self._gradients, strict=True):
             one.grad = gradient
@@ -162,7 +161,7 @@ class Trainer:
         return loss(positive, negatives, found.weights)
 
     def _anchors(self, shard: Shard, mine: Batch) -> np.ndarray:
-        """The items that a triplet begins with; the other losses have none."""
+        """The anchors of a triplet loss; the other losses have none."""
         return items_before(shard, mine) if self.learning.loss == "triplet" else np.empty(0, np.int32)
 
     def _without_engagement(self, encoded: Encoded, dropped: np.ndarray) -> Encoded:
@@ -230,7 +229,7 @@ class Trainer:
         return torch.as_tensor(np.ascontiguousarray(values)).to(self.device)
 
     def places(self, items: np.ndarray, wanted: np.ndarray) -> Tensor:
-        """Where the items `wanted` stand in `items`; of NONE it is any."""
+        """Where the items `wanted` stand in `items`; for NONE any place."""
         return self._tensor(np.searchsorted(items, np.maximum(wanted, items[0])))
 
     def log_q(self, items: np.ndarray) -> Tensor:
@@ -251,8 +250,8 @@ class _Scored:
     weights: Tensor
 
     def vectors_of(self, wanted: np.ndarray) -> Tensor:
-        """Embeddings of these items, in their shape; of NONE any."""
-        # Not by an index, whose gradient sorts.
+        """Embeddings of these items, in their shape; for NONE any."""
+        # Not by indexing, whose gradient sorts.
         return torch.nn.functional.embedding(self.trainer.places(self.items, wanted), self.vectors)
 
     def positive(self, mine: Batch) -> Tensor:
@@ -279,7 +278,7 @@ class _Scored:
         return (found * self.scale).masked_fill(self._excluded(others, positive), NO)
 
     def triplet(self, mine: Batch, anchors: np.ndarray) -> Tensor:
-        """Of items alone: the one engaged with last before the wanted one, that, and what was shown or drawn."""
+        """Triplets of items alone: the one engaged with before the wanted one, the wanted one, and a negative."""
         others = np.concatenate([mine.hard, mine.random], axis=1)
         near, far = (self.vectors_of(one) for one in (mine.positive, others))
         taking_part = ~self._excluded(others, mine.positive)

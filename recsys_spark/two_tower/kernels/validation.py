@@ -1,6 +1,6 @@
-"""What a two-tower model in training is judged by, and the items that it finds hard to tell from wanted ones.
+"""Validation metrics of a two-tower model in training, and its hard negatives.
 
-Owns: validation recall, and the choice of hard items.
+Owns: validation recall and ndcg, and the choice of hard items.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def validated_metrics(
 
 
 def hard_items(shard: Shard, users: np.ndarray, items: Items, n_items: int) -> np.ndarray:
-    """Of every user the `n_items` best that they never had, behind what they were shown, int32 (n, S + n_items)."""
+    """What every user was shown, then the `n_items` best items that they never had, int32 (n, S + n_items)."""
     hidden = _part(shard, shard.indptr[:-1], np.diff(shard.indptr), items)
     lists = top_k(users, items, n_items, hidden, _BLOCK_BYTES)
     found = np.full((len(shard.users), n_items), NONE, np.int32)
@@ -54,6 +54,6 @@ def hard_items(shard: Shard, users: np.ndarray, items: Items, n_items: int) -> n
 
 
 def _part(shard: Shard, begin: np.ndarray, lengths: np.ndarray, items: Items) -> Csr:
-    """What users had, as rows of items that are not to be found; in no order, which the search does not ask for."""
+    """What users had, as rows of items to be left out, in any order: the search does not need one."""
     indptr = offsets(lengths)
     return Csr(indptr, shard.items[entries_of(begin, lengths)], np.empty(0, np.float32), len(items.places))

@@ -38,7 +38,7 @@ from tests.sparse import csr_of_pairs
 
 MOVIETWEETINGS = Path(__file__).parents[2] / "data" / "movietweetings" / "interactions.parquet"
 
-# Of the greatest factor of a row: float32, see test_ridge_rows.
+# Of the greatest factor of a row: float32, see test_row_solver.
 TOLERANCE = 1e-5
 # Of the objective: float32 too, but errors of rows are of both signs.
 OBJECTIVE_TOLERANCE = 1e-6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import KernelError
-from recsys_spark.item_cf.kernels.ridge import Added, added_by_neighbors, lists_of_added, near_of_block, ridge_of
+from recsys_spark.item_cf.kernels.ridge import RidgeWeights, added_by_neighbors, lists_of_added, near_of_block, ridge_of
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.validation.whole_fits import fit_neighbors
@@ -26,7 +26,7 @@ def everybody(n_items: int) -> Ranked:
     return ranked_of([[(other, 1.0) for other in range(n_items) if other != item] for item in range(n_items)])
 
 
-def dense(added: Added, n_items: int) -> np.ndarray:
+def dense(added: RidgeWeights, n_items: int) -> np.ndarray:
     """(source, target)."""
     found = np.zeros((n_items, n_items))
     found[added.source, added.target] = added.weight
@@ -98,7 +98,7 @@ def test_what_may_not_be_listed_is_not_told_of_and_tells_of_others() -> None:
 
 def test_lists_of_added_are_the_best_of_every_item() -> None:
     source, target = np.array([2, 0, 2, 2, 2], np.int32), np.array([5, 1, 3, 4, 0], np.int32)
-    added = Added(source, target, np.array([0.2, 0.9, 0.7, 0.7, 0.1], np.float32))
+    added = RidgeWeights(source, target, np.array([0.2, 0.9, 0.7, 0.7, 0.1], np.float32))
     assert lists_of(lists_of_added(added, 3, 3)) == [
         [(1, pytest.approx(0.9))], [], [(3, pytest.approx(0.7)), (4, pytest.approx(0.7)), (5, pytest.approx(0.2))]
     ]  # fmt: skip

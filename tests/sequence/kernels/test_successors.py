@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from recsys_spark.sequence.kernels import successors as kernel
 from recsys_spark.sequence.kernels.successors import (
-    Following,
     Histories,
+    TransitionSettings,
     added,
     histories,
     place_weights,
@@ -21,7 +21,7 @@ from recsys_spark.sequence.kernels.successors import (
 from tests.item_cf_oracle import List, lists_of
 
 N_ITEMS = 6
-FOLLOWING = Following(window=3, half_life=1.0, alpha=0.7, beta=0.3, shrinkage=2.0, num_successors=10)
+FOLLOWING = TransitionSettings(window=3, half_life=1.0, alpha=0.7, beta=0.3, shrinkage=2.0, num_successors=10)
 
 # Of a user: (time, item), times may meet; of many users.
 LOGS = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, N_ITEMS - 1)), max_size=9), max_size=5)
@@ -35,7 +35,7 @@ def histories_of(log: Log) -> Histories:
     return histories(indptr, items.astype(np.int32), times)
 
 
-def expected_sums(log: Log, following: Following) -> dict[tuple[int, int], Fraction]:
+def expected_sums(log: Log, following: TransitionSettings) -> dict[tuple[int, int], Fraction]:
     """c_ij of the module, where it is above 0."""
     sums: dict[tuple[int, int], Fraction] = {}
     for user in log:
@@ -50,7 +50,7 @@ def expected_sums(log: Log, following: Following) -> dict[tuple[int, int], Fract
     return sums
 
 
-def expected_lists(log: Log, following: Following, n_users: np.ndarray) -> list[List]:
+def expected_lists(log: Log, following: TransitionSettings, n_users: np.ndarray) -> list[List]:
     lists: list[List] = [[] for _ in range(N_ITEMS)]
     for (i, j), total in expected_sums(log, following).items():
         below = (n_users[i] + following.shrinkage) ** following.alpha * max(n_users[j], 1) ** following.beta
