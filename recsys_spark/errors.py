@@ -35,6 +35,26 @@ class EnvironmentFault(RecsysError):  # noqa: N818 - the fault is the machine's
     exit_code = EXIT_BAD_INPUT
 
 
+# Packages that an install may lack, by the extra of this product that brings them.
+EXTRAS = {
+    "spark": ("pyspark", "py4j", "delta", "pandas", "numba", "scipy", "packaging"),
+    "index": ("faiss",),
+    "towers": ("torch",),
+    "report": ("sklearn", "threadpoolctl"),
+}
+
+
+def missing_extra(where: str, err: ModuleNotFoundError) -> EnvironmentFault | None:
+    """The fault of an install without the extra that `err` misses; None if the module is of no extra."""
+    name = (err.name or "").split(".")[0]
+    extra = next((extra for extra, packages in EXTRAS.items() if name in packages), None)
+    if extra is None:
+        return None
+    return EnvironmentFault(
+        f"{where}: expected the package {name}, got an install without it; run `pip install 'recsys-spark[{extra}]'`"
+    )
+
+
 class StoreFault(RecsysError):  # noqa: N818 - the fault is the store's
     """An object store that did not answer, or refused; the command may be run again as it was."""
 

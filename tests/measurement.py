@@ -1,6 +1,6 @@
 """What tests cost: a pytest plugin that counts Spark jobs and processes of every test, and a table of a report.
 
-    uv run python -m tests.measurement [--by file] [test-results/last.xml ...]
+    uv run --group dev python -m tests.measurement [--by file] [test-results/last.xml ...]
 
 The counts are the properties `spark_jobs` and `processes` of a test case in the JUnit report. Spark's own Python
 workers are not counted: they come with a session. Nor are jobs of a session in another process. What a fixture of a

@@ -1,7 +1,7 @@
 """Whether this tree makes the tables that an earlier commit makes: content hashes of every table, run by run.
 
     git worktree add ../before COMMIT && uv run --project ../before true
-    uv run python -m tests.same_tables --before ../before [--demo]
+    uv run --group dev python -m tests.same_tables --before ../before [--demo]
 
 A small shop has two days and then a backfill of a date before them, with every source and the towers; --demo adds the
 date of the demo.  Both trees read the same files by the commands of their own.  The last line is JSON: tables compared

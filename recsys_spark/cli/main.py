@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_spark import errors
-from recsys_spark.cli import backtest, operate, rules, size, tune
+from recsys_spark.cli import airflow, backtest, operate, rules, size, tune
 from recsys_spark.cli import index as cli_index
 from recsys_spark.cli.console import Console
 from recsys_spark.cli.options import (
@@ -31,7 +31,7 @@ from recsys_spark.cli.options import (
     settings_of,
 )
 from recsys_spark.cli.session import writing
-from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError
+from recsys_spark.errors import EXIT_DONE, ArgumentError, RecsysError, missing_extra
 from recsys_spark.pipeline.gates.verdict import forced_gates
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ app.add_typer(rules.app, name="rules")
 
 SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
+TowersOption = Annotated[bool, typer.Option("--towers", help="With the two-tower model; needs torch.")]
 HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
 
 
@@ -227,11 +228,12 @@ def gc(profile: ProfileOption = "local", file: FileOption = None, sets: SetOptio
 @app.command()
 def demo(
     folder: FolderOption = Path("recsys-demo"),
+    towers: TowersOption = False,
 ) -> None:
     """Run the whole product on two years of a real shop's log, and measure what it published."""
     from recsys_spark.cli.demo.story import run_demo
 
-    run_demo(Console(json_logs=False), folder)
+    run_demo(Console(json_logs=False), folder, towers)
 
 
 @app.command()
@@ -245,6 +247,7 @@ def reference() -> None:
 app.command()(size.size)
 app.command()(backtest.backtest)
 app.command()(tune.tune)
+app.command()(airflow.airflow)
 for command in (
     operate.backfill,
     operate.ready,
@@ -291,6 +294,8 @@ def main(arguments: list[str] | None = None) -> int:
             _say_fault(err.format_message())
             return int(err.exit_code)
         fault = named_fault(err)
+        if fault is None and isinstance(err, ModuleNotFoundError):
+            fault = missing_extra(" ".join(["recsys-spark", *(arguments or sys.argv[1:])[:1]]), err)
         if fault is None:
             raise
         _say_fault(str(fault))

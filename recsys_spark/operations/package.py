@@ -22,6 +22,7 @@ from recsys_spark.errors import EnvironmentFault
 
 NAME = "recsys-env.tar.gz"
 
+_OWN, _EXTRAS = "recsys-spark", ("spark", "index")
 _NOT_OF_EXECUTORS = {"pyspark", "py4j", "delta-spark", "torch"}
 
 _LEFT_OUT = ("__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo", "site-packages")
@@ -64,7 +65,7 @@ def _site() -> str:
 def _needed() -> list[Distribution]:
     """The distributions that this one needs, without _NOT_OF_EXECUTORS and what only they need."""
     found: dict[str, Distribution] = {}
-    open_names = ["recsys-spark"]
+    open_names = [_OWN]
     while open_names:
         name = open_names.pop()
         try:
@@ -74,14 +75,15 @@ def _needed() -> list[Distribution]:
                 f"package: expected {name} to be installed beside recsys-spark, got no such distribution; "
                 "run `uv sync` or install the wheel anew"
             ) from err
-        if name != "recsys-spark":
+        if name != _OWN:
             found[name] = one
         for text in one.requires or []:
             needed = Requirement(text)
-            wanted = needed.marker is None or needed.marker.evaluate({"extra": ""})
-            name = canonicalize_name(needed.name)
-            if wanted and name not in {*found, *open_names, *_NOT_OF_EXECUTORS}:
-                open_names.append(name)
+            extras = _EXTRAS if name == _OWN else ("",)
+            wanted = needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras)
+            needed_name = canonicalize_name(needed.name)
+            if wanted and needed_name not in {_OWN, *found, *open_names, *_NOT_OF_EXECUTORS}:
+                open_names.append(needed_name)
     return list(found.values())
 
 

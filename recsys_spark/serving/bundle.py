@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_spark.errors import ArgumentError, NothingPublished
+from recsys_spark.errors import ArgumentError, NothingPublished, missing_extra
 from recsys_spark.serving.answers import (
     HISTORY_ITEMS,
     Candidates,
@@ -113,7 +113,10 @@ def open_index(
     threads: shards that are searched at once.
     Raises ArgumentError if the run has no index; DamagedError names the shard that is damaged or of another model.
     """
-    from recsys_spark.serving.index import open_shards
+    try:
+        from recsys_spark.serving.index import open_shards
+    except ModuleNotFoundError as err:
+        raise missing_extra("open_index", err) or err from err
 
     models = bundle.read_table("two_tower_models", ("model_version",))["model_version"].to_pylist()
     manifest, items = bundle.read_table("ann_shards"), bundle.read_table("item_index", ("item_id", "item_idx"))

@@ -3,7 +3,10 @@
 Owns: what is derived from settings and the log before anything is trained.
 """
 
+from importlib.util import find_spec
+
 from recsys_spark.config.schema import Config
+from recsys_spark.errors import missing_extra
 
 _IDS_PER_ITEM = 8  # rows of the table of ids for each item; with fewer, many items would share one
 _SMALLEST_TABLE = 16
@@ -13,6 +16,18 @@ def uses_towers(config: Config) -> bool:
     """Whether an enabled source asks the towers."""
     enabled = config.sources.enabled
     return "two_tower" in enabled or ("content" in enabled and config.sources.params("content").get("by") == "towers")
+
+
+def has_torch() -> bool:
+    """Whether towers can be trained here; nothing is imported."""
+    return find_spec("torch") is not None
+
+
+def check_torch(where: str) -> None:
+    """Raises EnvironmentFault if torch is not installed."""
+    fault = None if has_torch() else missing_extra(where, ModuleNotFoundError(name="torch"))
+    if fault is not None:
+        raise fault
 
 
 def id_buckets(n_items: int, most: int) -> int:

@@ -5,10 +5,12 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from recsys_spark.errors import EXTRAS
 from tests.architecture.modules import MODULES, ROOT, Module
 
 # What a package may import besides its own modules and what everybody may; rows from the lowest floor to the highest.
@@ -49,6 +51,18 @@ ALLOWED_AT_TOP_OF_DECLARATIONS = {"pydantic", "recsys_spark"}
 RUNS_CODE = {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"}
 STORAGE_CALLS = (".read.format(", ".write.format(", ".write.parquet(", ".saveAsTable(", "spark.sql(")
 RUN_BY_WORKERS = {"mapInArrow", "mapInPandas", "applyInArrow", "applyInPandas", "cogroup", "udf", "pandas_udf"}
+OF_BASE = (
+    "reader",
+    "cli.init.write_settings",
+    "cli.reference",
+    "cli.views.explain",
+    "cli.views.lookup",
+    "cli.views.status",
+    "ingest.rules",
+    "operations.metrics_file",
+    "pipeline.gc",
+    "pipeline.publish",
+)
 HEAVY = {"pyspark", "torch", "numba", "faiss", "scipy", "pandas"}
 
 
@@ -153,17 +167,33 @@ def test_what_workers_run_does_not_stand_in_a_step() -> None:
     assert not {name: found for name, found in used.items() if found}
 
 
+def _reached(*starts: str) -> dict[str, set[str]]:
+    """Packages by the module that imports them when it is loaded, of all that `starts` load."""
+    known, found, todo = {one.name: one for one in MODULES}, {}, list(starts)
+    while todo:
+        name = todo.pop()
+        names = _imports(known[name].tree.body)
+        found[name] = _roots(names)
+        todo += [one for one in names if one in known and one not in found]
+    assert len(found) > len(starts)
+    return found
+
+
 def test_the_command_line_starts_without_anything_heavy() -> None:
     """Commands import what they need when they run, so that a wrong setting is refused at once."""
-    known, reached, todo = {one.name: one for one in MODULES}, set(), ["recsys_spark.cli.main"]
-    while todo:
-        module = known[todo.pop()]
-        names = _imports(module.tree.body)
-        assert not HEAVY & _roots(names), module.name
-        new = {name for name in names if name in known} - reached
-        reached |= new
-        todo += new
-    assert len(reached) > 10
+    assert not {name: heavy for name, found in _reached("recsys_spark.cli.main").items() if (heavy := HEAVY & found)}
+
+
+def test_services_and_commands_that_read_need_the_base_install_alone() -> None:
+    base = {canonicalize_name(Requirement(one).name) for one in _project()["dependencies"]}
+    given = {name: {canonicalize_name(one) for one in found} for name, found in packages_distributions().items()}
+    free = {"recsys_spark", *sys.stdlib_module_names}
+    reached = _reached(*(f"recsys_spark.{one}" for one in OF_BASE))
+    assert not {
+        name: foreign
+        for name, found in reached.items()
+        if (foreign := {one for one in found - free if not given.get(one, set()) & base})
+    }
 
 
 def test_declarations_import_nothing_heavy_at_the_top() -> None:
@@ -191,13 +221,20 @@ def test_modules_load_nothing_that_can_run_code() -> None:
     assert not {one.name: found for one in MODULES if (found := RUNS_CODE & _roots(_imported(one)))}
 
 
-def test_what_is_imported_is_declared() -> None:
-    """An install without any development group has all that the package and the jobs ask for."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
+def _project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return found
+
+
+def test_what_is_imported_is_declared_by_the_base_or_the_extra_that_the_faults_name() -> None:
+    base, extras = _project()["dependencies"], _project()["optional-dependencies"]
+    declared = {canonicalize_name(Requirement(one).name) for group in (base, *extras.values()) for one in group}
     given = {name: {canonicalize_name(one) for one in found} for name, found in packages_distributions().items()}
     jobs = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "jobs").glob("*.py")]
     imported = {name for tree in (*jobs, *(one.tree for one in MODULES)) for name in _roots(_imports(ast.walk(tree)))}
     foreign = imported - set(sys.stdlib_module_names) - {"recsys_spark"}
     assert {"pyspark", "numpy"} <= foreign
     assert not {name: given.get(name) for name in foreign if not given.get(name, set()) & declared}
+    for extra, packages in EXTRAS.items():
+        brought = {canonicalize_name(Requirement(one).name) for one in extras[extra]}
+        assert not [name for name in packages if not given[name] & brought]

@@ -1,6 +1,6 @@
 """The step blend at the size of MovieLens-20M's users: five lists of 200 each, from stored lists to stored candidates.
 
-    uv run python tests/benchmarks/bench_blend.py [--users 138000] [--rounds 3]
+    uv run --group bench python tests/benchmarks/bench_blend.py [--users 138000] [--rounds 3]
 
 138,000 users with 30 items behind them, 27,000 items, five lists of 200 for each user (138 million proposals), two
 segments, local[2], the default settings.  Ours is the whole step: who is active, what may be shown, fusion without

@@ -1,6 +1,6 @@
 """A day of Online Retail II on a Spark cluster of this machine against the same day on local[2].
 
-    uv run python tests/benchmarks/bench_cluster.py [--from 2010-06-01] [--to 2010-11-30] [--folder DIR]
+    uv run --group bench python tests/benchmarks/bench_cluster.py [--from 2010-06-01] [--to 2010-11-30] [--folder DIR]
 
 The cluster is a standalone master and two workers of one core on the loopback address; executors unpack the archive of
 `recsys-spark package`.  Both sides are `spark-submit jobs/run.py`, from the start of spark-submit to its end, with the

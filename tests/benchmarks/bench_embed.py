@@ -1,7 +1,7 @@
 """Rows/s of embedding by Spark on local[2], beside two plain torch processes on the same files.
 
-    uv run python tests/benchmarks/bench_embed.py [--items 1000000] [--rounds 3]
-    uv run python tests/benchmarks/bench_embed.py --memory [--items 1000000]
+    uv run --group bench python tests/benchmarks/bench_embed.py [--items 1000000] [--rounds 3]
+    uv run --group bench python tests/benchmarks/bench_embed.py --memory [--items 1000000]
 
 Items with a title, two categories, six numbers and an id, in Parquet files; a model of the default size with random
 weights.  The peers read the files with pyarrow and give the same batches to `two_tower.kernels.torch_towers` in

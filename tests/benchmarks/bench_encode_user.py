@@ -1,6 +1,6 @@
 """Milliseconds of encoding a user at request time, and of finding what is nearest.
 
-    uv run python tests/benchmarks/bench_encode_user.py [--items 20000] [--calls 2000]
+    uv run --group bench python tests/benchmarks/bench_encode_user.py [--items 20000] [--calls 2000]
 
 A model of the default size with ten features of users, random weights, twenty recent items.  The last line is JSON:
 p50_ms and p99_ms of `encode_user`, the same of `nearest` with k = 100 (nearest_...), within_bar.

@@ -1,6 +1,6 @@
 """Step time of ingest for the whole log of the demo: a million lines of gzip JSONL, one file a day, on two cores.
 
-    uv run python tests/benchmarks/bench_ingest.py [--from 2009-12-01] [--to 2011-12-10] [--folder DIR]
+    uv run --group bench python tests/benchmarks/bench_ingest.py [--from 2009-12-01] [--to 2011-12-10] [--folder DIR]
 
 Beside it the least that any ingest must do: one thread that decompresses the same files and parses each line as JSON.
 The last line is JSON: lines, files, ingest_s, parse_s (one thread), accounted (lines in = new + anonymous + duplicate +

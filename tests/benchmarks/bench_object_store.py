@@ -1,6 +1,6 @@
 """A day of a small shop whose warehouse is in an S3 server, and the same day in a folder.
 
-    uv run python tests/benchmarks/bench_object_store.py [--days 6]
+    uv run --group bench python tests/benchmarks/bench_object_store.py [--days 6]
 
 The server is moto's, in this process, on the loopback address: what it takes is what requests cost, not what a
 network does.  Each day is ingested, fitted, audited and published by `recsys-spark run`.  The last line is JSON: the

@@ -1,6 +1,6 @@
 """Seconds from a command to its session and to its first job: before start-up was cut, now, and with kept classes.
 
-    uv run python tests/benchmarks/bench_startup.py [--rounds 5] [--sides before now kept] [--no-warm-up]
+    uv run --group bench python tests/benchmarks/bench_startup.py [--rounds 5] [--sides before now kept] [--no-warm-up]
 
 Before: every session copied all 33 jars that Delta names, of which it uses two, and Java was asked for its version by a
 JVM of its own.  Kept classes: the JVM is given those that Spark loads, as README says how.  Sides take turns, each in a

@@ -1,6 +1,6 @@
 """Ten days in a row of Online Retail II, as a shop runs them: each day's log arrives, is run, published and collected.
 
-    uv run python tests/benchmarks/ten_days.py [--first 2011-09-05] [--days 10] [--log-from 2009-12-01]
+    uv run --group bench python tests/benchmarks/ten_days.py [--first 2011-09-05] [--days 10] [--log-from 2009-12-01]
                                                 [--folder DIR] [--towers]
 
 The log before the first date is let in first, without its own time.  Every date is run on top of the one before (warm

@@ -142,3 +142,17 @@ def test_every_command_that_takes_in_shows_each_batch(
     told = [(line["event"], line["step"]) for line in steps]
     assert told == [(f"step {phase}", name) for name in batches for phase in ("start", "done")]
     assert all(line["rows:n_new"] == 3.0 for line in steps if line["event"] == "step done")
+
+
+def test_a_package_that_the_install_lacks_is_named_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_demo(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'pyspark'", name="pyspark.sql")
+
+    monkeypatch.setattr("recsys_spark.cli.demo.story.run_demo", run_demo)
+    assert main.main(["demo"]) == 2
+    assert "run `pip install 'recsys-spark[spark]'`" in capsys.readouterr().err
+    monkeypatch.setattr("recsys_spark.cli.demo.story.run_demo", lambda *_: __import__("no_such_module"))
+    with pytest.raises(ModuleNotFoundError):
+        main.main(["demo"])

@@ -122,6 +122,17 @@ def test_run_starts_from_the_base_run_if_it_took_the_same_features(made: Made) -
 def test_run_trains_nothing_that_no_source_asks_for(spark: SparkSession, make_config) -> None:
     context = make_context(spark, make_config('sources.enabled=["popular"]'))
     assert _run({}, context) == []
+    assert context.warnings == []
+
+
+def test_run_without_torch_says_how_to_get_it_and_gives_no_towers(
+    spark: SparkSession, make_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_two_tower, "has_torch", lambda: False)
+    context = make_context(spark, make_config(*SMALL))
+    assert _run({}, context) == []
+    (warning,) = context.warnings
+    assert "run `pip install 'recsys-spark[towers]'`" in warning
 
 
 def test_run_names_a_feature_that_means_nothing(made: Made, spark: SparkSession, make_config) -> None:

@@ -42,7 +42,8 @@ def judge_bundle(spark: "SparkSession", root: Location, bundle: Bundle, purchase
     figures = {"published lists": judge_lists(lists, holdout, K)}
     for name, of_source in lists_by_source(spark, root, bundle, holdout).items():
         figures[f"source {name}"] = judge_lists(of_source, holdout, K)
-    figures["source two_tower, searched exactly"] = judge_lists(exact_lists(bundle, holdout), holdout, K)
+    if "source two_tower" in figures:
+        figures["source two_tower, searched exactly"] = judge_lists(exact_lists(bundle, holdout), holdout, K)
     for name, window_days in (("most bought in 28 days", 28), ("most bought of all time", None)):
         figures[name] = judge_order(popular_items(purchases, bundle.data_date, window_days), holdout, K)
     console.rich.print(_figures_table(figures))

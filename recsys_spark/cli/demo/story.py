@@ -27,6 +27,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.errors import ArgumentError
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.serving.bundle import open_current
+from recsys_spark.two_tower.dimensions import check_torch, uses_towers
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.locks import warehouse_lock
@@ -75,7 +76,7 @@ value_transform = "log"
 attribute = "country"
 
 [sources]
-enabled = ["popular", "item_cf", "als", "two_tower"]
+enabled = {sources}
 
 [ann]
 search = "ann"                      # so few items are searched exactly otherwise
@@ -102,17 +103,22 @@ class Demo:
         self.seconds[title] = time.perf_counter() - started
 
 
-def run_demo(console: Console, folder: Path, log_starts: date = LOG_STARTS, sets: tuple[str, ...] = ()) -> None:
+def run_demo(
+    console: Console, folder: Path, towers: bool = False, log_starts: date = LOG_STARTS, sets: tuple[str, ...] = ()
+) -> None:
     """Plays the whole story in `folder`; an earlier demo there is replaced.
 
-    log_starts, sets: the first day of the log, and settings laid over the demo's; the defaults are what the README
-    tells of.  Raises ArgumentError if `folder` holds anything else.
+    towers: with the two-tower model and its index, which needs torch.  log_starts, sets: the first day of the log, and
+    settings laid over the demo's; the defaults are what the README tells of.  Raises ArgumentError if `folder` holds
+    anything else, EnvironmentFault if torch is asked for and not there.
     """
     from recsys_spark.spark.session import open_session
 
     started = time.perf_counter()
+    if towers:
+        check_torch("demo --towers")
     prepare_folder(folder)
-    settings = write_settings(folder)
+    settings = write_settings(folder, towers)
     config = load_config(file=settings, sets=sets)
     with PeakMemory() as memory, warehouse_lock(config.root, "demo"):
         create_tables(config.root, declared_tables().values())
@@ -149,12 +155,14 @@ def prepare_folder(folder: Path) -> None:
         ) from err
 
 
-def write_settings(folder: Path) -> Path:
+def write_settings(folder: Path, towers: bool = False) -> Path:
     """The settings file that was written: what differs from the defaults, with paths below `folder`."""
     # A JSON string is a TOML string, whatever stands in the path.
     paths = {feed: json.dumps(str(folder / "landing" / feed)) for feed in ("events", "items", "users")}
     settings = folder / "recsys.toml"
-    settings.write_text(_SETTINGS.format(root=json.dumps(str(folder / "warehouse")), **paths), encoding="utf-8")
+    sources = json.dumps(["popular", "item_cf", "als", *(["two_tower"] if towers else [])])
+    root = json.dumps(str(folder / "warehouse"))
+    settings.write_text(_SETTINGS.format(root=root, sources=sources, **paths), encoding="utf-8")
     return settings
 
 
@@ -169,7 +177,8 @@ def play(demo: Demo) -> None:
             _take_in(demo)
     with demo.scene(f"3  {RUN_DAY} is run and published"):
         _run(demo)
-        show_index(open_current(demo.config.root), demo.config, demo.console)
+        if uses_towers(demo.config):
+            show_index(open_current(demo.config.root), demo.config, demo.console)
     with demo.scene("4  The same date again"):
         _run_again(demo)
     bundle = open_current(demo.config.root)
@@ -252,7 +261,7 @@ def _show_next(console: Console, settings: Path, root: Location) -> None:
     ):
         console.rich.print(f"  uv run recsys-spark {command}", markup=False, soft_wrap=True)
     console.rich.print(
-        f"  from a service: recsys_spark.serving.bundle.open_current({str(root)!r}).candidates({SHOWN_USERS[0]!r})",
+        f"  from a service: recsys_spark.reader.open_current({str(root)!r}).candidates({SHOWN_USERS[0]!r})",
         markup=False,
         soft_wrap=True,
     )

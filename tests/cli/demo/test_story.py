@@ -60,18 +60,23 @@ def test_write_settings_gives_settings_that_load(tmp_path: Path) -> None:
     assert config.landing.events == str(folder / "landing" / "events")
     assert {name: kind.weight for name, kind in config.events.types.items()} == {"purchase": 1.0, "return": -1.0}
     assert config.segments.attribute == "country"
-    assert config.sources.enabled == ["popular", "item_cf", "als", "two_tower"]
+    assert config.sources.enabled == ["popular", "item_cf", "als"]
+    assert load_config(file=write_settings(folder, towers=True)).sources.enabled[3:] == ["two_tower"]
 
 
 # The demo as it is, and with a year of the log and towers that are trained for two passes over it.
-WHOLE = "import sys; from recsys_spark.cli.main import main; sys.exit(main(['demo', '--folder', sys.argv[1]]))"
+WHOLE = """
+import sys
+from recsys_spark.cli.main import main
+sys.exit(main(['demo', '--towers', '--folder', sys.argv[1]]))
+"""
 SHORT = """
 import sys
 from datetime import date
 from pathlib import Path
 from recsys_spark.cli.console import Console
 from recsys_spark.cli.demo.story import run_demo
-run_demo(Console(json_logs=False), Path(sys.argv[1]), date(2010, 9, 1), ("two_tower.epochs=2",))
+run_demo(Console(json_logs=False), Path(sys.argv[1]), True, date(2010, 9, 1), ("two_tower.epochs=2",))
 """
 
 

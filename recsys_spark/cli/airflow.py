@@ -1,0 +1,34 @@
+"""`recsys-spark airflow`: the DAG files, written into a folder that Airflow reads.
+
+Owns: which files those are, and what a DAG outside of a checkout has to be told.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_spark import package_root
+from recsys_spark.cli.console import Console
+
+FILES = ("recsys_daily.py", "recsys_submit.py", "recsys_consumer.py", "plan.json")
+
+
+def airflow(folder: Annotated[Path, typer.Option("--out", help="Folder of Airflow's DAGs.")]) -> None:
+    """Write the Airflow DAG, its operator and its plan into a folder of DAGs."""
+    source = _root() / "airflow_dags"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(source / name, folder / name)
+    console = Console(json_logs=False)
+    console.say(f"{folder}: {', '.join(FILES)}; give Airflow's processes these variables:")
+    for name, value in (("RECSYS_ROOT", _root()), ("RECSYS_VENV", Path(sys.prefix))):
+        console.say(f"  {name}={value}")
+
+
+def _root() -> Path:
+    """What has jobs/, conf/ and airflow_dags/: the package in an installed wheel, the checkout otherwise."""
+    package = package_root()
+    return package if (package / "airflow_dags").is_dir() else package.parent
