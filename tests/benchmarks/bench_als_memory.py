@@ -1,6 +1,7 @@
 """Memory of the driver in a fit by shuffle, at two numbers of users four times apart.
 
-    uv run --group bench python tests/benchmarks/bench_als_memory.py [--users 100000] [--items 2000] [--exchange shuffle|broadcast]
+    uv run --group bench python tests/benchmarks/bench_als_memory.py [--users 100000] [--items 2000] [--exchange
+    shuffle|broadcast]
 
 100,000 users, and four times as many, with ten interactions each, 2,000 items, 64 factors, two iterations, local[2],
 each fit in a process of its own: the peak of what is resident of the driver's Python, which in this mode holds Gramians

@@ -1,6 +1,7 @@
 """The index: built by Spark beside one FAISS process, what it finds, users/s of retrieval, milliseconds of a query.
 
-    uv run --group bench python tests/benchmarks/bench_ann.py [--items 1000000] [--dim 64] [--shards 8] [--users 100000] [--rounds 3]
+    uv run --group bench python tests/benchmarks/bench_ann.py [--items 1000000] [--dim 64] [--shards 8] [--users 100000]
+    [--rounds 3]
                                                 [--autofaiss PYTHON] [--memory]
 
 Items clustered as real embeddings are (tests/clustered.py), written as the step `embed` writes them; users near them.

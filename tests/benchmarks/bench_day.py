@@ -1,6 +1,7 @@
 """Whole days of a made log, step by step, beside an earlier commit in a worktree: what fusion and validation cost.
 
-    uv run --group bench python tests/benchmarks/bench_day.py [--before TREE] [--rounds 1] [--users 60000] [--items 27000]
+    uv run --group bench python tests/benchmarks/bench_day.py [--before TREE] [--rounds 1] [--users 60000] [--items
+    27000]
                                                 [--draws 3000000]
 
 TREE is a worktree of an earlier commit with its environment (`uv sync` in it).  The log has 60,000 users and 27,000

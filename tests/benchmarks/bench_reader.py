@@ -1,6 +1,7 @@
 """Seconds and milliseconds of a service's lookups, ours beside deltalake and DuckDB on the same files.
 
-    uv run --group bench python tests/benchmarks/bench_reader.py [--users 200000] [--items 100] [--lookups 2000] [--folder DIR]
+    uv run --group bench python tests/benchmarks/bench_reader.py [--users 200000] [--items 100] [--lookups 2000]
+    [--folder DIR]
 
 Lists are made from hashes (no download) by Spark's tasks as they write them, as the step blend makes its own.  Users
 are drawn without repetition, so no answer comes from an earlier one.  The last line is JSON; within_bar tells whether

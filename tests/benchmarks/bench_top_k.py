@@ -1,6 +1,7 @@
 """All users times all items, top 100 without what each user has: Spark against MLlib's recommendForAllUsers.
 
-    uv run --group bench python tests/benchmarks/bench_top_k.py [--rounds 3] [--users 20000] [--items 8000] [--draws 1500000]
+    uv run --group bench python tests/benchmarks/bench_top_k.py [--rounds 3] [--users 20000] [--items 8000] [--draws
+    1500000]
 
 20,000 users, 8,000 items, 64 factors of a fit of the generated log, local[2]; both sides start from stored factors and
 write their lists as Parquet.  MLlib's has no exclusion: it lists what users have.  Rounds are paired after one of each

@@ -1,6 +1,7 @@
 """Training of the towers against a plain torch loop: examples a second, one core each.
 
-    uv run --group bench python tests/benchmarks/bench_train.py [--users 20000] [--items 8000] [--rounds 3] [--processes 1 2]
+    uv run --group bench python tests/benchmarks/bench_train.py [--users 20000] [--items 8000] [--rounds 3] [--processes
+    1 2]
 
 Planted histories (planted.py) with a category and a title of two words per item.  Ours: `Training` over staged Parquet
 shards of 4 MiB, with random and hard items, checkpoints and all (no validation).  The loop: the same towers as torch

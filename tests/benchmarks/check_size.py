@@ -1,6 +1,7 @@
 """What `recsys-spark size` reckons, beside what kernels and a run on a planted log measured.
 
-    uv run --group bench python tests/benchmarks/check_size.py [--part kernels|run] [--users 20000] [--items 8000] [--draws 1500000]
+    uv run --group bench python tests/benchmarks/check_size.py [--part kernels|run] [--users 20000] [--items 8000]
+    [--draws 1500000]
 
 Kernels: core-seconds of one pass of ALS, of the neighbours of all items, and of the lists of all users by factors and
 by neighbours; one thread, the time that it had the core, the best of three.  What it takes to read and to bring pairs

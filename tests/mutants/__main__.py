@@ -1,10 +1,10 @@
 """How well the tests protect the code: faults are put into copies of the tree, and the tests should notice.
 
-    uv run --group dev python -m tests.mutants auto                     a sample of 160 small faults, without Spark; 20 minutes
-    uv run --group dev python -m tests.mutants auto --json before.json  keeps each result; called again, it goes on
-    uv run --group dev python -m tests.mutants auto --of before.json --json after.json    the same faults, later
-    uv run --group dev python -m tests.mutants hand                     the faults described in `hand/AREA-NAME.toml`
-    uv run --group dev python -m tests.mutants hand --area als          those of one area; or give names
+    uv run --group dev python -m tests.mutants auto                     a sample of 160 small faults, without Spark; 20
+    minutes uv run --group dev python -m tests.mutants auto --json before.json  keeps each result; called again, it goes
+    on uv run --group dev python -m tests.mutants auto --of before.json --json after.json    the same faults, later uv
+    run --group dev python -m tests.mutants hand                     the faults described in `hand/AREA-NAME.toml` uv
+    run --group dev python -m tests.mutants hand --area als          those of one area; or give names
 
 Neither is part of the test suite; of it, `tests/test_mutants.py` checks that the descriptions fit the code.  Survivors
 are listed with the tests that ran, and the last line of the output is JSON.  `auto` leaves out modules whose tests need

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.blend.kernels.exploration import Explored, with_explored
-from tests.blend.kernels.test_fused_lists import fused, reasons
+from tests.blend.kernels.test_fusion_lists import fused, reasons
 
 EXPLORED = Explored(
     np.array([[9, 8], [8, -1], [-1, -1]], np.int32), np.array([[0.5, 0.25], [1.0, 0], [0, 0]], np.float32)
