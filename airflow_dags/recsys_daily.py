@@ -1,6 +1,6 @@
 """`recsys_daily`: one day of recsys-spark, a task per step of `plan.json`, each by spark-submit.
 
-Where things are comes from the environment of Airflow's processes:
+The environment of Airflow's processes says where things are:
 
 - `RECSYS_ROOT`: the checkout with jobs/ and conf/; by default the folder above this one.
 - `RECSYS_VENV`: the Python environment in which recsys-spark is installed; by default `.venv` in the checkout.
@@ -10,7 +10,7 @@ Where things are comes from the environment of Airflow's processes:
 - `RECSYS_PARALLEL_STEPS`: steps of a day that may run at once, by default 1: each has a driver of its own, which on one
   machine takes 2 cores and up to 4 GB.
 
-Relative paths of settings mean the checkout.
+Relative paths in settings are relative to the checkout.
 
 The master is that of the connection `spark_default`, as JSON: `{"conn_type": "spark", "host": "local[2]"}`.  The pool
 `recsys_publish` must have one slot: `airflow pools set recsys_publish 1 "one publish at a time"`.

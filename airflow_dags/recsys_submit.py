@@ -1,6 +1,6 @@
-"""spark-submit for the jobs of recsys-spark: where it runs, what ends it, and what its exit code means to Airflow.
+"""Airflow operator for the jobs of recsys-spark: where spark-submit runs, what ends it, what its exit codes mean.
 
-Owns: that.
+Owns: `RecsysSubmitOperator`.
 """
 
 import ctypes

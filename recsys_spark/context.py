@@ -1,4 +1,4 @@
-"""What a step of a run is given besides its inputs.
+"""Context of a step: settings, date, seed and session of its run, and all else that it is given besides its inputs.
 
 Owns: `Context`.  Made by the runner, read by every step.
 """

@@ -1,4 +1,4 @@
-"""Every fault that the product names, one class per cause, each with the exit code that its command ends with.
+"""Named faults: one exception class per cause, each with the exit code that its command ends with.
 
 A message reads `<where>: expected <what>, got <value>; <what to do>`.  Anything that is not a `RecsysError` is a crash
 (exit 1) and keeps its traceback.
@@ -74,7 +74,7 @@ class KernelError(RecsysError):
 
 
 class BoundExceeded(KernelError):  # noqa: N818 - it is a verdict on a size
-    """What is to be sent to every worker is larger than its bound."""
+    """What is to be broadcast to every worker is larger than its bound."""
 
 
 class GateRefused(RecsysError):  # noqa: N818 - it is a verdict, not an error of the program

@@ -1,10 +1,10 @@
-"""Named places at which a test can end the process, as a kill or a lost reply would.
+"""Failpoints: named places at which a test can end the process, as a kill or a lost reply would.
 
 Owns: the environment variables RECSYS_FAILPOINT (`name:passage`), RECSYS_FAILPOINT_ACTION (`kill`, `raise`, or in a
 worker `kill_first_attempt`, which lets later attempts of the task pass, and `kill_executor`), and RECSYS_FAILPOINT_ONCE
-(a file that is made by the process that kills; those that come later, whichever they are, pass).
-Called at the points of ingest, of a run and its steps, and of a publish that the fault tests name; does nothing
-otherwise.
+(a file that the process that kills makes; processes that find it pass).
+They stand in ingest, in a run and its steps, and in a publish, where the fault tests name them; without these variables
+they do nothing.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The steps of a day as data, in the order of the data flow.
+"""The plan: the steps of a day as data, in the order of the data flow.
 
 Owns: which step reads and writes which table.  Read by the runner, the jobs, the command line and the Airflow DAG.
 """
@@ -6,7 +6,7 @@ Owns: which step reads and writes which table.  Read by the runner, the jobs, th
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Who is told of a step as it goes: its name, `start`, `progress` or `done`, and figures.
+# It is called with the name of a step, `start`, `progress` or `done`, and figures.
 Observer = Callable[[str, str, dict[str, float]], None]
 
 
@@ -17,8 +17,8 @@ class Step:
     module: where its code is, inside this package.
     base_reads: tables of the base run, the newest bundle of an earlier date, which may be missing.
     Steps that read `choices` are given the settings that the run chose.
-    hours: after which an orchestrator gives it up.  python_memory: that workers outside the JVM take, as a share of
-    the executor's heap.
+    hours: time limit for an orchestrator.  python_memory: what workers outside the JVM take, as a share of the
+    executor's heap.
     current_reads: tables of the bundle that is current while the step runs, which may be missing.  Such a step is run
     again when another bundle is current by the time that its run is resumed.
     """

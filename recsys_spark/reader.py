@@ -1,4 +1,4 @@
-"""What services import: a published bundle without Spark, torch or a JVM; it stays here when modules move.
+"""Public interface for services: a published bundle without Spark, torch or a JVM; its place does not change.
 
 from recsys_spark.reader import open_current
 

@@ -1,4 +1,4 @@
-"""A log of showings whose truth is known: what is liked, what each position hides, and how often an item is shown."""
+"""Synthetic log of exposures with known relevance, position bias and exposure rates of items."""
 
 from dataclasses import dataclass
 

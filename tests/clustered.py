@@ -1,4 +1,4 @@
-"""Vectors that lie as embeddings of real items do, and queries near them, for the tests and benchmarks of the index.
+"""Clustered vectors like embeddings of real items, and queries near them, for tests and benchmarks of the ANN index.
 
 A few clusters hold most items (sizes fall as a power of their rank), each cluster is long in some directions and short
 in most (the spectrum decays), and the directions are no axes, so that no sub-quantizer has an easy time by chance.

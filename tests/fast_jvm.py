@@ -1,4 +1,4 @@
-"""What makes a JVM fit for a test: small, quick to start, given Spark's classes, and told that rows are few.
+"""JVM and Spark options for tests: small, quick to start, with an archive of Spark's classes, tuned for few rows.
 
 The classes are kept by the first process of a test run that asks; a session that is given them starts in 70 %.
 """

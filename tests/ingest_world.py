@@ -56,7 +56,7 @@ def batch_states(config: Config) -> list[tuple[int, str]]:
 
 
 def refused_lines(config: Config, path: str) -> dict[int | None, str]:
-    """Reason by line of what was set aside of a file."""
+    """Reason by line of what was quarantined of a file."""
     return {row["line"]: row["reason"] for row in rows_of(config, "quarantine") if row["path"] == path}
 
 

@@ -1,4 +1,4 @@
-"""What a step gives, computed once: rows that keep the contract of their table; tables that cost no move to join."""
+"""Outputs of a step, computed once: rows checked against their table's contract; tables in one partition, for joins."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Frames of a few rows that a test writes down, and what a step made of them, which are read without a Spark job."""
+"""Frames of a few rows that stand in the plan itself, and outputs of steps as such frames: no Spark job reads them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What tests cost: a pytest plugin that counts Spark jobs and processes of every test, and a table of a report.
+"""Cost of tests: a pytest plugin that counts Spark jobs and processes of every test, and a table of a report.
 
     uv run --group dev python -m tests.measurement [--by file] [test-results/last.xml ...]
 

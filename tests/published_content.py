@@ -1,4 +1,4 @@
-"""What a warehouse published, as content hashes: two runs that gave the same have the same."""
+"""Content hashes of what a warehouse published: runs with equal results have equal hashes."""
 
 from recsys_spark.pipeline.publish import history
 from recsys_spark.warehouse.location import Location

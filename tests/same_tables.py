@@ -1,4 +1,4 @@
-"""Whether this tree makes the tables that an earlier commit makes: content hashes of every table, run by run.
+"""Comparison of two commits by the tables that they make: content hashes of every table, run by run.
 
     git worktree add ../before COMMIT && uv run --project ../before true
     uv run --group dev python -m tests.same_tables --before ../before [--demo]

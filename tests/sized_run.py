@@ -1,6 +1,6 @@
-"""The steps that fit and propose, on a planted log, measured: what they stored, shuffled and took.
+"""The steps that fit and propose, run on a planted log and measured: what they stored, shuffled and took.
 
-Owns: that run.  Called by the test of `deployment_size` and by `tests/benchmarks/check_size.py`.
+Owns: that run.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Two-tower models that nobody trained: random weights in the form of a file, as training would store it."""
+"""Untrained two-tower models: random weights in the file format that training stores."""
 
 from collections.abc import Mapping
 from typing import Any

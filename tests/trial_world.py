@@ -18,11 +18,10 @@ _DAY_US = 86_400_000_000
 
 
 def grouped_log(seed: int = 3, n_items: int = N_ITEMS, has_order: bool = False, n_new: int = 0) -> Judged:
-    """n_new: so many last items but one were had by nobody, the catalogue says of which group every item is, and each
-    user goes on to one of these of their group too.
+    """Users who have half of the items of their group and one other, and go on to two more of it and one other.
 
-    Each user has half of the items of their group and one other, and goes on to two others of it and to one that is
-    not.  Item n_items - 1 may not be listed.
+    Item n_items - 1 may not be listed.  n_new: so many items before it were had by nobody; then the catalogue tells the
+    group of every item, and each user goes on to one of these of their group too.
     """
     rng = np.random.default_rng(seed)
     had = np.zeros((N_USERS, n_items), bool)

@@ -1,4 +1,4 @@
-"""A world in which towers can be right: users of two groups, each engaging with the items of its own.
+"""Planted data that towers can learn: users of two groups, each engaging with the items of its own.
 
 A user's group shows in their segment and in what they had before, an item's in its category and in who had it.
 """

@@ -33,6 +33,16 @@ from recsys_spark.warehouse.scratch import Scratch
 _NEW = np.float32(0.1)  # a new item of a warm start begins with this part of a cold start's numbers
 
 
+_log = logging.getLogger(__name__)
+# Bytes of matrix and factors up to which the driver fits alone: it then takes about as long as Spark's own work would.
+_LOCAL_BYTES = 16 << 20
+_ENTRY_BYTES, _NUMBER_BYTES = 16, 4  # of an entry, on both sides together, and of a number of a factor
+_SENT_BYTES = 12  # of a number that a task is sent: as it arrives, sorted, and rotated
+# Rounding may raise the objective: by this part of its value without factors, which is the sum of all confidences.
+_ROUNDING = 1e-6
+FACTOR_ROWS = "idx int, vector array<float>, weight double, n int"
+
+
 def store_start(
     spark: SparkSession, items: Factors, factors: int, seed: int, start: DataFrame | None, scratch: Scratch
 ) -> bool:
@@ -77,18 +87,6 @@ def _place(
             yield pa.RecordBatch.from_pydict({"block": pa.array([block], pa.int32())})
 
     return place
-
-
-_log = logging.getLogger(__name__)
-
-# Bytes of matrix and factors up to which the driver fits alone: it then takes about as long as Spark's own work would.
-_LOCAL_BYTES = 16 << 20
-_ENTRY_BYTES, _NUMBER_BYTES = 16, 4  # of an entry, on both sides together, and of a number of a factor
-
-_SENT_BYTES = 12  # of a number that a task is sent: as it arrives, sorted, and rotated
-
-# Rounding may raise the objective: by this part of its value without factors, which is the sum of all confidences.
-_ROUNDING = 1e-6
 
 
 class Fit(NamedTuple):
@@ -304,9 +302,6 @@ def _remove(factors: Factors, scratch: Scratch) -> None:
     for block in range(factors.side.n_blocks):
         scratch.remove(factors.name(block))
         scratch.remove(factors.gramian_name(block))
-
-
-FACTOR_ROWS = "idx int, vector array<float>, weight double, n int"
 
 
 def factor_rows(spark: SparkSession, factors: Factors, other: Side, scratch: Scratch) -> DataFrame:

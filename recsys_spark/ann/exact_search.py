@@ -35,6 +35,15 @@ USER_LISTS = (
 )
 
 
+# A million vectors of 64 numbers; the driver and every worker hold one copy.
+MAX_VECTOR_BYTES = 256 << 20
+_BLOCKS_PER_CORE = 2
+_USERS_PER_BLOCK = 2_000  # a task costs as much as the search for so many users among ten thousand items
+_BLOCK_BYTES = 256 << 20  # of users' vectors, lists and hidden items that a task holds; about half of them hidden items
+_LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record
+_SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
+
+
 def list_records(
     source: str,
     users: np.ndarray,
@@ -70,16 +79,6 @@ def list_records(
         ],
         names=["source", "user_idx", "segment", "items", "n_own", "mean", "deviation"],
     )
-
-
-# A million vectors of 64 numbers; the driver and every worker hold one copy.
-MAX_VECTOR_BYTES = 256 << 20
-
-_BLOCKS_PER_CORE = 2
-_USERS_PER_BLOCK = 2_000  # a task costs as much as the search for so many users among ten thousand items
-_BLOCK_BYTES = 256 << 20  # of users' vectors, lists and hidden items that a task holds; about half of them hidden items
-_LIST_BYTES = 24  # of an entry: in the heap, in the list and in the record
-_SCORES_BYTES = 64 << 20  # for scores that are not in a list yet
 
 
 def fit_items(factors: DataFrame, n_items: int, norm_exponent: float, where: str, setting: str) -> Items:

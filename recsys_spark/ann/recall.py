@@ -35,6 +35,11 @@ _ANSWERS = "part int, chunk int, nprobe int, k int, lengths binary, items binary
 _HITS = "part int, nprobe int, k int, hits long, wanted long"
 
 
+_HITS_ARROW = pa.schema(
+    [("part", pa.int32()), ("nprobe", pa.int32()), ("k", pa.int32()), ("hits", pa.int64()), ("wanted", pa.int64())]
+)
+
+
 class Recall(NamedTuple):
     """Recall of the exact best k of users in a part, when nprobe lists are searched."""
 
@@ -188,11 +193,6 @@ def _count_hits(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         n_hits = sum(int(np.isin(one, other).sum()) for one, other in zip(wanted, had, strict=True))
         hits.append({"part": place, "nprobe": nprobe, "k": k, "hits": n_hits, "wanted": sum(map(len, wanted))})
     yield pa.RecordBatch.from_pylist(hits, schema=_HITS_ARROW)
-
-
-_HITS_ARROW = pa.schema(
-    [("part", pa.int32()), ("nprobe", pa.int32()), ("k", pa.int32()), ("hits", pa.int64()), ("wanted", pa.int64())]
-)
 
 
 def _bounds(lists: Ranked) -> Iterator[tuple[int, int]]:

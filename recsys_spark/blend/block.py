@@ -1,9 +1,8 @@
-"""Arrow in, Arrow out around `blend.kernels.fusion`: how a block of users becomes a batch of lists.
+"""Blending of one block of users, Arrow in and Arrow out, around `blend.kernels.fusion`.
 
-Owns: the size of blocks, and the nested arrays of the result.  All columns are built from flat arrays and offsets; no
-candidate is ever a Python object.
-
-The candidates of a task's users, made and counted while they are written; and the lists of segments, on the driver.
+Owns: the size of blocks, the nested arrays of the result, and what is counted of lists while a task writes them; also
+the lists of segments, on the driver.  All columns are built from flat arrays and offsets; no candidate is ever a Python
+object.
 """
 
 from collections import Counter
@@ -49,8 +48,13 @@ _BLOCK_BYTES = 1 << 20
 _KEY_BYTES = 8
 
 
+RUNGS = ("history", "features", "segment", "everybody", "none")
+_OWN = pa.list_(pa.struct(LIST_FIELDS))
+_AFFINITIES = pa.list_(pa.struct([("category", pa.string()), ("share", pa.float64())]))
+
+
 def block_users(state: BlendState) -> int:
-    """The users of a block."""
+    """How many users a block has."""
     # Three scopes (own, segment, everybody) at most for each source.
     width = max(1, 3 * len(state.settings.sources)) * state.settings.k
     return max(1, _BLOCK_BYTES // (_KEY_BYTES * width))
@@ -68,7 +72,7 @@ def blend_block(block: pa.RecordBatch, state: BlendState) -> pa.RecordBatch:
     scopes = walk_scopes(block, state, k)
     pool, totals = _scored(scopes, block.num_rows, state)
     source_of = np.array([scope.source for scope in scopes], np.int64)
-    n_lists = max(1, len(state.settings.sources))  # the names of rules come after, and of exploration
+    n_lists = max(1, len(state.settings.sources))  # followed by the names of rules, then that of exploration
     columns = np.concatenate([source_of, np.arange(n_lists, len(state.names))])
     if state.ruled is None:
         fused = _explored(fuse(*_diverse(pool, totals, block, state), k), block, state, len(columns) - 1, [])
@@ -79,10 +83,10 @@ def blend_block(block: pa.RecordBatch, state: BlendState) -> pa.RecordBatch:
         pool, totals = _diverse(pool, boosted, block, state, is_pinned(pins, pool))
         fused = fuse_boosted(book, audiences, pins, pool, totals, k, len(scopes))
         fused = _explored(fused, block, state, len(columns) - 1, [Ragged(pins.indptr, pins.items)])
-        explored = np.zeros(len(fused.items), bool)  # a propensity holds for what a list does not lose again
+        explored = np.zeros(len(fused.items), bool)  # pins must not push these out, or their propensities are wrong
         explored[_entries_of(fused, len(columns) - 1)] = True
         fused = place_pins(fused, pins, pool, totals, k, len(scopes), explored)
-    # What is explored has no score of its own: it has that of the entry after it.
+    # An explored item has no score of its own: it gets that of the entry after it.
     return _lists_batch(block["user_id"], fused if state.exploring is None else raised(fused), columns, state)
 
 
@@ -92,7 +96,7 @@ def _entries_of(fused: Fused, column: int) -> np.ndarray:
 
 
 def _explored(fused: Fused, block: pa.RecordBatch, state: BlendState, column: int, hidden: list[Ragged]) -> Fused:
-    """`fused` with the explored items, which the provenance has as `column`; none of `hidden` is explored."""
+    """`fused` with explored items, whose provenance is `column`; none of `hidden` is explored."""
     if state.exploring is None or not state.settings.explore_share:
         return fused
     hidden = [ragged_of(block["excluded"]), *hidden]
@@ -102,7 +106,7 @@ def _explored(fused: Fused, block: pa.RecordBatch, state: BlendState, column: in
 
 
 def _scored(scopes: list[SourceLists], n_users: int, state: BlendState) -> tuple[Pool, np.ndarray]:
-    """What the lists propose, and the totals for `fuse`."""
+    """The pool of what the lists propose, and its totals for `fuse`."""
     settings = state.settings
     if not scopes:
         nobody = Walked(np.full((n_users, 1), -1, np.int32), np.zeros((n_users, 1), np.float32))
@@ -114,7 +118,7 @@ def _scored(scopes: list[SourceLists], n_users: int, state: BlendState) -> tuple
 
 
 def _by_scores(scopes: list[SourceLists], fusion: Fusion, state: BlendState) -> tuple[Pool, np.ndarray]:
-    """What is proposed, and the totals for `blend.fuse`."""
+    """The pool, and its totals for `fuse`, by a fusion of scores."""
     wanted = [state.settings.weights[scope.source] > 0 for scope in scopes]
     pool = pool_lists([scope.walked for scope in scopes], wanted)
     said, shared = [], []
@@ -162,7 +166,7 @@ def fuse_scopes(scopes: list[SourceLists], block: pa.RecordBatch, state: BlendSt
 
 
 def _lists_batch(user_id: pa.Array, fused: Fused, source_of: np.ndarray, state: BlendState) -> pa.RecordBatch:
-    """The block's rows.  source_of: place in the worker's names of every column of `fused`."""
+    """The block's rows.  source_of: place in `state.names` of every column of `fused`."""
     item_type = arrow_type(CANDIDATES).value_type
     provenance = item_type.field("sources").type
     n_sources = len(state.settings.sources)
@@ -201,15 +205,12 @@ def _offsets(indptr: np.ndarray) -> pa.Array:
     return pa.array(indptr.astype(np.int32))
 
 
-RUNGS = ("history", "features", "segment", "everybody", "none")
-
-
 def list_maker(broadcast: "Broadcast[Mapping[str, BlendBroadcast]]", made_at: datetime) -> Maker:
-    """Makes rows as `user_blocks.user_rows` orders them into rows of `candidates`.
+    """The function that makes rows of `candidates` of rows as `collect.user_rows` orders them.
 
     Users have user_id, segment, excluded, variant, is_new (a newcomer, who has a list only if a source made one for
     them) and, where lists are calibrated, category_affinities.  Counts: n_users, n_candidates, n_short (fewer than k
-    items), n_explored (items), n:<source> (items that it proposed), rung:<one of RUNGS> (users).
+    items), n_explored (items), n:<source> (items that it proposed), rung:<one of RUNGS> (users by fallback level).
     """
 
     def make(batches: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[pa.RecordBatch]:
@@ -248,13 +249,9 @@ def segment_lists(shared: BlendBroadcast) -> pa.Table:
     return pa.table({"segment": segments, "items": lists["items"]})
 
 
-_OWN = pa.list_(pa.struct(LIST_FIELDS))
-_AFFINITIES = pa.list_(pa.struct([("category", pa.string()), ("share", pa.float64())]))
-
-
 @dataclass(frozen=True)
 class _Counted:
-    """What of a list is counted.  of_users, of_segments: places in `sources` of lists for one user, for segments."""
+    """What is counted of lists.  of_users, of_segments: places in `sources` of lists for one user, for segments."""
 
     k: int
     sources: tuple[str, ...]

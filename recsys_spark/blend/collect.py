@@ -1,12 +1,11 @@
-"""Who gets a list, what may not be in it, and what the lists of all sources are.
+"""Inputs of the blend as Spark collects them: settings, shared lists, and blocks of users with their own lists.
 
-Owns: the policies (seen, dislikes, availability, activity) as Spark columns and joins.
+Owns: the weight of a list, the variant of a user, and how rows of users and of their lists are brought together in the
+order of the users and cut into blocks.  Who gets a list and what may be in it is in `signals.visibility`.
 
 What many users share travels by broadcast: the lists for segments and for everybody, and the ids of the items that may
 be shown.  Both are collected on the driver, bounded by MAX_SHARED_BYTES and MAX_ID_BYTES; beyond a bound the step ends
 with an error that names the setting to change.
-
-The rows of users and of their lists, brought together in the order of the users, and cut into blocks of users.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,13 +37,27 @@ _PLACES = 1_000_000  # shares of variants are told apart to a millionth
 _ENTRY_BYTES = 12  # item_idx, rank and score
 
 
+# With fewer users a task, files are small; 4,096 users with five lists of 200 are 33 MB.
+_USERS_PER_TASK = 4096
+_RANGE_BITS = 12  # 4,096 ranges of indices: 400 tasks differ by a tenth at most
+# The columns of a list beside user_idx, with their Arrow types also for a block without lists.
+LIST_FIELDS = (
+    pa.field("source", pa.string()),
+    pa.field("item_idx", pa.list_(pa.int32())),
+    pa.field("score", pa.list_(pa.float32())),
+    pa.field("n_own", pa.int32()),
+    pa.field("mean", pa.float64()),
+    pa.field("deviation", pa.float64()),
+)
+
+
 def weight_of(source: str, weights: Mapping[str, float], otherwise: float = 1.0) -> float:
     """The weight of a list: its own, else its source's (`popular` for `popular/trending`), else `otherwise`."""
     return weights.get(source, weights.get(source.partition("/")[0], otherwise))
 
 
 def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settings:
-    """The lists that there are, with their weights."""
+    """The settings by which all lists of `source_candidates` are fused."""
     names = sorted(row["source"] for row in source_candidates.select("source").distinct().collect())
     weights = tuple(weight_of(name, candidates.source_weights) for name in names)
     diversity, share = Diversity(**candidates.diversity.model_dump()), candidates.explore.share
@@ -54,7 +67,7 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
             row["source"]
             for row in source_candidates.where(F.col("user_idx").isNotNull()).select("source").distinct().collect()
         }
-        # A list for many is no user's own opinion: it counts where somebody says so.
+        # A list that many users share tells little of one user: it has a weight only where the settings give it one.
         of_scores = [weight_of(name, _with_segments(candidates.score_weights), float(name in own)) for name in names]
         of_new = [candidates.score_weights.get(f"{name}/new", one) for name, one in zip(names, of_scores, strict=True)]
         fusion = Fusion(np.array(of_scores) * weights, candidates.score_scaling)
@@ -66,7 +79,7 @@ def fit_settings(source_candidates: DataFrame, candidates: Candidates) -> Settin
 
 
 def _with_segments(weights: Mapping[str, float]) -> Mapping[str, float]:
-    """The weights, where a segment's popular list that has none counts as that of everybody."""
+    """The weights; without a weight of its own `popular/segment` has that of `popular/global`."""
     return {"popular/segment": weights.get("popular/global", 0.0), **weights}
 
 
@@ -90,7 +103,7 @@ def fit_shown(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime)
 
 
 def fit_had(interactions: DataFrame, n_items: int) -> np.ndarray:
-    """Whether anybody has had an item, or disliked it, bool (n_items,), on the driver."""
+    """Whether an item has any interaction, a dislike included, bool (n_items,), on the driver."""
     found = np.zeros(n_items, bool)
     found[interactions.select("item_idx").distinct().toArrow()["item_idx"].to_numpy()] = True
     return found
@@ -109,20 +122,6 @@ def fit_shared(source_candidates: DataFrame, settings: Settings, shown: VisibleI
     return shared_lists(lists.toArrow(), settings, shown)
 
 
-# Fewer make small files; 4,096 users with five lists of 200 are 33 MB.
-_USERS_PER_TASK = 4096
-
-_RANGE_BITS = 12  # 4,096 ranges of indices: 400 tasks are even to a tenth
-
-# What a row of a list has beside user_idx, as Arrow: where there are lists and where a block has none.
-LIST_FIELDS = (
-    pa.field("source", pa.string()),
-    pa.field("item_idx", pa.list_(pa.int32())),
-    pa.field("score", pa.list_(pa.float32())),
-    pa.field("n_own", pa.int32()),
-    pa.field("mean", pa.float64()),
-    pa.field("deviation", pa.float64()),
-)
 _LISTS = tuple(field.name for field in LIST_FIELDS)
 
 
@@ -139,8 +138,8 @@ def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
     """Rows of `users`, which have user_idx, each followed by those of the user's own lists, which have source, item_idx
     and score (arrays, best first), n_own, mean and deviation in place of the user's columns.
 
-    Users are in ascending order of user_idx, within tasks and across them; tasks have about as many users.  `users` is
-    read three times.
+    Users are in ascending order of user_idx, within tasks and across them; tasks have about equally many users.
+    `users` is read three times.
     """
     lists = source_candidates.where(F.col("user_idx").isNotNull()).select("user_idx", *list_columns())
     n_tasks, task = _tasks_of(users)
@@ -149,10 +148,10 @@ def user_rows(users: DataFrame, source_candidates: DataFrame) -> DataFrame:
 
 
 def _tasks_of(users: DataFrame) -> tuple[int, Column]:
-    """How many tasks there are, and which is a user's.
+    """How many tasks there are, and the task of a user.
 
-    Indices are in the order of the ids, and ids may be in the order of time: whoever is active now may be the last few
-    of all.  So users are counted in ranges of indices, and tasks are made of ranges.
+    Indices are in the order of the ids, and ids may be in the order of time: the active users may all be among the last
+    indices.  So users are counted in ranges of indices, and tasks are made of ranges.
     """
     ends = F.min("user_idx").alias("first"), F.max("user_idx").alias("last")
     row: Any = users.agg(F.count(F.lit(1)).alias("n"), *ends).first()
@@ -168,7 +167,7 @@ def _tasks_of(users: DataFrame) -> tuple[int, Column]:
         counts[one["number"]] = one["count"]
     before = np.cumsum(counts) - counts
     tasks = F.array(*[F.lit(int(task)) for task in before * n_tasks // row["n"]])
-    # Who has lists and is no user may stand before the first of them, or beyond the last.
+    # Lists of somebody who is not in `users` may have an index before the first of them, or beyond the last.
     return n_tasks, F.element_at(tasks, F.greatest(F.least(number, F.lit(len(counts) - 1)), F.lit(0)) + 1)
 
 

@@ -1,6 +1,6 @@
-"""Rules of the catalogue as sets of items per audience, which the blend applies.
+"""Compilation of business rules: from targets in the catalogue to sets of items per audience, which the blend applies.
 
-Owns: which items a rule means, and what several rules come to together.
+Owns: which items a rule means, and how several rules combine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from recsys_spark.ingest.rules import Rule, in_force
 
 @dataclass(frozen=True)
 class Targets:
-    """What targets are looked up in, one row per item: item_idx int32; the others text, None for none."""
+    """The catalogue that targets are looked up in, one row per item: item_idx int32; the others text, None for none."""
 
     item_idx: np.ndarray
     item_id: Sequence[str | None]
@@ -26,7 +26,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Rules at one cutoff.  rules: None if none does anything.  n_in_force: rules that do something to lists.
+    """Rules at one cutoff.  rules: None if none changes a list.  n_in_force: how many rules are in force.
 
     without_items: ids of rules in force whose target no item has, in the order of their bytes.
     """

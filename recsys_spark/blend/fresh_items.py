@@ -1,4 +1,4 @@
-"""Which items are new on a date, what is known of them, and the day's samples of their order.
+"""Fresh items of exploration: which items are new on a date, their showings and successes, and the day's samples.
 
 Owns: the age of an item, showings and successes.
 
@@ -19,12 +19,12 @@ from recsys_spark.config.lists import Explore
 from recsys_spark.signals.event_weights import known_events
 from recsys_spark.signals.exposures import shown_pairs
 
-# The samples of so many items are 64 MiB.  Beyond it the newest are explored: each has few showings to give anyway.
+# The samples of so many items are 64 MiB.  Of more, the newest are explored: showings are few for each anyway.
 MAX_FRESH_ITEMS = 1 << 16
 
 _ANY_AGE = 36_500  # days; exposures are those of [interactions] window_days already
 
-# An item stays if one in twenty of its draws reaches the floor.
+# An item stays if at least one in twenty of its draws reaches the floor.
 _MIN_CHANCE = 0.05
 
 

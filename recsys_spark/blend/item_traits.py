@@ -1,4 +1,4 @@
-"""What lists take into account of all items: names for rules; vectors, categories and shares for diversity.
+"""Item traits for the blend: ids, categories and brands for rules; vectors, categories and popularity for diversity.
 
 Owns: their collection on the driver, bounded, and where vectors come from.
 """
@@ -21,7 +21,7 @@ _VECTORS = ("item_factors", "item_embeddings")
 
 
 def fit_rule_targets(inputs: Mapping[str, DataFrame]) -> Targets:
-    """Every item with what rules may name, on the driver; KernelError if their ids are beyond MAX_ID_BYTES."""
+    """Every item with what rules may name, on the driver.  Raises KernelError if ids have more than MAX_ID_BYTES."""
     known = inputs["items"].select("item_id", "category", "brand")
     items = inputs["item_index"].select("item_idx", "item_id").join(known, on="item_id", how="left").persist()
     size: Any = items.agg(F.sum(F.octet_length("item_id")).alias("n_bytes")).first()
@@ -68,7 +68,7 @@ def _n_items(inputs: Mapping[str, DataFrame]) -> int:
 
 
 def _vectors(inputs: Mapping[str, DataFrame]) -> tuple[DataFrame, int]:
-    """The first table that has any, and their length."""
+    """The first table of `_VECTORS` that has rows, and the length of its vectors."""
     frame = next((inputs[name] for name in _VECTORS if not inputs[name].isEmpty()), inputs[_VECTORS[0]])
     width: Any = frame.agg(F.max(F.size("vector")).alias("f")).first()
     return frame, width["f"] or 0

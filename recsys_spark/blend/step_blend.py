@@ -65,7 +65,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame |
 
 
 def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, Settings], context: Context) -> BlendBroadcast:
-    """All that workers are sent: shared lists of what may be shown, rules, traits, the day's samples of fresh items."""
+    """All that workers are sent: shared lists of visible items, rules, traits, the day's samples of fresh items."""
     settings = blends[MAIN]
     shown = fit_shown(inputs, context.config, context.cutoff)
     shared = with_rules(fit_shared(inputs["source_candidates"], settings, shown), inputs, context)
@@ -82,7 +82,7 @@ def _fit_sent(inputs: dict[str, DataFrame], blends: Mapping[str, Settings], cont
 
 
 def _variants(inputs: dict[str, DataFrame], context: Context) -> dict[str, Settings]:
-    """How the lists of every variant are fused, those of most users first."""
+    """How the lists of every variant are fused, the main one first."""
     variants = context.config.candidates.by_variant()
     return {name: fit_settings(inputs["source_candidates"], one) for name, one in variants.items()}
 
@@ -109,7 +109,7 @@ def _fallback(shared: BlendBroadcast, made_at: datetime, context: Context) -> Da
 
 
 def with_rules(shared: BlendBroadcast, inputs: dict[str, DataFrame], context: Context) -> BlendBroadcast:
-    """`shared` with the rules of the date; what names no item is said, and changes nothing."""
+    """`shared` with the rules of the date; rules that name no known item are logged and change nothing."""
     if not context.rules:
         return shared
     compiled = compile_rules(context.rules, fit_rule_targets(inputs), context.cutoff)
@@ -135,7 +135,7 @@ def _fit_row(variant: str, settings: Settings) -> dict[str, Any]:
 
 
 def fit_figures(counts: Mapping[str, int], shared: BlendBroadcast, context: Context) -> None:
-    """Puts what the lists look like into the figures.  counts: as in `blend_lists.list_maker`."""
+    """Puts the figures of the lists into `context`.  counts: as in `block.list_maker`."""
     settings = shared.settings
     n_users, n_candidates = counts.get("n_users", 0), counts.get("n_candidates", 0)
     rungs = {f"rung:{name}": float(counts.get(f"rung:{name}", 0)) for name in RUNGS}
@@ -146,7 +146,7 @@ def fit_figures(counts: Mapping[str, int], shared: BlendBroadcast, context: Cont
         share_empty=rungs["rung:none"] / max(1, n_users),
         **rungs,
     )
-    if set(settings.sources) - set(shared.sources):  # some list is made for one user
+    if set(settings.sources) - set(shared.sources):  # some source makes lists for single users
         context.figures["share_fallback"] = (rungs["rung:segment"] + rungs["rung:everybody"]) / max(1, n_users)
     if counts.get("n_explored"):
         context.figures["share_explored"] = counts["n_explored"] / n_candidates

@@ -1,9 +1,8 @@
-"""What a worker knows of all lists, and the lists of a block of users, walked past what they may not see.
+"""State of the blend in a Spark worker: the broadcast, and lists of users walked past what they may not see.
 
-Owns: the form of the broadcast, and what every list says of an item.  What rules forbid a user counts as what they may
+Owns: the form of the broadcast, the walk of every list of a block, and a worker's side of exploration: what may be
+explored for each audience, and a block's lists with explored items.  What rules forbid a user counts as what they may
 not see, so a list is walked past it.
-
-A worker's side of exploration: what may be explored for each audience, and a block's lists with explored items.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,6 +41,13 @@ if TYPE_CHECKING:
 EXPLORE = "explore"  # what provenance calls the source of an explored item
 
 
+_ALL = np.iinfo(np.int32).max
+_DOUBLED = (
+    "blend: expected one list per source and user, segment or everybody, got two; correct the source that made them "
+    "(see its rows in source_candidates)"
+)
+
+
 @dataclass(frozen=True)
 class Exploration:
     """The day's samples of fresh items, and the seed by which users take one of them."""
@@ -52,14 +58,14 @@ class Exploration:
 
 @dataclass(frozen=True)
 class Exploring:
-    """What a task makes of it once.  barred: the fresh items that each audience may not see, one row each."""
+    """`Exploration` as a task holds it.  barred: the fresh items that each audience may not see, a row each."""
 
     exploration: Exploration
     barred: Ragged
 
 
 def open_exploration(exploration: Exploration, book: RuleBook | None, n_audiences: int) -> Exploring:
-    """Ready for many blocks of users of these audiences.  book: the rules in force; None: there are none."""
+    """Makes `exploration` ready for many blocks of users.  book: the rules in force; None: there are none."""
     if book is None:
         return Exploring(exploration, Ragged(np.zeros(n_audiences + 1, np.int64), np.zeros(0, np.int64)))
     exploration = replace(exploration, samples=_some(exploration.samples, book.shown[exploration.samples.items]))
@@ -81,12 +87,12 @@ def explored_lists(
     k: int,
     column: int,
 ) -> Fused:
-    """`fused` with a share of its places given to fresh items, which the provenance has as `column`.
+    """`fused` with a share of its places given to fresh items, whose provenance is `column`.
 
     hidden: by user, what may not be explored for them.  audiences: int64 (n_users,).  What a list holds already is not
     explored.
     """
-    # Compiled code: a worker that explores nothing need not wait a second for the compiler.
+    # Compiled code, imported here: a worker that explores nothing need not wait a second for the compiler.
     from recsys_spark.blend.kernels.exploration import assign_samples, explore, slots, with_explored
 
     samples = exploring.exploration.samples
@@ -117,8 +123,8 @@ def _rows(ragged: Ragged, rows: np.ndarray) -> Ragged:
 class Settings:
     """How lists are fused.  sources: all list names in their order; weights: one each.
 
-    fusion: of scores; None: reciprocal ranks.  diversity: what lists give up relevance for.  explore_share: of a list's
-    places those of explored items.  keeps_scores: walks keep all scores, for a fusion by other settings.
+    fusion: of scores; None: reciprocal ranks.  explore_share: the part of a list's places that explored items take.
+    keeps_scores: walks keep all scores, for a fusion by other settings.
     """
 
     sources: tuple[str, ...]
@@ -133,9 +139,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class SourceLists:
-    """The lists of one source that a block of users has: their own, or shared ones with the list of every user.
+    """The lists that one source has for a block of users: their own, or shared ones with the list of every user.
 
-    known: all scores that the source has for them, for a fusion of scores.
+    known: all scores of the source for these users, for a fusion of scores.
     """
 
     source: int
@@ -154,11 +160,11 @@ class VisibleItems:
 
 @dataclass(frozen=True)
 class BlendBroadcast:
-    """All that a worker is sent.  List i of `lists`, admissible items only, is of sources[i] for segments[i].
+    """All that a worker is sent.  List i of `lists`, admissible items only, is that of sources[i] for segments[i].
 
     rules: those in force at the run's cutoff; None: no rules.  traits: what `diversity` needs to know of all items.
     categories: names of the codes in `traits`, string.  exploration: the day's, None if nothing is explored.
-    had: bool (n_items,), what anybody has had; None where new items weigh as others do.
+    had: bool (n_items,), items with interactions of anybody; None where new items weigh as others do.
     """
 
     settings: Settings
@@ -188,12 +194,13 @@ class RuledState:
 
 @dataclass(frozen=True)
 class BlendState:
-    """What a task makes of `BlendBroadcast` once.
+    """`BlendBroadcast` as a task holds it, made once by `state_of`.
 
     names: of all lists, then of all rules, then of exploration, as provenance names them.
     places: int32 (n_items,), place of an item in `shown`, -1 if it may not be shown.  admissible: bool (n_items,).
     moments: of the scores of each list of `shared`.
-    by_segment, for_all: per source the segments that have a list with its position in `shared`; the list for everybody.
+    by_segment: per source the segments that have a list, and its position in `shared`.  for_all: per source the
+    position of the list for everybody.
     """
 
     settings: Settings
@@ -250,16 +257,8 @@ def audiences_of(block: pa.RecordBatch, state: BlendState) -> np.ndarray:
     return audiences
 
 
-_ALL = np.iinfo(np.int32).max
-
-_DOUBLED = (
-    "blend: expected one list per source and user, segment or everybody, got two; correct the source that made them "
-    "(see its rows in source_candidates)"
-)
-
-
 def state_of(shared: BlendBroadcast) -> BlendState:
-    """What a task makes of the broadcast."""
+    """The state of a task, made from the broadcast."""
     by_segment = {}
     for source in sorted(set(shared.sources)):
         rows = [at for at, (name, segment) in enumerate(_names(shared)) if name == source and segment is not None]
@@ -346,7 +345,7 @@ def _own_columns(
 
 
 def _known(lists: RankedLists, users: np.ndarray, chosen: np.ndarray, rows: pa.Array, n_users: int) -> Known:
-    """The scores of the chosen lists, those beyond the ends of what is walked too."""
+    """All scores of the chosen lists, also those after the first `n_own`, which are not walked."""
     indptr, places = entries_of(lists.indptr, chosen)
     owners = np.repeat(users[chosen], np.diff(indptr))
     moments = []

@@ -1,6 +1,6 @@
-"""`recsys-spark airflow`: the DAG files, written into a folder that Airflow reads.
+"""The command `recsys-spark airflow`: writes the DAG files into a folder that Airflow reads.
 
-Owns: which files those are, and what a DAG outside of a checkout has to be told.
+Owns: which files those are, and the environment variables that a DAG outside of a checkout needs.
 """
 
 import shutil
@@ -29,6 +29,6 @@ def airflow(folder: Annotated[Path, typer.Option("--out", help="Folder of Airflo
 
 
 def _root() -> Path:
-    """What has jobs/, conf/ and airflow_dags/: the package in an installed wheel, the checkout otherwise."""
+    """The folder with jobs/, conf/ and airflow_dags/: the package in an installed wheel, the checkout otherwise."""
     package = package_root()
     return package if (package / "airflow_dags").is_dir() else package.parent

@@ -1,7 +1,7 @@
-"""Many dates in their order, by one session: what was missed, or what is to be run anew.
+"""Backfill: runs many dates in their order in one Spark session, those that were missed or those to be run again.
 
-Owns: the order, and what is said of dates that a gate refuses.  A run of an older date learns from bundles of dates
-before it alone, and never becomes current by itself.
+Owns: the order, and the report of dates that a gate refuses.  A run of an older date learns only from bundles of dates
+before it, and never becomes current by itself.
 """
 
 from collections.abc import Sequence

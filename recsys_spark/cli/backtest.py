@@ -1,4 +1,4 @@
-"""`recsys-spark backtest`: what past dates would have been worth.
+"""The command `recsys-spark backtest`: runs past dates and judges every list on what users did afterwards.
 
 Owns: the options of that command.
 """

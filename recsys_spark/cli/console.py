@@ -1,6 +1,6 @@
-"""What a command says: rich bars and tables for people, one JSON object a line for machines.
+"""The console of a command: progress bars and tables for people, one JSON object per line for machines.
 
-Owns: the console and its two voices.  Given by `cli` to everything that reports progress.
+Owns: `Console` and its two forms of output.  Each command makes one and gives it to everything that reports progress.
 """
 
 import json

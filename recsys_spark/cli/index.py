@@ -1,4 +1,4 @@
-"""The commands `recsys-spark index ...`: a look at the index of the published bundle, without Spark.
+"""The commands `recsys-spark index ...`: check and print the ANN index of the published bundle, without Spark.
 
 Owns: their options and what they do.
 """

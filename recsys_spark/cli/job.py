@@ -1,4 +1,4 @@
-"""A command as spark-submit runs it: each file in `jobs/` is one line of this.
+"""Entry point of spark-submit: each file in `jobs/` calls `run_job` with the command that it stands for.
 
 Owns: the life of the driver, which ends with the JVM that started it.
 """
@@ -29,5 +29,5 @@ def end_with_parent() -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if os.getppid() != parent:  # the parent ended before the kernel was asked
         os.kill(os.getpid(), signal.SIGTERM)

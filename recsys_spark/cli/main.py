@@ -1,9 +1,8 @@
 """The command `recsys-spark`: arguments in, exit code out; the work is done by the modules that it names.
 
-Owns: the commands, their options and the exit codes.  Heavy imports stay inside the commands, so that a wrong setting
-is refused in well under two seconds.
-
-A fault that a worker names is found in what Spark wraps around it, and told as it was named.
+Owns: the commands, their options and the exit codes, and `named_fault`, which finds the fault that a worker raised in
+the error of Spark that wraps it.  Heavy imports stay inside the commands, so that a wrong setting is refused in well
+under two seconds.
 """
 
 import re
@@ -40,16 +39,28 @@ if TYPE_CHECKING:
     from recsys_spark.config.schema import Config
     from recsys_spark.plan import Observer
 
-# The last line, or lines, of a traceback as Spark quotes it; after it come a blank line and the JVM's own.
+# The last line, or lines, of a traceback as Spark quotes it; a blank line and the JVM's own traceback follow.
 _FAULT = re.compile(
     r"^(?:.*: )?recsys_spark\.errors\.(\w+): (.*?)(?=\n\s*\n|\n\s+at |\nDriver stacktrace|\Z)", re.M | re.S
 )
 
 
+app = typer.Typer(
+    help="From engagement logs to published recommendations, every day.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
+FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
+TowersOption = Annotated[bool, typer.Option("--towers", help="With the two-tower model; needs torch.")]
+HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
+
+
 def named_fault(err: Exception) -> RecsysError | None:
     """The fault that a worker raised and `err` reports; None if it reports none.
 
-    Of faults that were raised one from the other it is the last.
+    Of faults that were raised one from another it is the last.
     """
     found = _FAULT.findall(str(err))
     if not found:
@@ -60,20 +71,8 @@ def named_fault(err: Exception) -> RecsysError | None:
     return kind(text.strip()) if is_fault and kind is not None else None
 
 
-app = typer.Typer(
-    help="From engagement logs to published recommendations, every day.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
 app.add_typer(cli_index.app, name="index")
 app.add_typer(rules.app, name="rules")
-
-SegmentOption = Annotated[str | None, typer.Option("--segment", help="Segment of a user whom the run does not know.")]
-FolderOption = Annotated[Path, typer.Option("--folder", help="Where the demo's logs and warehouse go.")]
-TowersOption = Annotated[bool, typer.Option("--towers", help="With the two-tower model; needs torch.")]
-HistoryOption = Annotated[bool, typer.Option("--history", help="Accept events of any age.")]
 
 
 @app.command()
@@ -142,7 +141,7 @@ def step(
         raise ArgumentError(f"step: expected one of {names}, got {name[:80]!r}; correct the name")
     config = settings_of(profile, file, sets)
     day, forced, console = parse_day(date_text), forced_gates(force or [], why), Console(json_logs)
-    # Publishing, and what lets logs in, are alone; the others write tables of their own.
+    # Publish and the steps that ingest hold the warehouse alone; the others write tables of their own.
     alone = name in ("ingest", "catalog", "publish")
     with writing(config, f"step {name}", None if alone else name) as spark, console.progress(name) as observe:
         if name in ("ingest", "catalog"):
@@ -275,7 +274,7 @@ def _ingest_one(
 
 
 def _say_fault(text: str) -> None:
-    """One fault on stderr; what a terminal would obey, or could not show, is spelled out."""
+    """Writes a fault to stderr; control characters, and characters that a terminal cannot show, are escaped."""
     safe = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
     sys.stderr.write(f"{safe}\n")
 

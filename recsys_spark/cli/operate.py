@@ -1,4 +1,4 @@
-"""The commands of whoever keeps the pipeline running: `backfill`, `ready`, `explain`, `doctor`, `package`.
+"""Commands for operators of the pipeline: `backfill`, `ready`, `explain`, `doctor`, `package`.
 
 Owns: their options and what they do.
 """
@@ -60,7 +60,7 @@ def ready(
     file: FileOption = None,
     sets: SetOption = None,
 ) -> None:
-    """Exit 0 if events of the day before D were let in, 3 if not; for an orchestrator that skips days without logs."""
+    """Exit 0 if events of the day before D were accepted, 3 if not; for orchestrators that skip days without logs."""
     config, day = _with_tables(settings_of(profile, file, sets)), parse_day(date_text)
     from recsys_spark.warehouse.run_files import days_with_rows
 

@@ -1,8 +1,6 @@
-"""The options that most commands share, and the settings that they make together.
+"""Options that most commands share, the settings that they give together, and the parsing of dates.
 
-Owns: `--profile`, `--config` and `--set`, and what is refused before Spark starts.
-
-Arguments that are more than text.
+Owns: `--profile`, `--config`, `--set` and the other shared options, and what is refused before Spark starts.
 """
 
 import re
@@ -26,7 +24,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=
 
 
 def settings_of(profile: str, file: Path | None, sets: list[str] | None) -> Config:
-    """The settings that the options name, those of the sources too; raises ConfigError or ArgumentError."""
+    """The settings that the options give, checked, those of sources too; raises ConfigError or ArgumentError."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", profile):
         raise ArgumentError(f"--profile: expected the name of a file in conf/, got {profile[:80]!r}; for example local")
     own = Path("recsys.toml")
@@ -38,7 +36,7 @@ def settings_of(profile: str, file: Path | None, sets: list[str] | None) -> Conf
 
 
 def published(config: Config) -> Config:
-    """`config` itself; raises NothingPublished if its warehouse is none yet, before a lock makes its folder."""
+    """`config` itself; raises NothingPublished if it has no warehouse yet, before a lock makes its folder."""
     from recsys_spark.warehouse.current_publish import publishes_folder
 
     if not publishes_folder(config.root).exists():
@@ -62,7 +60,7 @@ def parse_day(text: str | None) -> date | None:
         day = date.fromisoformat(text)
     except ValueError as err:
         raise ArgumentError(f"--date: expected a day of the calendar, got {text} ({err}); correct it") from err
-    # Events of today are in before tomorrow 00:00, so tomorrow is the last day that a run can be as of.
+    # Events of today are before tomorrow 00:00 UTC, so tomorrow is the last as-of day that a run can have.
     last = datetime.now(UTC).date() + timedelta(days=1)
     if day > last:
         raise ArgumentError(f"--date: expected a day up to {last}, got {text}; its events cannot have happened yet")

@@ -1,4 +1,4 @@
-"""The reference of tables, `recsys_spark/warehouse/TABLES.md`, generated from what declares them.
+"""Reference of tables: the text of `recsys_spark/warehouse/TABLES.md`, generated from the declarations of the tables.
 
 Owns: that text.
 """

@@ -1,6 +1,6 @@
-"""The commands `recsys-spark rules ...`: rules of the business, taken in and looked at, without Spark.
+"""The commands `recsys-spark rules ...`: load and show the rules of the business, without Spark.
 
-Owns: their options and what they say.
+Owns: their options and what they print.
 """
 
 from datetime import UTC, datetime

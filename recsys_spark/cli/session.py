@@ -1,4 +1,4 @@
-"""What every command that writes has around it: the lock, the tables, Spark, and the metrics at its end.
+"""Context manager of a command that writes: the lock, the tables, the Spark session, the metrics file at its end.
 
 Owns: their order.
 """

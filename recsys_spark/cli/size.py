@@ -1,6 +1,6 @@
 """The command `recsys-spark size`: its options.
 
-Owns: those alone; the arithmetic is `size_command` and `deployment_size`.
+Owns: those alone; the arithmetic is in `operations.size`, the output in `cli.views.size`.
 """
 
 from typing import Annotated

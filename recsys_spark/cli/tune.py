@@ -1,4 +1,4 @@
-"""`recsys-spark tune`: the wide search of settings.
+"""The command `recsys-spark tune`: hyperparameter search over a wide grid.
 
 Owns: the options of that command.
 """

@@ -1,6 +1,6 @@
-"""Settings that a run chooses by itself, laid over those that it was given.
+"""Choices of a run: the settings that it chooses by itself, laid over those that it was given.
 
-Owns: dotted names of settings, what choosing changes, and where it is read.
+Owns: dotted names of settings, which settings a choice changes, and where choices are read.
 """
 
 import json
@@ -23,7 +23,7 @@ ALL = "settings"  # the kind of the row that has all that was chosen
 
 
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """`config` with other values of some settings; raises pydantic's ValidationError for a value that cannot be."""
+    """`config` with other values of some settings; raises pydantic's ValidationError for an invalid value."""
     dumped = config.model_dump()
     for name, value in settings.items():
         *sections, last = name.split(".")
@@ -43,12 +43,12 @@ def value_of(config: Config, name: str) -> Any:
 
 
 def source_of(name: str) -> str:
-    """The source that a setting (a dotted name) is of; the section of one that is of none."""
+    """The source that a setting (a dotted name) belongs to; its section if it belongs to no source."""
     return name.removeprefix("sources.").partition(".")[0]
 
 
 def read_choices(root: Location, run_id: str) -> list[dict[str, Any]]:
-    """The rows of `choices` of a run, without Spark; none if it chose nothing, or is of an earlier version."""
+    """The rows of `choices` of a run, without Spark; none if it has none, or was made by an earlier version."""
     folder = table_path(root, CHOICES.name)
     if not folder.exists():
         return []
@@ -60,7 +60,7 @@ def read_choices(root: Location, run_id: str) -> list[dict[str, Any]]:
 
 
 def choices_note(rows: list[dict[str, Any]], day: date) -> list[str]:
-    """What a run says of its choices, in a line; nothing if there are none.  day: date of the run."""
+    """The line on its choices that a run prints; nothing if there are none.  day: date of the run."""
     whole = next((row for row in rows if row["kind"] == ALL), None)
     if whole is None:
         return []
@@ -79,7 +79,7 @@ def choices_note(rows: list[dict[str, Any]], day: date) -> list[str]:
 
 
 def shape_note(figures: Mapping[str, float], config: Config) -> str:
-    """What a run says of its log, and which sources are on for it.  figures: of the step interactions."""
+    """The line on its log and sources that a run prints.  figures: of the step interactions."""
     return (
         f"{figures['n_users']:,.0f} users had {figures['n_items']:,.0f} items, {figures['n_interactions']:,.0f} pairs "
         f"(density {figures['density']:.2g}), {config.events.clock_words}; "
@@ -100,5 +100,5 @@ def as_chosen(config: Config, run_id: str) -> Config:
     return with_settings(config, settings) if settings else config
 
 
-# What the choice of [candidates] method brings with it.
+# Settings that are chosen together with [candidates] method.
 _WITH_METHOD = "candidates.score_"

@@ -1,4 +1,4 @@
-"""The sections on lists: how they are made, judged, let through and kept.
+"""Settings sections on lists: candidates, validation, hindsight, audit and publish.
 
 Owns: their types and bounds; defaults and meanings stand in conf/base.toml.
 """
@@ -21,11 +21,11 @@ from recsys_spark.config.types import (
     Section,
 )
 
-MAIN = "main"  # the variant of who is in no other
+MAIN = "main"  # the variant of users who are in no other
 
 
 class DiversitySettings(Section):
-    """What lists give up relevance for."""
+    """How lists are diversified."""
 
     mmr_weight: PartialWeight
     category_cap: NonNegativeInt
@@ -35,7 +35,7 @@ class DiversitySettings(Section):
 
 
 class Explore(Section):
-    """What lists give to items of which little is known."""
+    """How lists explore fresh items."""
 
     share: PartialWeight
     fresh_days: PositiveDays
@@ -45,7 +45,7 @@ class Explore(Section):
 
 
 class Variant(Section):
-    """What is another for a share of the users; what is not given is as for the others."""
+    """Settings that differ for a share of the users; all others are as in the main variant."""
 
     share: Annotated[float, Field(gt=0, le=1)]
     method: Literal["rrf", "scores"] | None = None
@@ -55,7 +55,7 @@ class Variant(Section):
 
 
 class Candidates(Section):
-    """What is blended and stored."""
+    """How candidates are blended, and how many are stored."""
 
     k: PositiveInt
     seen: Literal["exclude", "keep", "repeat_after_days"]
@@ -82,7 +82,7 @@ class Candidates(Section):
         return self
 
     def by_variant(self) -> dict[str, "Candidates"]:
-        """The settings of every variant by name, those of most users first."""
+        """The settings of every variant by name, the main one first."""
         settings = {MAIN: self.model_copy(update={"variants": {}})}
         for name, one in sorted(self.variants.items()):
             given: dict[str, object] = {
@@ -97,9 +97,9 @@ class Candidates(Section):
 
 
 class Validation(Section):
-    """How settings are chosen that are left to the run.
+    """How the run chooses the settings that are `auto`.
 
-    auto: dotted names of those that are `auto`, in the order of `fallback`: what each is where nothing can be chosen.
+    fallback: the value of each where nothing can be chosen.  auto: their dotted names, in the order of `fallback`.
     """
 
     every_days: NonNegativeInt

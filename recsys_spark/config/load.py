@@ -1,4 +1,4 @@
-"""From TOML to `Config`: base, profile, the user's file, then `--set`; every fault is named with its place.
+"""Loading of settings, from TOML to `Config`: base, profile, the user's file, then `--set`; faults name their place.
 
 Owns: the layering and the error text.
 """
@@ -17,7 +17,7 @@ from recsys_spark import package_root
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError
 
-# Sections whose keys are names of the user's own: a file that gives one replaces the whole of it.
+# Sections whose keys are names that the user gives: a file that has such a section replaces the whole of it.
 _REPLACED_WHOLE = {
     ("events", "types"),
     ("candidates", "source_weights"),
@@ -29,7 +29,7 @@ AUTO = "auto"
 
 _OF_SCORES = {("candidates", "score_weights"), ("candidates", "score_scaling")}
 
-_LONGEST_SHOWN = 200  # letters of what a person wrote
+_LONGEST_SHOWN = 200  # letters that a message quotes of what a person wrote
 
 Places = dict[tuple[str, ...], str]
 
@@ -64,10 +64,10 @@ def load_config(profile: str = "local", file: Path | None = None, sets: tuple[st
 
 
 def _fill_in(merged: dict[str, Any], places: Places) -> None:
-    """Puts its fallback in place of every setting that is `auto`, and its name into [validation] auto.
+    """Replaces every setting that is `auto` by its fallback, and puts its name into [validation] auto.
 
-    Only what [validation.fallback] names is for the run to choose; `auto` elsewhere is the setting's own word.  Who
-    writes how scores are weighed means scores: a choice of the method would bring weights of its own.
+    The run may choose only what [validation.fallback] names; elsewhere `auto` is an ordinary value of the setting.  If
+    the user sets weights or scaling of scores, the method is scores: a choice of the method would replace them.
     """
     validation, candidates = merged.get("validation", {}), merged.get("candidates", {})
     base = _shown(conf_folder() / "base.toml")
@@ -103,7 +103,7 @@ def _section_of(merged: dict[str, Any], name: str) -> tuple[dict[str, Any], str]
 
 
 def config_hash(config: Config) -> str:
-    """Hash of all settings that decide an output; where things are stored and how long they are kept does not."""
+    """Hash of all settings that decide an output: not where things are stored or how long they are kept."""
     settings = config.model_dump(mode="json", exclude={"storage", "landing", "publish"})
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
@@ -199,7 +199,7 @@ def _known_keys(section: tuple[str, ...]) -> list[str]:
     model: Any = Config
     for key in section:
         found = getattr(model, "model_fields", {}).get(key)
-        if found is None:  # below a mapping of the user's own names: the value model
+        if found is None:  # a name that the user gave: `model` is already that of the mapping's values
             continue
         annotation = found.annotation
         arguments: tuple[Any, ...] = getattr(annotation, "__args__", ())

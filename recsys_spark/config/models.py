@@ -1,4 +1,4 @@
-"""Settings of what is fitted: similarities, factors, towers, and the index.
+"""Settings sections of models: item-item CF, ALS, the two-tower model, and the ANN index.
 
 Owns: their types and bounds; their meaning and defaults stand in conf/base.toml.
 """
@@ -11,7 +11,7 @@ from recsys_spark.config.types import NonNegativeFloat, PositiveDays, PositiveFl
 
 
 class SimilaritySettings(Section):
-    """What near means, and what finding it may take; formulas: `recsys_spark.item_cf.kernels.similarity`."""
+    """How nearest items are computed, and how much memory it may take; formulas: `item_cf.kernels.similarity`."""
 
     similarity: Literal["cosine", "jaccard", "conditional", "pearson", "rp3beta", "ridge"]
     alpha: NonNegativeFloat
@@ -53,7 +53,7 @@ class Als(Section):
 
 
 class TwoTower(Section):
-    """What the two towers take, and how they are trained."""
+    """The inputs of the two towers, and how they are trained."""
 
     user_features: list[str]
     item_features: list[str]

@@ -1,6 +1,6 @@
-"""The resolved settings of a command, as frozen models without defaults: `conf/base.toml` is the only place for those.
+"""Schema of the settings: frozen models without defaults, because `conf/base.toml` is the only place for those.
 
-Owns: types, bounds and meaning of every setting.  `config_file` reads and layers the TOML; everything above receives
+Owns: types, bounds and meaning of every setting.  `config.load` reads and layers the TOML; everything above receives
 the `Config` or the one section that it needs.
 """
 
@@ -45,7 +45,7 @@ class Storage(Section):
 
 
 class Landing(Section):
-    """Where files are dropped, folders or prefixes; an empty name means that there is no such feed."""
+    """Where files are dropped, folders or prefixes; an empty name means that this feed does not exist."""
 
     events: Place
     items: Place
@@ -59,7 +59,7 @@ class Run(Section):
 
 
 class EventColumns(Section):
-    """Our column = the name in the log."""
+    """Names of the columns in the log, by our names."""
 
     user_id: str
     item_id: str
@@ -107,7 +107,7 @@ class Events(Section):
 
     @property
     def clock_words(self) -> str:
-        """What the log says of when things happened, for a person."""
+        """How much the log tells of times, in words."""
         return {"order": "their order is known", "none": "no times"}.get(self.clock, "events have times")
 
     @field_validator("value_max")
@@ -132,7 +132,7 @@ class Events(Section):
 
 
 class ItemColumns(Section):
-    """Our column = the name in the snapshot."""
+    """Names of the columns in the snapshot of items, by our names."""
 
     item_id: str
     title: str
@@ -146,7 +146,7 @@ class ItemColumns(Section):
 
 
 class UserColumns(Section):
-    """Our column = the name in the snapshot."""
+    """Names of the columns in the snapshot of users, by our names."""
 
     user_id: str
     created_at: str
@@ -175,7 +175,7 @@ class Users(Snapshots):
 
 
 class Ingest(Section):
-    """Bounds of what is let in."""
+    """Bounds of what ingest accepts."""
 
     late_days: PositiveDays
     max_bad_row_ratio: Ratio
@@ -205,7 +205,7 @@ class Interactions(Section):
 
 
 class Segments(Section):
-    """What divides users."""
+    """How users are divided into segments."""
 
     attribute: str
 
@@ -253,7 +253,7 @@ class Config(Section):
     audit: Audit
     publish: Publish
 
-    # Where each setting was read, for the faults that are found after loading; no setting itself.
+    # Where each setting was read, for faults that are found after loading; not a setting itself.
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
     @property

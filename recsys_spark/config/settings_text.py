@@ -1,4 +1,4 @@
-"""A settings file as text: TOML with a comment on every setting.
+"""Text of a settings file: TOML with a comment on every setting.
 
 Owns: how the file that `recsys-spark init` writes looks.
 """
@@ -21,7 +21,7 @@ class Setting:
 
 
 def settings_text(head: str, sections: Mapping[str, list[Setting]], notes: Iterable[str]) -> str:
-    """The text of a settings file; sections without settings are left out, but for event types."""
+    """The text of a settings file; sections without settings are left out, except event types."""
     lines = [f"# {line}" for line in textwrap.wrap(head, _WIDTH - 2)]
     for note in notes:
         wrapped = textwrap.wrap(one_line(note), _WIDTH - 4)
@@ -43,5 +43,5 @@ def _line(setting: Setting) -> str:
 
 
 def _value(value: str | float | list[str]) -> str:
-    # JSON's strings are TOML's, but for the one control character that JSON leaves as it is.
+    # A JSON string is a TOML string, except for one control character that JSON does not escape.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

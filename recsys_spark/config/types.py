@@ -1,4 +1,4 @@
-"""The types of single settings, names, bounds, folders, time formats and zones, and the base of their sections.
+"""Types of single settings (numbers, names, folders, time formats and zones), and the base of their sections.
 
 Owns: what a value must be, and the words that say so.
 """
@@ -56,7 +56,7 @@ def _check_time_format(text: str) -> str:
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-# A hundred years: longer than any log, and short enough that a day less such a span is still a day of the calendar.
+# A hundred years: longer than any log, and short enough that a date minus this span is still a valid date.
 MAX_DAYS = 36_500
 Days = Annotated[int, Field(ge=0, le=MAX_DAYS)]
 PositiveDays = Annotated[int, Field(ge=1, le=MAX_DAYS)]

@@ -1,1 +1,1 @@
-"""What lists were worth: protocol, judging, exposure value, hindsight."""
+"""Evaluation of lists by what users did afterwards: protocol, judging, exposure value, hindsight."""

@@ -1,13 +1,13 @@
-"""What showings led to, where the log has impressions: clicks, conversion and value of what was shown, by variant.
+"""Exposure metrics, where the log has impressions: click rate, conversion and value, plain and by IPS, by variant.
 
 Owns: these figures and their sums.  Every figure is a ratio of sums over users with the draws of `numeric.bootstrap`,
 made where the users are, so that variants compare in pairs with all other figures.
 
-A showing is a user and an item, a click one that was followed by an engagement.  `ctr` is clicks per showing;
-`conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, what all engagements
-of the watch with what was clicked count for.  `ctr_ips` and `value_ips` weigh every showing by 1 / its logged
+A showing is a user and an item, a click is a showing that was followed by an engagement.  `ctr` is clicks per showing;
+`conversion`, of the users who were shown anything, the share that clicked; `value`, per such user, the value of all
+engagements in the window with clicked items.  `ctr_ips` and `value_ips` weigh every showing by 1 / its logged
 propensity: what a policy that shows every item alike would have found (Swaminathan, Joachims 2015, self-normalised);
-showings without one are left out.
+showings without a propensity are left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from recsys_spark.numeric.bootstrap import RESAMPLES, Tally, draw, user_keys
 from recsys_spark.signals.event_weights import exact_sum
 from recsys_spark.signals.exposures import inverse, was_followed
 
-_CLIP = 100.0  # a showing counts for at most so many
+_CLIP = 100.0  # a showing counts for at most this many
 _BLOCK_USERS = 4096
 
 _SUMS = "metric_group string, metric string, n array<double>, total array<double>"

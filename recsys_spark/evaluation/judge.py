@@ -1,9 +1,8 @@
-"""Every figure of every list of a run, on what its users did afterwards: judged where the lists are, summed by Spark.
+"""Evaluation of the lists of a run over the cluster: every figure of every list, judged where the lists are.
 
-Owns: which lists a judged user is held against, and the way of the sums.  A worker walks the lists of a block of users
-once; the lists of each source alone, and the blends, are made of the same walk.
-
-What the judged users of a date are held against: the lists of a run, popularity, and what is known of the items.
+Owns: the evaluation setup (lists, popularity and what is known of the items), which lists a judged user is judged on,
+and how sums reach the driver.  A worker walks the lists of a block of users once; the lists of each source alone, and
+the blends, are made of the same walk.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -41,14 +40,20 @@ PUBLISHED = "published"
 _LISTED = "listed"  # how often each item is listed: n holds item indices, total counts
 
 
+LENGTHS = (20, 100)  # places of a list that are judged, beside all that are stored
+POPULAR_28 = next(iter(POPULAR))
+_POPULAR_ITEMS = 2000  # enough that hardly anybody has seen nearly all of them
+_MAX_SEGMENTS = 10  # groups of users: the segments with most users
+
+
 @dataclass(frozen=True)
 class EvaluationSetup:
     """All that a worker is sent.
 
     shared: as for the step `blend`; its settings name every list that is judged alone.  blends: settings with the same
-    sources, by name.  popular: the source that serendipity is held against.  item_users, n_users: as in
-    `evaluation.kernels.figures`.  is_head: bool (n_items,).  heavy_items: as in `holdout`.  segments, variants: user
-    groups.  lengths: the k of all figures.  rated_places: as in `evaluation.kernels.figures`.
+    sources, by name.  popular: the source that serendipity compares with.  item_users, n_users: as in
+    `evaluation.kernels.figures`.  is_head: bool (n_items,).  heavy_items: as `protocol.HEAVY_ITEMS`.  segments,
+    variants: user groups.  lengths: the k of all figures.  rated_places: as in `evaluation.kernels.figures`.
     """
 
     shared: BlendBroadcast
@@ -66,8 +71,10 @@ class EvaluationSetup:
 
 
 def evaluate_lists(judged: DataFrame, setup: EvaluationSetup) -> dict[Figure, Tally]:
-    """Every figure.  judged: as `holdout.judged_users`, and `published`, `variant` as
-    `setup.with_published` adds them; with history (`holdout.with_history`) the mix of categories is measured too."""
+    """Every figure.  judged: as `protocol.judged_users`, with `published` and `variant` as `with_published` adds them.
+
+    With history (`protocol.with_history`) the mix of categories is measured too.
+    """
     broadcast = judged.sparkSession.sparkContext.broadcast(setup)
     parts = judged.mapInArrow(_examiner(broadcast), _SUMS)
     total = parts.groupBy("list", "metric_group", "metric", "k").applyInArrow(
@@ -138,7 +145,7 @@ class _Listed(Tally):
 
 
 def _lists(block: pa.RecordBatch, state: BlendState, setup: EvaluationSetup) -> dict[str, Ragged]:
-    """Every list that the block's users are held against, by name."""
+    """Every list that is judged for the block's users, by name."""
     settings = state.settings
     scopes = walk_scopes(block, state, settings.k)
     lists = {PUBLISHED: ragged_of(block["published"])}
@@ -172,7 +179,7 @@ def _targets(targets: pa.Array) -> tuple[Ragged, np.ndarray]:
 
 
 def _reducer(n_items: int) -> Callable[[pa.Table], pa.Table]:
-    """Adds up the parts of one figure; of how often items are listed, how that spreads over n_items."""
+    """Adds up the parts of one figure; counts of listed items become coverage and Gini over `n_items`."""
 
     def reduce(table: pa.Table) -> pa.Table:
         total = add_up(_figures(table.slice(row, 1)) for row in range(table.num_rows))
@@ -206,19 +213,12 @@ def _figures(table: pa.Table) -> dict[Figure, Tally]:
     return found
 
 
-LENGTHS = (20, 100)  # places of a list that are judged, beside all that are stored
-POPULAR_28 = next(iter(POPULAR))
-
-_POPULAR_ITEMS = 2000  # nobody has seen all but a few of these
-_MAX_SEGMENTS = 10  # groups of users, those with most users
-
-
 def fit_setup(
     inputs: Mapping[str, DataFrame], judged: DataFrame, settings: Settings, config: Config, cutoff: datetime
 ) -> EvaluationSetup:
     """What workers need to judge each list of `settings` alone, and both popularities, as of `cutoff`.
 
-    inputs: as the step `blend` reads them.  judged: as `holdout.judged_users`.  No blends yet: see `with_blend`.
+    inputs: as the step `blend` reads them.  judged: as `protocol.judged_users`.  No blends yet: see `with_blend`.
     """
     proposed = inputs["source_candidates"].unionByName(
         popular_lists(inputs, config, cutoff, _POPULAR_ITEMS), allowMissingColumns=True
@@ -245,7 +245,7 @@ def fit_setup(
 
 
 def with_blend(setup: EvaluationSetup, name: str, settings: Settings) -> EvaluationSetup:
-    """The exam with one more list: what `settings` make of the sources."""
+    """The setup with one more list: the blend of the sources by `settings`."""
     shared = setup.shared
     if settings.fusion is not None:
         shared = replace(shared, settings=replace(shared.settings, keeps_scores=True))
@@ -253,7 +253,7 @@ def with_blend(setup: EvaluationSetup, name: str, settings: Settings) -> Evaluat
 
 
 def _beside_popular(settings: Settings) -> Settings:
-    """Popularity stands beside the sources, and has no weight in a blend."""
+    """`settings` with the popularity lists beside the sources, without weight in a blend."""
     n_popular, fusion = len(POPULAR), settings.fusion
     if fusion is not None:
         of_new = None if fusion.of_new is None else np.append(fusion.of_new, np.zeros(n_popular))
@@ -287,6 +287,6 @@ def _by_index(lists: DataFrame, key: tuple[str, ...], item_index: DataFrame) -> 
 
 
 def fit_variants(candidates: DataFrame) -> tuple[str, ...]:
-    """Names of the variants that have lists; none if there is one alone."""
+    """Names of the variants that have lists; none if there is only one."""
     names = sorted(row["variant"] for row in candidates.select("variant").distinct().collect())
     return tuple(names) if len(names) > 1 else ()

@@ -1,11 +1,11 @@
-"""Who is judged, and on what: the users who engaged with something new from a date on, with what they could see then.
+"""Evaluation protocol: the judged users of a date, their targets, and what they could see then.
 
 Owns: the protocol as Spark joins.
 
 Protocol of date D with a window of w days.  An engagement is an event of a type that engages with a weight above zero.
 Judged are users who engaged with a target in [D, D + w).  Targets are the items that they engaged with there; where the
 setting `candidates.seen` is `exclude`, without those that they had engaged with before D.  An item is known if any user
-had engaged with it before D, a user is new who had engaged with nothing.
+had engaged with it before D; a user is new if they had engaged with nothing.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from recsys_spark.signals.event_weights import is_positive, known_events
 from recsys_spark.signals.visibility import active_users, features_of_lists, shown_items
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
-HEAVY_ITEMS = 10  # a user who had engaged with at least as many different items is heavy, else light
-HEAD_SHARE = 0.5  # the fewest items that had this share of all engagements, a user and an item counting once, are head
+HEAVY_ITEMS = 10  # a user who had engaged with at least this many different items is heavy, else light
+HEAD_SHARE = 0.5  # head items: the fewest that have this share of all engagements, a user and an item counting once
 
 POPULAR = {"most engaged in 28 days": 28, "most engaged of all time": 0}  # names of lists, with their windows in days
 
@@ -43,10 +43,10 @@ def later_events(events: DataFrame, cutoff: datetime, window_days: int) -> DataF
 
 
 def judged_users(inputs: Mapping[str, DataFrame], later: DataFrame, config: Config, cutoff: datetime) -> DataFrame:
-    """One row per judged user, as `blend_lists` reads them, with what they are judged on.
+    """One row per judged user, as `blend.block` reads them, with what they are judged on.
 
-    user_id, `blend.features_of_lists`, excluded (array<int>), own (null: no lists of their own), n_items (different
-    items engaged with before, 0 for a new user), targets (item_idx, -1 without one, and is_known).
+    user_id, `visibility.features_of_lists`, excluded (array<int>), own (null: no lists of their own), n_items
+    (different items engaged with before, 0 for a new user), targets (item_idx, -1 without one, and is_known).
     inputs: what the step `blend` read in the run of the date.  later: the events of the window.
     """
     features = features_of_lists(config.candidates)
@@ -83,7 +83,7 @@ def judged_users(inputs: Mapping[str, DataFrame], later: DataFrame, config: Conf
 
 
 def with_history(judged: DataFrame, inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
-    """`judged` with history: item_idx of all that each user had engaged with before, array<int> in no order."""
+    """`judged` with history: item_idx of all that each user had engaged with before, array<int> in any order."""
     before = engagements(known_events(inputs["events"], cutoff), config)
     histories = (
         before.join(judged.select("user_id"), on="user_id", how="left_semi")
@@ -101,9 +101,9 @@ def _seen_by(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) 
 
 
 def fit_item_users(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> tuple[np.ndarray, int]:
-    """Users who had engaged with each item before the date, int64 (n_items,), and with any.
+    """How many users had engaged with each item before the date, int64 (n_items,), and how many with any.
 
-    Raises KernelError if the items are beyond MAX_ID_BYTES.
+    Raises KernelError if the counts take more than MAX_ID_BYTES.
     """
     before = engagements(known_events(inputs["events"], cutoff), config).persist()
     n_items: Any = inputs["item_index"].agg(F.max("item_idx").alias("last")).first()
@@ -133,8 +133,7 @@ def head_items(item_users: np.ndarray) -> np.ndarray:
 
 
 def popular_lists(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime, n: int) -> DataFrame:
-    """Rows of `source_candidates`: for everybody the n items with most users of 28 days, and of all time, of those that
-    may be shown."""
+    """Rows of `source_candidates`: lists for everybody of the n visible items with most users, in 28 days and ever."""
     shown, rows = shown_items(inputs, config, cutoff), []
     for name, days in POPULAR.items():
         counted = (

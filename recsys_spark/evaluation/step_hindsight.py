@@ -1,10 +1,8 @@
-"""What the bundle that is current was worth: its lists, judged on what users did since its date.
+"""Judges the lists of the current bundle on what users did since its date, and keeps examples for a ranking model.
 
-Owns: the figures of `quality`.  The bundle was made before any of it happened, so this is an honest number and needs no
-training; what it says of a bad bundle is an alarm (`recsys_spark.pipeline.hindsight_trend`) and stops nothing: to
-refuse the new bundle would keep the bad one.
-
-What a ranking model trains on: candidates of earlier lists with their features, and what became of them.
+Owns: the figures of `quality`, and `ranking_examples`: candidates of earlier lists with their features and outcomes.
+The bundle was made before any of it happened, so the figures are unbiased and need no training.  A bad bundle raises an
+alarm (`recsys_spark.pipeline.hindsight_trend`) and stops nothing: to refuse the new bundle would keep the bad one.
 """
 
 import logging
@@ -42,7 +40,11 @@ from recsys_spark.warehouse.publish_row import PublishRow
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import QUALITY, RANKING_EXAMPLES, SOURCE_CANDIDATES
 
-_PLACES = 1 << 30  # chances are told apart to a billionth
+_PLACES = 1 << 30  # the chance to be drawn is exact to a billionth
+
+
+_log = logging.getLogger(__name__)
+_SCHEMA_WITHOUT = ("run_id",)
 
 
 def ranking_examples(
@@ -51,8 +53,8 @@ def ranking_examples(
     """The rows of `ranking_examples`, in the form of `schema`.
 
     lists: candidates, user_features and item_features of one bundle.  made: its row of `publishes`.  pairs: what
-    followed, as `exposed_pairs` gives it.  n_drawn: candidates of a list, on average, that were neither shown nor
-    engaged with and are kept, by the hash of user, item and seed.
+    followed, as `exposed_pairs` gives it.  n_drawn: how many candidates of a list, on average, are kept though they
+    were neither shown nor engaged with; they are drawn by the hash of user, item and seed.
     """
     candidates = lists["candidates"].join(pairs.select("user_id").distinct(), on="user_id", how="left_semi")
     entries = candidates.select(
@@ -80,7 +82,7 @@ def ranking_examples(
     )
     rows = rows.join(_prefixed(lists["user_features"], "user"), on="user_id", how="left")
     rows = rows.join(_prefixed(lists["item_features"], "item"), on="item_id", how="left")
-    # A feature that is newer than the bundle is null.
+    # A feature that was declared after the bundle was made is null.
     newer = {field.name: F.lit(None).cast(field.dataType) for field in schema if field.name not in rows.columns}
     return rows.withColumns(newer).select(*schema.names) if newer else rows.select(*schema.names)
 
@@ -98,19 +100,14 @@ def _prefixed(features: DataFrame, side: str) -> DataFrame:
     return features.select(key, *[F.col(f"`{name}`").alias(f"{side}_{name}") for name in kept])
 
 
-_log = logging.getLogger(__name__)
-
-_SCHEMA_WITHOUT = ("run_id",)
-
-
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    """`quality` and `ranking_examples`: without rows if nothing was published for an earlier date, the former if
-    [hindsight] window_days is 0 too, the latter if [hindsight] ranking_examples is false.
+    """`quality` and `ranking_examples`, both without rows if nothing was published for an earlier date.
 
+    `quality` has none either if [hindsight] window_days is 0, `ranking_examples` if [hindsight] ranking_examples is
+    false.
     Figures: against_publish_seq; window_days that were watched; failed (1) if the bundle could not be judged; and of
-    all known users n_users, recall with its bounds, popular (recall of what most
-    users engaged with in 28 days), over_popular with its bounds, gini and coverage of the published lists, all at the
-    first of `LENGTHS`.
+    all known users n_users, recall with its bounds, popular (recall of what most users engaged with in 28 days),
+    over_popular with its bounds, gini and coverage of the published lists, all at the first of `LENGTHS`.
     """
     current, settings = context.current, context.config.hindsight
     context.figures["against_publish_seq"] = float(current.publish_seq) if current else 0.0
@@ -124,7 +121,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         quality = {"quality": _quality(inputs, context, current)} if settings.window_days else {}
         examples = {"ranking_examples": _examples(inputs, context, current)} if settings.ranking_examples else {}
     except (DamagedError, KernelError) as err:
-        # The bundle that is judged may be damaged, or too large to be judged: that must not keep the new one back.
+        # The judged bundle may be damaged, or too large to judge: that must not stop the new one.
         _log.warning("step=hindsight phase=judge not judged: %s", err)
         context.figures["failed"] = 1.0
         return empty
@@ -144,7 +141,7 @@ def _quality(inputs: Mapping[str, DataFrame], context: Context, current: Publish
 
 
 def _examples(inputs: Mapping[str, DataFrame], context: Context, current: PublishRow) -> DataFrame:
-    """The rows of `ranking_examples`, computed: a bundle that is damaged is found here, not when they are written."""
+    """The rows of `ranking_examples`, computed here: a damaged bundle is found now, not when they are written."""
     lists, settings = _of_current(inputs), context.config.hindsight
     pairs = _followed(inputs, context, current.data_date).persist()
     schema = spark_schema(declared_tables()[RANKING_EXAMPLES.name], _SCHEMA_WITHOUT)
@@ -190,7 +187,7 @@ def _judge(inputs: Mapping[str, DataFrame], context: Context, since: date, windo
 
 
 def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:
-    """A row for every figure that anybody counts in."""
+    """A row for every figure that has a user and a value."""
     rows = []
     for figure, one in sorted(figures.items()):
         if not one.n[0] or isnan(one.means[0]):
@@ -208,7 +205,7 @@ def _rows(figures: Mapping[Figure, Tally]) -> list[dict[str, Any]]:
 
 
 def _known(bound: float) -> float | None:
-    """A bound that there is; a figure of all lists at once has none."""
+    """The bound, None if it is nan: a figure of all lists together has no bounds."""
     return None if isnan(bound) else bound
 
 

@@ -1,1 +1,1 @@
-"""What is known of users and items: declared, computed by groups, written by a step."""
+"""Features of users and items: declared, computed by groups, written by a step."""

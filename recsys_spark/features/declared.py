@@ -1,9 +1,9 @@
-"""Feature groups: one file each, found by being here.
+"""Feature groups as plug-ins: how features are declared, discovered and computed; each is a file in `features/groups`.
 
 A group declares its features as data, `GROUP`, and says in `compute` which rows they aggregate.  A feature is one entry
 of `GROUP.features`; the table contract, the step and the documentation follow from it.
 
-Owns: the words in which features are declared, the discovery of groups, and the contracts extended by them.
+Owns: the types in which features are declared, the discovery of groups, and the contracts extended by them.
 """
 
 from collections.abc import Mapping
@@ -70,14 +70,14 @@ class Group:
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows that features aggregate, and the column of the index (an id or an idx) that says whose they are."""
+    """Rows that features aggregate, and the column of the index (an id or an idx) that says which id they belong to."""
 
     frame: "DataFrame"
     key: str
 
 
 class GroupModule(Protocol):
-    """What a file in this folder has."""
+    """What a file in `features/groups` has to define."""
 
     GROUP: Group
 
@@ -143,9 +143,9 @@ def window_text(n_days: int) -> str:
 
 
 def aggregate_group(index: "DataFrame", group: Group, rows: Mapping[str, RowSource]) -> "DataFrame":
-    """`index` with the features of `group` for each of its ids; a feature takes the place of a column of its name.
+    """`index` with the features of `group` for each of its ids; a feature replaces a column of its name.
 
-    rows: by the name that the features call them.  An id without rows gets nulls, zeros or empty lists by the
+    rows: by the name that features give in `over`.  An id without rows gets nulls, zeros or empty lists by the
     feature's null rule.
     """
     from pyspark.sql import functions as F
@@ -167,12 +167,12 @@ def _typed(feature: Feature) -> str:
     """SQL of the feature in its declared type."""
     from recsys_spark.warehouse.spark_check import spark_type
 
-    # By its name a list type says nothing about null elements, which no cast may rule out.
+    # The name of a list type does not say whether elements may be null, and no cast may rule nulls out.
     return f"CAST({feature.aggregate} AS {spark_type(feature.type).simpleString()}) AS {feature.name}"
 
 
 def _filled(feature: Feature) -> str:
-    """SQL of the feature's column, with what stands for no rows if it is never null."""
+    """SQL of the feature's column; if it is never null, an id without rows has 0 or an empty list."""
     if feature.null_when:
         return feature.name
     return f"coalesce({feature.name}, {'array()' if isinstance(feature.type, ListOf) else '0'}) AS {feature.name}"

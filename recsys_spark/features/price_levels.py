@@ -1,4 +1,4 @@
-"""The catalogue as a shelf of priced items, and what a user takes from it.
+"""Price levels of items within their category, and the rows of users and categories that taste features aggregate.
 
 Owns: what counts as a price, the level of a price in its category, and the rows of users and categories.
 """
@@ -8,13 +8,13 @@ from pyspark.sql import functions as F
 
 from recsys_spark.signals.event_weights import exact_sum
 
-# A million millions in any currency is a fault of the catalogue, and nine million such prices can still be summed.
+# A higher price is a fault of the catalogue in any currency; nine million prices of this size can still be summed.
 _MAX_PRICE = 1e12
 
-# Sums of sums stay exact; an `exact_sum` has no digits beyond these that count.
+# Sums of sums stay exact: an `exact_sum` has no significant digits beyond these.
 _EXACT = "decimal(38,12)"
 
-# `exact_sum` counts in 2**-36: of what weighs less than this, less than three digits are left, and it is no taste.
+# `exact_sum` counts in 2**-36: a lower weight has fewer than three digits left, and tells nothing of taste.
 _LEAST_WEIGHT = 2.0**-24
 
 
@@ -25,7 +25,7 @@ def price_levels(catalogued: DataFrame) -> DataFrame:
     of its own, the share that cost less, with half of those that cost the same; null without a price.
     """
     known = catalogued.withColumn("price", _usable_price())
-    # Those without a price are a category apart, so that they are in nobody's share.
+    # Items without a price are apart, so that no share counts them.
     peers = Window.partitionBy("category", F.col("price").isNull())
     ordered = peers.orderBy("price")
     n_less = F.rank().over(ordered) - 1

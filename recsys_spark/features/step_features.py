@@ -1,6 +1,6 @@
-"""One row of features for every indexed user and item.
+"""Computes one row of features for every indexed user and item.
 
-Owns: the base columns (segment, recent items, title, category) and the assembly of the groups in `features/`.
+Owns: the base columns (segment, recent items, title, category) and the assembly of the groups in `features/groups`.
 """
 
 from pyspark.sql import DataFrame, Window
@@ -32,7 +32,7 @@ def _users(inputs: dict[str, DataFrame], context: Context) -> DataFrame:
 
 
 def _segments(users: DataFrame, attribute: str) -> DataFrame:
-    """Segment of each user of the catalogue; a blank one is none."""
+    """Segment of each user of the catalogue, null if it is blank."""
     if not attribute:
         return users.select("user_id", F.lit(None).cast("string").alias("segment"))
     named = F.try_element_at("attributes", F.lit(attribute))

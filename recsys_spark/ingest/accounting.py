@@ -1,4 +1,4 @@
-"""What an ingest did, file by file, and the gates on it.
+"""Accounting of an ingest, file by file, and the gates on bad files and bad rows.
 
 lines in = new + anonymous + duplicate + quarantined + continued, the last being lines after the first of their record.
 Owns: the reports, the check of the accounting, the bad-file and the bad-row gate.
@@ -14,7 +14,7 @@ from recsys_spark.errors import ContractError
 from recsys_spark.ingest.decode import PlannedFile
 from recsys_spark.ingest.read_file import FileSummary
 
-# A lone damaged file or line among few is set aside and the others go on, whatever its share.
+# A lone damaged file or line among few is quarantined and the others go on, whatever its share.
 MIN_BAD = 2
 
 
@@ -68,7 +68,7 @@ class BatchReport:
         n_lines = f"{len(self.files):,} files, {self.total('lines_in'):,} lines"
         lines = [f"{self.kind} batch {self.batch_seq}{again}: {n_lines} = {parts}"]
         if self.reasons:
-            lines.append("  set aside: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.reasons.items())))
+            lines.append("  quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.reasons.items())))
         unknown = count_unknown(self.files)
         if unknown:
             lines.append("  columns without a mapping: " + ", ".join(f"{name} {n:,}" for name, n in unknown.items()))
@@ -154,7 +154,7 @@ def account_for(
 
 
 def count_reasons(summaries: Iterable[FileSummary]) -> dict[str, int]:
-    """Refused lines by reason; a file that was set aside whole counts once."""
+    """Refused lines by reason; a file that was quarantined whole counts once."""
     reasons: Counter[str] = Counter()
     for one in summaries:
         reasons.update(one.reasons if one.state == "read" else {f"file:{one.reason}": 1})
@@ -162,9 +162,9 @@ def count_reasons(summaries: Iterable[FileSummary]) -> dict[str, int]:
 
 
 def gate_faults(files: Sequence[PlannedFile], summaries: Sequence[FileSummary], bounds: Ingest) -> list[str]:
-    """What exceeds the bounds of a batch, with the worst place; [] if the batch may go in.
+    """What exceeds the bounds of a batch, with the worst place; [] if the batch is accepted.
 
-    A gate needs at least MIN_BAD bad files, or lines: a lone one is set aside and never stops a batch.
+    A gate needs at least MIN_BAD bad files, or lines: a lone one is quarantined and never stops a batch.
     """
     faults = []
     bad = [one for one in summaries if one.state != "read"]

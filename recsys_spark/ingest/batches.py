@@ -1,4 +1,4 @@
-"""An ingest batch as it is planned and recorded: the write-ahead log of ingest.
+"""Ledger of ingest batches: plans are recorded before they are read, as in a write-ahead log.
 
 Owns: the rows of `ingest_batches` and `ingest_files`.
 """
@@ -20,7 +20,7 @@ from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.tables import INGEST_BATCHES, INGEST_FILES
 
 _FEEDS: dict[str, type[Events] | type[Items] | type[Users]] = {"events": Events, "items": Items, "users": Users}
-# Settings that do not change how a line is read: a file that was set aside is not tried again because of them.
+# Settings that do not change how a line is read: a quarantined file is not tried again because of them.
 _GATES = ("max_bad_row_ratio", "max_bad_file_ratio", "max_files_per_batch")
 
 
@@ -41,7 +41,7 @@ class Batch:
 
     @property
     def folder(self) -> str:
-        """The landing folder or prefix that the paths are relative to; how it is reached is no part of a plan."""
+        """The landing folder or prefix that the paths are relative to; a plan does not say how it is reached."""
         return str(json.loads(self.mapping)["folder"])
 
     @property
@@ -57,7 +57,7 @@ class Batch:
 
     @property
     def bounds(self) -> Ingest:
-        """The bounds of what is let in."""
+        """The bounds of what ingest accepts."""
         return Ingest.model_validate(json.loads(self.mapping)["ingest"])
 
     @property
@@ -70,7 +70,7 @@ class Batch:
 def make_mapping(config: Config, kind: str, folder: Location) -> str:
     """JSON of what decides how files of `kind` are read, and of the gates."""
     feed = getattr(config, kind).model_dump(mode="json")
-    # What a type is worth has no say in how it is read.
+    # The weight of a type does not change how it is read.
     for declared in feed.get("types", {}).values():
         for name in set(declared) - {"raw"}:
             del declared[name]

@@ -82,10 +82,10 @@ def _reading(batch: Batch, folder: Location) -> Reading:
 
 
 def _store(spark: SparkSession, root: Location, batch: Batch, landed: Landed, replayed: bool) -> Stored:
-    """Appends the rows that change what is known, and counts them in storage against what was decided.
+    """Appends the rows that change what is known, and checks their number in storage against the verdicts.
 
-    Storage is what counts in a replay whose rows were stored before: a snapshot that was overwritten in place since
-    decides otherwise.  Raises ContractError if they differ in any other case.
+    In a replay whose rows were stored before, storage decides: a snapshot that was overwritten in place since gives
+    other verdicts.  Raises ContractError if the numbers differ in any other case.
     """
     warnings = _warn_of_undated(batch)
     if not landed.n_parsed and not replayed:
@@ -129,9 +129,9 @@ def _append_changes(spark: SparkSession, root: Location, batch: Batch, landed: L
 
 
 def _read_back(spark: SparkSession, root: Location, batch: Batch) -> Row:
-    """What storage holds of the batch: n_rows, and their first and last valid_from in microseconds, None without."""
+    """Rows of the batch in storage: n_rows, and their first and last valid_from in microseconds, None without rows."""
     rows = read_table(spark, root, _TABLES[batch.kind]).where(F.col("batch_seq") == batch.batch_seq)
-    # Times are collected as numbers: PySpark hands timestamps out in the zone of the host.
+    # Times are collected as numbers: PySpark returns timestamps in the zone of the host.
     time_us = F.unix_micros("valid_from")
     figures = (F.count(F.lit(1)).alias("n_rows"), F.min(time_us).alias("first"), F.max(time_us).alias("last"))
     return rows.agg(*figures).collect()[0]
@@ -140,7 +140,7 @@ def _read_back(spark: SparkSession, root: Location, batch: Batch) -> Row:
 def _account_lost(batch: Batch, landed: Landed, n_rows: int) -> dict[int, FileAccount]:
     """The accounts of files that changed after `n_rows` of theirs had been stored.
 
-    A row of the catalogue does not say which file brought it: the first of several such files is given them all.
+    A row of the catalogue does not say which file brought it: all are counted for the first of several such files.
     """
     changed = [batch.files[one.index] for one in landed.summaries if one.reason == "mutated"] if n_rows > 0 else []
     return {

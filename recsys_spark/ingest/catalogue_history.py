@@ -1,8 +1,6 @@
-"""Which rows of a snapshot change what is known of an item, in whatever order snapshots are delivered.
+"""History of the catalogue: which rows of a snapshot change what is known of an id, in any order of delivery.
 
-Owns: the history of one id as rows that each hold until the next.
-
-The history of every id of a catalogue batch, merged by Spark around `ingest.catalogue_history`.
+Owns: the history of one id as rows that each hold until the next, and the merge of all ids of a batch by Spark.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +18,24 @@ CORRECTION_US = 1000
 _STORED, _SNAPSHOT, _ARRIVAL = 0, 1, 2
 
 
+_OUT = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("verdict", pa.string()),
+        ("time_us", pa.int64()),
+        ("file_index", pa.int32()),
+        ("line", pa.int64()),
+        ("source_us", pa.int64()),
+    ]
+)
+_OUT_TYPE = "row_id string, verdict string, time_us long, file_index int, line long, source_us long"
+_IN = ("row_id", "time_us", "content_sha256", "file_index", "line", "dated_by_file")
+_BATCH_ROWS = 20_000
+
+
 @dataclass(frozen=True)
 class Arrival:
-    """A row of the batch.  dated_by_file: its time is the snapshot's, not one that the row gives of itself."""
+    """A row of the batch.  dated_by_file: its time is that of the snapshot, not one that the row gives itself."""
 
     time_us: int
     content: str
@@ -35,7 +48,7 @@ class Arrival:
 class Verdict:
     """What becomes of a row.
 
-    new: it is stored as of `time_us`.  duplicate: it says what was known.  restored: nothing arrived; the stored row of
+    new: it is stored as of `time_us`.  duplicate: its content was known.  restored: nothing arrived; the stored row of
     `source_us` is stored again as of `time_us`, because a late snapshot must not outlive the snapshot after it.
     """
 
@@ -49,10 +62,10 @@ class Verdict:
 def merge_history(
     stored: Sequence[tuple[int, str]], arriving: Sequence[Arrival], snapshots: Sequence[int]
 ) -> Iterator[Verdict]:
-    """One verdict per arrival, and those that restore.
+    """One verdict per arrival, and the `restored` ones.
 
     stored: (time_us, content) of one id, ascending.  snapshots: times of the snapshots that were ingested before,
-    ascending; a stored row that they left alone was confirmed by them.  Of arrivals for the same time, the last in the
+    ascending; they confirmed every stored row that they did not change.  Of arrivals for the same time, the last in the
     order of files and lines holds; the others are duplicates.
     """
     order = sorted(arriving, key=lambda one: (one.time_us, one.file_index, one.line))
@@ -84,21 +97,6 @@ def merge_history(
 def _after_corrections(time_us: int, stored: Sequence[tuple[int, str]]) -> int:
     """`time_us`, or the time of the last stored row that corrected a row of that time."""
     return max((at for at, _ in stored if time_us <= at < time_us + CORRECTION_US), default=time_us)
-
-
-_OUT = pa.schema(
-    [
-        ("row_id", pa.string()),
-        ("verdict", pa.string()),
-        ("time_us", pa.int64()),
-        ("file_index", pa.int32()),
-        ("line", pa.int64()),
-        ("source_us", pa.int64()),
-    ]
-)
-_OUT_TYPE = "row_id string, verdict string, time_us long, file_index int, line long, source_us long"
-_IN = ("row_id", "time_us", "content_sha256", "file_index", "line", "dated_by_file")
-_BATCH_ROWS = 20_000
 
 
 def judge_rows(arriving: DataFrame, stored: DataFrame, key: str, snapshots: Sequence[int]) -> DataFrame:
@@ -141,7 +139,7 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
 
 
 def _divide(rows: Iterator[tuple[Any, ...]]) -> tuple[list[tuple[int, str]], list[Arrival]]:
-    """Rows of one id, stored and arriving apart, each in the order in which they came."""
+    """The rows of one id, split into stored and arriving ones, each in the order in which they came."""
     stored: list[tuple[int, str]] = []
     arriving: list[Arrival] = []
     for _, time_us, content, file_index, line, dated_by_file in rows:

@@ -1,6 +1,6 @@
-"""What a run does of a log that does not say when things happened, or what items are.
+"""Logs without times or without a catalogue: how they are detected, and which settings and sources are then off.
 
-Owns: how it is told that there is no clock, or no catalogue, and which settings mean nothing then.
+Owns: how it is found that there is no clock, or no catalogue, and which settings mean nothing then.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -27,10 +27,10 @@ _OFF = (
 
 
 def known_clock(config: Config) -> Config:
-    """The settings with `events.clock` as it is: auto becomes none where all events have the same time, else time.
+    """The settings with `events.clock` resolved: auto becomes none where all events have the same time, else time.
 
-    Sources that the log has nothing for are off, where they are for the run to choose.  Without times, settings that
-    tell by the age of an event whether, or how much, it counts are off.
+    Sources for which the log has no data are off, where the run may choose sources.  Without times, all settings by
+    which the age of an event decides whether, or how much, it counts are off.
     """
     clock = config.events.clock
     if clock == "auto":
@@ -41,7 +41,7 @@ def known_clock(config: Config) -> Config:
 
 
 def _without_sources(config: Config, clock: str) -> Config:
-    """The settings without sources that the log has nothing for, where sources are for the run to choose."""
+    """The settings without sources for which the log has no data, where the run may choose sources."""
     if "sources.enabled" not in config.validation.auto:
         return config
     enabled = usable_sources(config, clock, _has_items(config.root))
@@ -49,18 +49,18 @@ def _without_sources(config: Config, clock: str) -> Config:
 
 
 def usable_sources(config: Config, clock: str, has_items: bool) -> list[str]:
-    """The enabled sources that a log has something for.  has_items: whether there is a catalogue of items."""
+    """The enabled sources for which a log has data.  has_items: whether there is a catalogue of items."""
     gone = (set() if has_items else {"content"}) | ({"successors"} if clock == "none" else set())
     return [name for name in config.sources.enabled if name not in gone]
 
 
 def _has_items(root: Location) -> bool:
-    """Whether a catalogue of items was ever let in."""
+    """Whether a catalogue of items was ever accepted."""
     return any(row["kind"] == "items" and row["n_new"] for row in read_rows(root, INGEST_FILES, ("kind", "n_new")))
 
 
 def clock_note(config: Config) -> list[str]:
-    """What a run says of a log without times.  config: by `known_clock`."""
+    """The line that a run prints on a log without times.  config: by `known_clock`."""
     said = {
         "order": "only the order of a user's events is known (events.clock = order)",
         "none": "nothing is known of when events happened (events.clock = none)",
@@ -89,7 +89,7 @@ def _is_one_moment(root: Location) -> bool:
 
 
 def _without_ages(config: Config) -> Config:
-    """The settings with all off that look at the age of an event."""
+    """The settings with everything off that depends on the age of an event."""
     sources: dict[str, Any] = dict(config.sources.model_extra or {})
     for name, params in sources.items():
         sources[name] = dict(params) | ({"half_life_days": 0.0} if "half_life_days" in params else {})

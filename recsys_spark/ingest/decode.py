@@ -1,8 +1,8 @@
-"""A landed file or object as proven bytes: opened without following links, hashed, decompressed under limits.
+"""Decoding of landed files and objects: opened without following links, hashed, decompressed under limits.
 
-Owns: what a file is by its name, and every reason for which a whole file is set aside.  Decompression is pyarrow's: it
-raises on a stream that ends early, where `zstandard` returns what it has without a word, and it hands out a bounded
-piece at a time, so that a bomb costs one piece of memory.
+Owns: what a file is by its name, and every reason for which a whole file is quarantined.  Decompression is pyarrow's:
+it raises on a stream that ends early, where `zstandard` returns what it has without an error, and it returns a bounded
+piece at a time, so that a decompression bomb costs one piece of memory.
 """
 
 import errno
@@ -25,8 +25,8 @@ from recsys_spark.warehouse.location import Location, ObjectPath, answering
 
 PIECE_BYTES = 1 << 20
 _FETCHED_BYTES = 4 << 20  # by one request to an object store
-_REFUSALS = ("ACCESS_DENIED", "INVALID_OBJECT_STATE")  # what S3 answers for one object, where the bucket is ours
-# Below this size a file that expands without measure does no harm: short logs of equal lines compress a thousandfold.
+_REFUSALS = ("ACCESS_DENIED", "INVALID_OBJECT_STATE")  # answers of S3 that concern one object, not the whole bucket
+# Below this size no expansion does harm: short logs of equal lines compress a thousandfold.
 _HARMLESS_BYTES = 16 << 20
 _PARQUET_BATCH_ROWS = 8192
 
@@ -44,7 +44,7 @@ _FORMATS = {
 
 
 class FileFault(Exception):  # noqa: N818 - a verdict on one file; the others go on
-    """Why a whole file is set aside."""
+    """Why a whole file is quarantined."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file as it was listed: `path` is relative to the landing folder, `index` its place in the batch."""
+    """A file as it was listed: `path` is relative to the landing folder, `index` is its place in the batch."""
 
     index: int
     path: str
@@ -99,15 +99,15 @@ def layout_of(path: str, wanted: str) -> Layout:
 
 
 def open_planned(folder: Location, planned: PlannedFile) -> BinaryIO:
-    """The planned file below `folder`, open for reading; of an object a copy: what is read thrice is fetched once.
+    """The planned file below `folder`, open for reading; an object is copied: it is read three times and fetched once.
 
     Raises FileFault `mutated` as `open_landed` and `open_object` do, and for an object of another size.
     """
     if isinstance(folder, Path):
         return open_landed(folder, planned.path)
-    copy = TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it; it has no name, and goes with that
+    copy = TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it, which deletes it: it has no name
     try:
-        # Written through a buffer, which raises on a full disk: a raw file would write a part and say so.
+        # Written through a buffer, which raises on a full disk: a raw file would return that it wrote only a part.
         with open_object(folder / planned.path) as source, open(copy.fileno(), "wb", closefd=False) as target:
             _check_n_bytes(source.size(), planned)
             copyfileobj(source, target, _FETCHED_BYTES)
@@ -121,7 +121,8 @@ def open_planned(folder: Location, planned: PlannedFile) -> BinaryIO:
 def open_object(place: ObjectPath) -> Iterator[Any]:
     """A landed object, open for reading inside the block.
 
-    Raises FileFault `mutated` if it is gone, and PermissionError if it alone may not be read, as one that was archived.
+    Raises FileFault `mutated` if it is gone, and PermissionError if this one object may not be read, such as an
+    archived one.
     """
     try:
         with answering(place), place.open("rb") as source:

@@ -25,10 +25,11 @@ from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.spark_tables import append_once, read_table
 from recsys_spark.warehouse.tables import EVENTS
 
-# Clocks of clients run ahead: up to this much is the present, beyond it the future.
+# Clocks of clients run ahead: times up to this much after the arrival are accepted, later ones are in the future.
 FUTURE_BOUND = timedelta(hours=1)
 
-# A batch every quarter of an hour reaches the present after 26 years; of ten thousand files each has 90,000 lines.
+# Batches that come every quarter of an hour reach the present after 26 years; each of ten thousand files has 90,000
+# lines.
 _BATCH_US = US_PER_DAY // 96
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -62,9 +63,9 @@ def _reading(batch: Batch, folder: Location) -> Reading:
 
 
 def _lines_us(batch: Batch, planned: PlannedFile) -> range:
-    """The times that stand for the lines of a file without any: a part of a day a batch, divided among its files.
+    """The times that stand for the lines of a file without times: a part of a day per batch, divided among its files.
 
-    Files are in their order; the last lines of one that has more of them than its share are told apart no more.
+    Files are in their order.  If a file has more lines than its share has times, its last lines have the same time.
     """
     share = _BATCH_US // len(batch.files)
     first = UNDATED_US + batch.batch_seq * _BATCH_US + planned.index * share
@@ -72,7 +73,7 @@ def _lines_us(batch: Batch, planned: PlannedFile) -> range:
 
 
 def _store(spark: SparkSession, root: Location, batch: Batch, landed: Landed, replayed: bool) -> Stored:
-    """Appends the events that are new, and counts them in storage against what was decided."""
+    """Appends the new events, and checks their number in storage against what was decided."""
     counts: dict[int, tuple[int, int, int]] = {}
     if landed.n_parsed:
         known = _known_keys(spark, root, batch, landed)
@@ -99,7 +100,7 @@ def _known_keys(spark: SparkSession, root: Location, batch: Batch, landed: Lande
     """Keys of earlier batches in the days that the batch touches; None if there is no earlier event.
 
     Bounded by batch_seq and not by a version of the table: a replay must give the same answer, and versions expire.
-    An event without a time may repeat one of any day: the day says when it arrived.
+    An event without a time may repeat one of any day: its day only tells when it arrived.
     """
     if not has_earlier(root, batch):
         return None
@@ -116,9 +117,9 @@ def _known_keys(spark: SparkSession, root: Location, batch: Batch, landed: Lande
 def _read_back(
     spark: SparkSession, root: Location, batch: Batch, replayed: bool
 ) -> tuple[dict[str, tuple[int, int]], BatchReport]:
-    """What storage holds of the batch: per file hash the rows with and without a user, and the report without files."""
+    """The batch in storage: per file hash the rows with and without a user, and the report without files."""
     rows = read_table(spark, root, EVENTS).where(F.col("batch_seq") == batch.batch_seq)
-    # Times are collected as numbers: PySpark hands timestamps out in the zone of the host.
+    # Times are collected as numbers: PySpark returns timestamps in the zone of the host.
     time_us = F.unix_micros("event_time")
     grouped = rows.groupingSets([[F.col("file_sha256")], [F.col("ds")]], "file_sha256", "ds").agg(
         F.count(F.lit(1)).alias("n_rows"),
@@ -149,9 +150,9 @@ def _read_back(
 def _account_from_storage(
     batch: Batch, landed: Landed, held: dict[str, tuple[int, int]], report: BatchReport
 ) -> Stored:
-    """The accounts of a replay whose files changed after their rows had been stored: storage is what counts.
+    """The accounts of a replay whose files changed after their rows had been stored: storage decides.
 
-    A lost file is accounted with the rows that it brought; its duplicates and refused lines cannot be counted any more.
+    A lost file is counted with the rows that it brought; its duplicates and refused lines can no longer be counted.
     """
     counts, lost = {}, {}
     for one in landed.summaries:

@@ -1,4 +1,4 @@
-"""Lines of a file, and those that are held while it is not sure that they make one record.
+"""Line buffer of the CSV reader: lines are held until it is sure that they make one record.
 
 Owns: what is kept of a line, and how many lines are read ahead for a quoted cell that is not closed yet.
 """
@@ -30,7 +30,7 @@ def raw_of(line: bytes) -> Raw:
 
 
 def n_lines_of(raw: bytes | Raw) -> int:
-    """Lines of the file that a record takes."""
+    """How many lines of the file a record takes."""
     return 1 + raw.count(b"\n") if isinstance(raw, bytes) else 1
 
 
@@ -41,16 +41,16 @@ def text_of(line: bytes | Raw) -> str:
 
 
 class HeldLines:
-    """Lines as the csv module asks for them: `taken` are those of the record in hand."""
+    """Lines as the csv module asks for them: `taken` are those of the current record."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
         self._back: list[Line] = []  # the next one last
-        self.n_cells = 1  # of a record, as far as it is known
+        self.n_cells = 1  # cells of a record; the reader sets it by the header
         self.taken: list[Line] = []
 
     def texts(self) -> Iterator[str]:
-        """The lines; they end, as at the end of the file, where an open cell has run too far."""
+        """The texts of the lines; they end, as at the end of the file, where an open cell is too long."""
         n_chars = 0
         while not (self.taken and self._runs_too_far(n_chars)):
             one = self._back.pop() if self._back else next(self._lines, None)
@@ -62,16 +62,16 @@ class HeldLines:
             yield text
 
     def _runs_too_far(self, n_chars: int) -> bool:
-        """Whether the cell that is open at the end of `taken` has as many lines as it may, or the whole record has."""
+        """Whether the cell that is open at the end of `taken`, or the whole record, has reached its bound."""
         n_lines = len(self.taken)
         if n_lines < MAX_CELL_LINES:
             return n_chars > MAX_RECORD_CHARS
-        lately = self.taken[1 - MAX_CELL_LINES :]  # without a quote it is the same cell since the line before these
+        lately = self.taken[1 - MAX_CELL_LINES :]  # if none has a quote, the cell is open since the line before these
         same_cell = not any(isinstance(line, bytes) and b'"' in line for _, line in lately)
         return same_cell or n_chars > MAX_RECORD_CHARS or n_lines >= MAX_CELL_LINES * min(self.n_cells, MAX_LONG_CELLS)
 
     def give_back(self) -> None:
-        """All lines taken but the first are to be read again."""
+        """Puts back all lines taken except the first, to be read again."""
         self._back += reversed(self.taken[1:])
         del self.taken[1:]
 

@@ -1,4 +1,4 @@
-"""What lies in a landing folder, or below a prefix of an object store, and which of it is new.
+"""Listing of a landing folder, or of a prefix of an object store, and detection of new files by content.
 
 Owns: the listing and the rule by which a file is known.
 """
@@ -16,10 +16,10 @@ from pyarrow.fs import FileSelector
 from recsys_spark.ingest.decode import FileFault, PlannedFile, hash_file, open_landed, open_object
 from recsys_spark.warehouse.location import Location, ObjectPath, answering, arrow_files
 
-# Names that a writer gives to what is not finished, or that Hadoop and editors leave beside files.
+# Names that writers give to unfinished files, or that Hadoop and editors leave beside files.
 _SKIPPED_STARTS = (".", "_")
 _SKIPPED_ENDS = (".tmp", ".crc", ".part")
-_HASHED_AT_ONCE = 16  # on the driver, also of a large cluster
+_HASHED_AT_ONCE = 16  # threads at most, on the driver, also for a large cluster
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """Files in the order of their paths, and what was passed over."""
+    """Files in the order of their paths, and warnings of what was passed over."""
 
     files: tuple[Listed, ...]
     warnings: tuple[str, ...]
@@ -41,7 +41,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Sorted:
-    """New files in the order of their paths, new copies of content that is known or comes twice, and warnings."""
+    """New files in the order of their paths, new copies of content that is known or occurs twice, and warnings."""
 
     new: tuple[PlannedFile, ...]
     copies: tuple[PlannedFile, ...]
@@ -54,7 +54,7 @@ def list_landing(folder: Location) -> Listing:
     warnings: list[str] = []
     for path, kind, size, mtime_ns in _walk_store(folder) if isinstance(folder, ObjectPath) else _walk(folder, ""):
         if not path.isprintable() or not all(path.split("/")):
-            # A name that is not UTF-8, or that would garble a table, could not be recorded; a//b not be opened.
+            # A name that is not UTF-8, or that would garble a table, cannot be recorded; a//b cannot be opened.
             warnings.append(
                 f"{folder}/{path!a}: expected a printable name with no empty part; rename the file, it was passed over"
             )
@@ -84,7 +84,7 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _walk_store(folder: ObjectPath) -> Iterator[tuple[str, int, int, int]]:
-    """What `_walk` gives, of an object store: every file there is finished and regular."""
+    """As `_walk`, for an object store, where every file is finished and regular."""
     files, prefix = arrow_files(folder)
     with answering(folder):
         listed = files.get_file_info(FileSelector(prefix, allow_not_found=True, recursive=True))
@@ -109,12 +109,13 @@ def sort_listed(
 ) -> Sorted:
     """Which of the listed files are new, by content.
 
-    ledger: rows of `ingest_files` of this feed.  Content is settled once it was ingested, or was set aside under the
+    ledger: rows of `ingest_files` of this feed.  Content is settled once it was ingested, or was quarantined under the
     same mapping and suffix: a renamed file may be read as another format.  reread: hashes of mappings under which
-    ingested content with refused lines is not settled (see `reread.reread_mappings`).  A file whose path, size and time
-    of change are recorded with settled content is not hashed again: landed logs are not rewritten in place, and if one
-    was with the same size, within the same tick of the storage's clock (a nanosecond, in S3 a second), it is missed,
-    never doubled.  In an object store a copy with another time is recorded again: to hash it anew is to fetch it.
+    ingested content with refused lines is not settled (see `take_in.reread_mappings`).  A file whose path, size and
+    time of change are recorded with settled content is not hashed again: landed logs are not rewritten in place.  One
+    that was rewritten with the same size, within the same tick of the storage's clock (a nanosecond, in S3 a second),
+    is missed, never doubled.  In an object store a copy with another time is recorded again, because to hash it anew
+    would fetch it.
     """
     known = _Known(ledger, mapping_hash, reread)
     unsure = [
@@ -142,7 +143,7 @@ def sort_listed(
 
 
 class _Known:
-    """What the ledger knows: content that is settled, content by path, and the hash of what lay where."""
+    """What the ledger knows: settled content, recorded (path, content), and the hash by path, size and time."""
 
     def __init__(self, ledger: list[dict[str, Any]], mapping_hash: str, reread: frozenset[str]) -> None:
         self.recorded: set[tuple[str, str]] = set()
@@ -156,22 +157,22 @@ class _Known:
             if row["state"] == "ingested":
                 if not (row["n_quarantined"] and row["mapping_hash"] in reread):
                     self._ingested.add(sha256)
-            # A file that was changing says nothing of the content that it was planned with.
+            # A file that changed while it was read tells nothing of the content that it was planned with.
             elif row["state"] == "quarantined" and row["mapping_hash"] == mapping_hash and row["reason"] != "mutated":
                 self._set_aside.add((sha256, _suffix(path)))
 
     def settles(self, path: str, sha256: str) -> bool:
-        """Whether the content was ingested for good, or would be set aside again under this name."""
+        """Whether the content was ingested for good, or would be quarantined again under this name."""
         return sha256 in self._ingested or (sha256, _suffix(path)) in self._set_aside
 
 
 def _suffix(path: str) -> str:
-    """What decides the format: the last two parts of the name after dots."""
+    """The last two parts of the name after dots, which decide the format."""
     return ".".join(path.rsplit("/", 1)[-1].lower().split(".")[1:][-2:])
 
 
 def _hash(folder: Location, one: Listed) -> str:
-    """SHA-256 of the file, "" if it is gone or may not be read; one that grows meanwhile is found when it is parsed."""
+    """SHA-256 of the file, "" if it is gone or may not be read; a file that grows now is detected when it is parsed."""
     try:
         with (
             open_object(folder / one.path) if isinstance(folder, ObjectPath) else open_landed(folder, one.path) as file

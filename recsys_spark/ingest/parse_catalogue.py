@@ -1,4 +1,4 @@
-"""One row of a snapshot as one row of the catalogue, or the reason why it is none.
+"""Parser of catalogue snapshots: a record becomes a row of the item or user catalogue, or a reason to refuse it.
 
 Owns: the meaning of every column of the item and the user catalogue.
 """
@@ -32,12 +32,12 @@ class CatalogueSpec:
 
     @property
     def mapped(self) -> dict[str, str]:
-        """Our column by the snapshot's."""
+        """Our column names by those of the snapshot."""
         return {name: ours for ours, name in self.feed.columns.model_dump().items()}
 
 
 def catalogue_columns(key: str) -> tuple[str, ...]:
-    """Columns of a parsed row, in order; `dated_by_file` says that the row itself gave no valid_from."""
+    """Columns of a parsed row, in order; `dated_by_file`: the row itself gave no valid_from."""
     fields = ("title", "category", "brand", "price", "length") if key == "item_id" else ()
     tags = ("tags",) if key == "item_id" else ()
     return (key, "valid_from", *fields, "created_at", *tags, "vectors", "attributes", "content_sha256", "dated_by_file")

@@ -1,6 +1,6 @@
-"""One logged line as one event, or the reason why it is none.
+"""Parser of event logs: a record becomes one event, or a reason to refuse it.
 
-Owns: the meaning of every column of an event.  `event_parser` makes it, `read_file` calls it for each record.
+Owns: the meaning of every column of an event.  `event_parser` makes the parser, `read_file` calls it for each record.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from recsys_spark.ingest.values import (
     to_us,
 )
 
-# Seconds read as milliseconds fall into 1970: no engagement log is older than the web.
+# Seconds that are read as milliseconds fall into 1970; no engagement log is older than the web.
 FIRST_US = to_us(datetime(1990, 1, 1, tzinfo=UTC))
-# Events without a time are stored under this day, or those after it: before every date that is run.
+# Events without a time are stored under this day or later days, which are before every date that is run.
 UNDATED_US = to_us(datetime(2000, 1, 1, tzinfo=UTC))
 # 128 bits: among 10^12 events a collision has a chance of 10^-15.
 _KEY_BYTES = 16
@@ -50,9 +50,10 @@ EVENT_COLUMNS = (
 
 @dataclass(frozen=True)
 class EventSpec:
-    """How the events of a file are read.  Times are microseconds since 1970: none after `latest_us`, none before
-    `earliest_us`.  lines_us: the times that stand for the lines of a log in which only their order tells what came
-    first, line 0 at the start.
+    """How the events of a file are read.  Times are microseconds since 1970.
+
+    latest_us, earliest_us: later and earlier events are refused.  lines_us: the times that stand for the lines of a log
+    that has only an order, line 0 at the start.
     """
 
     events: Events
@@ -69,8 +70,8 @@ def event_parser(spec: EventSpec, as_text: bool) -> Parse:
 
     as_text: the format has only text, so numbers come as text (CSV).  event_time is in microseconds, ds in days since
     1970.  event_key covers event_id and day, or all fields where there is no event_id: the day is part of it, so that
-    an event can only repeat inside the partition in which it is stored.  Where events have no time, no day is part of
-    it, and in place of the time what tells their order, if anything does.
+    an event can only repeat inside the partition in which it is stored.  Where events have no time, it covers no day,
+    and in place of the time the position or line that gives their order, if they have one.
     """
     columns = spec.events.columns
     read_user, read_item, read_optional = columns.user_id, columns.item_id, _optional_reader(spec.events, as_text)
@@ -87,7 +88,7 @@ def event_parser(spec: EventSpec, as_text: bool) -> Parse:
         time_us, moment, scope = read_moment(fields, line)
         event_id, *others = read_optional(fields)
         identity = (event_id, *scope) if event_id is not None else (user_id, item_id, event_type, *moment, *others)
-        # ascii() of a tuple of plain values names each unambiguously, and alike in every version of Python.
+        # ascii() of a tuple of plain values is unambiguous, and the same in every version of Python.
         key = blake2b(ascii(identity).encode(), digest_size=_KEY_BYTES).hexdigest()
         return (key, user_id, item_id, event_type, time_us, event_id, *others, time_us // US_PER_DAY)
 
@@ -121,7 +122,7 @@ def type_names(events: Events) -> dict[str, str]:
     return {raw: name for name, declared in events.types.items() for raw in declared.raw or [name]}
 
 
-# From a record and its line: the time to store, what of it tells two events apart, and what tells two event_ids apart.
+# From a record and its line: the time to store, its part in the key of an event, and its part beside an event_id.
 _Moment = Callable[[Fields, int], tuple[int, tuple[int, ...], tuple[int, ...]]]
 
 
@@ -165,7 +166,7 @@ def _event_time_reader(spec: EventSpec, as_text: bool) -> _Moment:
 def _optional_reader(events: Events, as_text: bool) -> Callable[[Fields], tuple[Any, ...]]:
     """A function to (event_id, value, session_id, surface, position, propensity, attributes), None where not given."""
     columns, kept = events.columns, tuple(events.attributes)
-    # Of a log without times it is the place in the user's history, not that of a showing.
+    # In a log without times the column is the place in the user's history, not that of a showing.
     position_column = "" if events.clock == "order" else columns.position
     low, high, cap = events.value_min, events.value_max, events.on_bad_value == "cap"
 

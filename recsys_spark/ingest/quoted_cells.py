@@ -1,6 +1,6 @@
-"""Cells of one line of a CSV file that is read for itself, and how far a quoted cell may run over lines.
+"""Quoted cells of CSV: the cells of a line that is read by itself, and how many lines a quoted cell may take.
 
-Owns: what tells text of several lines from a stray quote, which would swallow all lines up to the next one.
+Owns: the bounds that tell text of several lines from a stray quote, which would swallow all lines up to the next one.
 """
 
 import csv
@@ -12,24 +12,26 @@ from typing import cast
 # Reviews, addresses and short descriptions have a few lines.  A stray quote runs to the next one, which in a log may be
 # thousands of lines away, and each of those lines is an event.
 MAX_CELL_LINES = 20
-# Of one record.  More would make a file in which every line opens a cell slow: each is read again from every line on.
+# Long cells of one record.  A higher bound would make a file slow in which every line opens a cell: after each failed
+# record, reading starts again at its second line.
 MAX_LONG_CELLS = 5
-# All cells of a record over several lines together: it is held in memory.  As long as one line may be by default.
+# Characters of a record of several lines, which is held in memory: as many as one line may have by default.
 MAX_RECORD_CHARS = 1 << 20
 
 
 def cells_of_line(text: str, mark: str) -> list[str]:
-    """Cells of a line between delimiters `mark`; a quote that does not enclose a whole cell is a letter.
+    """The cells of a line between delimiters `mark`.
 
-    It is so in a line with a cell that is never closed, and in all tab-separated text, which most writers never quote.
-    Else a cell that goes on after its closing quote raises csv.Error: nobody can tell what was meant.
+    In a line with a cell that is never closed, and in all tab-separated text, which most writers never quote, a quote
+    that does not enclose a whole cell is a letter.  Else a cell that goes on after its closing quote raises csv.Error:
+    it is not clear what was meant.
     """
     is_open = False
 
     def lines() -> Iterator[str]:
         nonlocal is_open
         yield text
-        is_open = True  # asked for more, within a cell
+        is_open = True  # the reader asks for another line, so a cell is open
 
     try:
         return next(csv.reader(lines(), delimiter=mark, strict=True), [])
@@ -51,6 +53,6 @@ def _lenient_cells(text: str, mark: str) -> list[str]:
 
 @cache
 def _cell_of(mark: str) -> re.Pattern[str]:
-    """A cell that is quoted whole, or else all up to the delimiter."""
+    """Pattern of a cell that is quoted as a whole, or else of all text up to the delimiter."""
     sign = re.escape(mark)
     return re.compile(rf'"((?:[^"]|"")*+)"(?={sign}|\Z)|([^{sign}]*)')

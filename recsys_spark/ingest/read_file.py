@@ -1,16 +1,15 @@
-"""A landed file as Arrow batches of parsed and refused rows, emitted only after the whole file was proven readable.
+"""Reader of a landed file: Arrow batches of parsed and refused rows, emitted only if the whole file is readable.
 
 Owns: the two passes over a file and its accounting.  Memory is bounded by one batch, whatever the file.
 
-What was counted in a file while it was parsed, and what became of it.
-
-Every line of a text file that is not blank, but for the header of a CSV file, is counted where it stands, so that no
-record can take lines in unseen: a record over n lines is one that is parsed or quarantined, and n - 1 that continue it.
+Every line of a text file that is not blank, except the header of a CSV file, is counted where it stands, so that no
+record can swallow lines uncounted: a record of n lines is one line that is parsed or quarantined, and n - 1 that
+continue it.
 
     lines_in = n_parsed + n_quarantined + n_continued
-    n_parsed = n_new + n_anonymous + n_duplicate        (once they are held against what is stored)
+    n_parsed = n_new + n_anonymous + n_duplicate        (once they are compared with what is stored)
 
-A blank line inside a quoted cell is one of those that continue a record.  In Parquet a row is a line.
+A blank line inside a quoted cell continues its record.  In Parquet a row is a line.
 """
 
 import json
@@ -50,15 +49,22 @@ from recsys_spark.ingest.records import (
 from recsys_spark.warehouse.location import Location
 
 NOT_MALFORMED = frozenset({"too_late", "future", "skipped_type"})
-# A short file without any user may be the log of a quiet hour; a longer one was mapped wrongly.
+# A short file without any user may be the log of a quiet hour; a longer one has a wrong mapping.
 MIN_LINES_TO_MISS = 100
 _MAX_SHAPES = 1000
 _MAX_UNKNOWN = 100
 
 
+PARSED, REFUSED, SUMMARY = 0, 1, 2
+_BATCH_ROWS = 20_000
+# A batch is also emitted after this much text, so that long lines do not add up.
+_BATCH_BYTES = 16 << 20
+Parse = Callable[[Fields, int], tuple[Any, ...]]  # of a record and the number of its line
+
+
 @dataclass(frozen=True)
 class FileSummary:
-    """What became of one file.  state: `read`, or `quarantined` whole with a reason; then none of its rows counts.
+    """The outcome of one file.  state: `read`, or `quarantined` whole with a reason; then none of its rows counts.
 
     days: parsed rows by their day, in days since 1970.  first_malformed: (line, reason).  n_continued: lines after the
     first one of their record.
@@ -80,11 +86,11 @@ class FileSummary:
 
     @property
     def n_records(self) -> int:
-        """Records, of however many lines: what shares are reckoned of."""
+        """Records, each of any number of lines: the whole of which the gates take shares."""
         return self.lines_in - self.n_continued
 
     def to_json(self) -> str:
-        """The summary as text, for the way back to the driver."""
+        """The summary as text, for the driver."""
         return json.dumps(asdict(self))
 
     @staticmethod
@@ -99,10 +105,10 @@ class FileSummary:
 
 
 class FileCounter:
-    """Counts of the file in hand."""
+    """Counts of the file that is being read."""
 
     def __init__(self, known: frozenset[str] | None, required: frozenset[str], expected: frozenset[str]) -> None:
-        """known, required and expected as in `read_file.Reading`."""
+        """known, required and expected: as in `Reading`."""
         self.known = known
         self.required = required
         self.missing = set(required | expected)
@@ -125,7 +131,7 @@ class FileCounter:
         self.known = None
 
     def count(self, fields: Fields | RowFault, n_lines: int = 1) -> None:
-        """Counts a record of `n_lines`, and the columns that the mapping does not name."""
+        """Counts a record of `n_lines`, and those of its columns that the mapping does not name."""
         self.lines_in += n_lines
         self.n_continued += n_lines - 1
         if isinstance(fields, RowFault):
@@ -179,17 +185,8 @@ def _missing_column(absent: list[str], found: list[str]) -> FileFault:
 
 
 def _plain(name: str) -> str:
-    """A column's name as it may stand in a ledger: short and valid Unicode."""
+    """A column's name as a ledger can hold it: short and valid Unicode."""
     return name[:100].encode(errors="replace").decode()
-
-
-PARSED, REFUSED, SUMMARY = 0, 1, 2
-
-_BATCH_ROWS = 20_000
-# Rows are also handed on after this much text, so that long lines do not add up.
-_BATCH_BYTES = 16 << 20
-
-Parse = Callable[[Fields, int], tuple[Any, ...]]  # of a record and the number of its line
 
 
 @dataclass(frozen=True)
@@ -199,7 +196,7 @@ class Reading:
     schema: Arrow fields of what `make_parse(file, as_text)` returns for a record.  required: columns that the file must
     have; expected: columns that a longer file must have (a JSON line may leave out a null).  known: columns that the
     mapping names; None: every column is read.  first: column by which a CSV delimiter is recognised.  tells_rows: a
-    line of prose is no row by chance, because a row must have a time, or a type.
+    line of prose cannot pass as a row, because a row must have a time, or a type.
     """
 
     folder: Location
@@ -215,7 +212,7 @@ class Reading:
 
 
 def landed_schema(schema: pa.Schema) -> pa.Schema:
-    """Fields of an emitted batch: file, line and status, the parsed columns, then why a row was refused."""
+    """Fields of an emitted batch: file, line and status, the parsed columns, then the reason of a refused row."""
     place = [("file_index", pa.int32()), ("line", pa.int64()), ("status", pa.int8())]
     refusal = [(name, pa.string()) for name in ("reason", "detail", "raw", "raw_sha256")]
     parsed = [one.with_nullable(True).remove_metadata() for one in schema]
@@ -225,8 +222,8 @@ def landed_schema(schema: pa.Schema) -> pa.Schema:
 def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Batches of `landed_schema`; the last holds the file's FileSummary as JSON in `detail`.
 
-    A file that changes while it is parsed is found by its hash afterwards: the summary then says `mutated`, and the
-    rows that were emitted before are void.  So they are if the file fails in a way that no rule foresees: `unreadable`.
+    A file that changes while it is parsed is detected by its hash afterwards: the summary then has `mutated`, and the
+    rows that were emitted before are void.  So are they after a fault that no rule foresees: `unreadable`.
     """
     try:
         layout = layout_of(planned.path, reading.wanted_format)
@@ -238,7 +235,7 @@ def read_file(planned: PlannedFile, reading: Reading) -> Iterator[pa.RecordBatch
     except FileFault as fault:
         summary = FileSummary(planned.index, "quarantined", fault.reason, fault.detail)
     except (OSError, MemoryError, StoreFault):
-        # A full disk, a lost mount or store or too little memory says nothing of the file: the task is tried again.
+        # A full disk, a lost mount or store, or too little memory is not a fault of the file: the task is tried again.
         raise
     except Exception as err:
         summary = FileSummary(planned.index, "quarantined", "unreadable", _named(err))
@@ -270,7 +267,7 @@ def _parse_file(
 
 
 def _parse_record(parse: Parse, fields: Fields | RowFault, line: int) -> tuple[Any, ...]:
-    """The values of a record; raises RowFault, `unreadable` for what no rule of the parser foresees."""
+    """The values of a record; raises RowFault, with `unreadable` for a fault that no rule of the parser foresees."""
     if isinstance(fields, RowFault):
         raise fields
     try:
@@ -283,7 +280,7 @@ def _parse_record(parse: Parse, fields: Fields | RowFault, line: int) -> tuple[A
 
 
 def _named(err: Exception) -> str:
-    """Type and text of an error as short ASCII: it may quote bytes that no ledger holds."""
+    """Type and text of an error as short ASCII, because it may quote bytes that no ledger can hold."""
     return f"expected a value that can be read, got {type(err).__name__}: {str(err)[:200]!a}"
 
 
@@ -304,7 +301,7 @@ def _records(file: BinaryIO, layout: Layout, reading: Reading, tally: FileCounte
 
 
 def _is_row(parse: Parse, fields: Fields) -> bool:
-    """Whether the fields are those of a row, be it one that is late or left out."""
+    """Whether the fields are those of a row, also of one that is too late or skipped."""
     try:
         _parse_record(parse, fields, 0)
     except RowFault as fault:
@@ -358,6 +355,6 @@ def _kept(fields: Fields | RowFault, raw: bytes | Raw) -> tuple[str, str]:
     if not raw and isinstance(fields, dict):
         raw = row_text(fields)
     whole = raw if isinstance(raw, Raw) else raw_of(raw)
-    # A byte that is not UTF-8 becomes a sign of three bytes: cut again, at a whole letter.
+    # A byte that is not UTF-8 becomes a character of three bytes: cut again, at a whole character.
     text = whole.head.decode(errors="replace").encode()[:RAW_BYTES].decode(errors="ignore")
     return text, whole.sha256

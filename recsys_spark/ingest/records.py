@@ -1,4 +1,4 @@
-"""Lines and rows of a file as dictionaries, each with its place and its raw text; a fault stays with its own record.
+"""Record readers for JSONL, CSV and Parquet: each row as a dictionary with its line and raw text, or with its fault.
 
 Owns: the three record formats, and every reason for which a line cannot be read at all.
 """
@@ -23,7 +23,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 
 
 class RowFault(Exception):  # noqa: N818 - a verdict on one line; the others go on
-    """Why one line is set aside."""
+    """Why one line is quarantined."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -58,7 +58,7 @@ def split_lines(pieces: Iterable[bytes], max_line_bytes: int) -> Iterator[Line]:
 
 
 class _Rest:
-    """The line that the last piece did not end: whole while it is short, else its beginning and a running hash."""
+    """The line that the last piece did not end: the whole line while it is short, else its start and a running hash."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -80,7 +80,7 @@ class _Rest:
             self.digest.update(piece)
 
     def take(self, first: bool) -> bytes | Raw:
-        """The line; the byte order mark goes if it is the first of the file."""
+        """The line, without the byte order mark if it is the first of the file."""
         text, digest, n_bytes = self.text, self.digest, self.n_bytes
         self._clear()
         if digest is not None:
@@ -119,7 +119,7 @@ def _checked(fields: Any, line: bytes) -> Fields | RowFault:
         return RowFault("bad_json", f"expected one JSON object, got {type(fields).__name__}")
     if len(fields) > MAX_COLUMNS:
         return RowFault("too_many_columns", f"expected at most {MAX_COLUMNS} columns, got {len(fields)}")
-    # Depth is measured only where there are brackets enough for it: two counts cost a tenth of a microsecond.
+    # Depth is measured only if there are enough brackets for it: two counts cost a tenth of a microsecond.
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(fields) > MAX_DEPTH:
         return _too_deep()
     return fields
@@ -147,8 +147,9 @@ def _too_long(raw: Raw) -> RowFault:
 class CsvReader:
     """Records of a CSV file with a header; a record's line is the one on which it starts.
 
-    A quoted cell may span several lines, which are held with the record in hand.  Lines that make no record together,
-    or more of them than text in a cell has, are given back: the first is read for itself, and the next begins anew.
+    A quoted cell may span several lines, which are held with the current record.  Lines that make no record together,
+    or that are too many for the text of a cell, are given back: the first is read by itself, and the second starts a
+    new record.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class CsvReader:
     ) -> None:
         """required: a column that the header must have; the delimiter is the one that makes it appear.
 
-        is_row: whether fields are surely a row, and no text of a cell.  Raises FileFault `corrupt` if the first line
+        is_row: whether fields are surely a row, not text of a cell.  Raises FileFault `corrupt` if the first line
         cannot be a header.
         """
         self._held = HeldLines(lines)
@@ -207,19 +208,19 @@ class CsvReader:
     def _encloses_rows(self) -> bool:
         """Whether the lines taken are rows between two stray quotes a few lines apart.
 
-        Then lines between the first and the last are rows by themselves.  Where there are none, both must be: the first
-        line of text in a last cell looks like a row, and so does the last line of text in a first cell.
+        Then lines between the first and the last are rows by themselves.  Without such lines, first and last must both
+        be rows: text in a last cell makes the first line look like a row, and text in a first cell the last line.
         """
         first, *between, last = (line for line in self._held.taken if not isinstance(line[1], bytes) or line[1].strip())
         return any(map(self._is_row_alone, between)) or (self._is_row_alone(first) and self._is_row_alone(last))
 
     def _is_row_alone(self, line: Line) -> bool:
-        """A tab hardly occurs in text; a comma does, so that as many cells as in the header say little there."""
+        """Whether a line is a row by itself; with tabs the number of cells is enough, because text has hardly any."""
         fields = self._alone(line)
         return not isinstance(fields, RowFault) and (self._delimiter == "\t" or self._is_row(fields))
 
     def _alone(self, line: Line) -> Fields | RowFault:
-        """What a line is by itself."""
+        """The record of a line that is read by itself."""
         number, raw = line
         if isinstance(raw, Raw):
             return _too_long(raw)
@@ -229,7 +230,7 @@ class CsvReader:
             return RowFault("bad_csv", f"expected a CSV record, got line {number}: {err}")
 
     def _fields(self, cells: list[str], lines: Sequence[Line] | None = None) -> Fields | RowFault:
-        """The fields of `cells`, which stand on `lines`, by default those taken."""
+        """The fields of `cells`, which come from `lines`, by default those taken."""
         for _, line in self._held.taken if lines is None else lines:
             if isinstance(line, Raw):
                 return _too_long(line)
@@ -242,7 +243,7 @@ class CsvReader:
 
 
 def _cells(text: str, mark: str) -> list[str] | None:
-    """Cells of a first line; None if the csv module refuses it, as it may under a delimiter that is not the file's."""
+    """Cells of a first line; None if the csv module refuses it, as it may with a delimiter that is not the file's."""
     try:
         return next(csv.reader([text], delimiter=mark), [])
     except csv.Error:
@@ -250,7 +251,7 @@ def _cells(text: str, mark: str) -> list[str] | None:
 
 
 def parquet_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
-    """One record per row of a Parquet file; its raw text is the row as JSON, made only when asked for by `row_text`."""
+    """One record per row of a Parquet file; its raw text is empty: `row_text` makes it when it is needed."""
     number = 0
     for batch in batches:
         names = batch.schema.names

@@ -1,19 +1,18 @@
-"""Rules of the business as data: rows are checked, those in force are chosen, and items are found for their targets.
+"""Business rules as data: rows are checked, sets of rules are stored, and those in force on a date are read.
 
-Owns: what a row of a rule may hold, when a rule is in force, and what it means for which item.  What rules then do to
-lists, and which of two decides, is in `blend.kernels.rules`.
+Owns: what a row of a rule may hold, when a rule is in force, which set holds on which date, and how a file becomes a
+set.  Which items a rule means is in `blend.compile_rules`; what rules do to lists, and which of two decides, in
+`blend.kernels.rules`.
 
 A rule names one target (item_id, category or brand), for users of one segment or for everybody, and a time: it is in
-force at a cutoff with starts_at <= cutoff < ends_at, an open end being none.  The cutoff is a run's, so a rule that
-ends within the day acts until the next run.  Kinds:
+force at a cutoff with starts_at <= cutoff < ends_at, where an open end sets no bound.  The cutoff is a run's, so a rule
+that ends within the day acts until the next run.  Kinds:
 
 block      the target is not listed
 allow      what no allow rule names is not listed
 boost      fused scores of the target are multiplied by factor
 pin        the item stands at position
 available  the target is listed within the window alone; of several windows for one item and segment one is enough
-
-Sets of rules as they were taken in: which is in force on which date, and how a file becomes one.
 """
 
 import csv
@@ -36,9 +35,15 @@ from recsys_spark.warehouse.tables import RULES
 KINDS = ("block", "allow", "boost", "pin", "available")
 TARGETS = ("item_id", "category", "brand")
 
-# Two lists of weight 1 that agree on rank 1 have a fused score of 1 / 30; a boosted score ends at 64.
+# Two lists of weight 1 that agree on rank 1 have a fused score of 1 / 30; a boosted score is at most 64.
 MAX_FACTOR = 1000.0
 _MAX_POSITION = 2**31 - 1  # provenance has int32
+
+
+_TEXTS = ("rule_id", "kind", *TARGETS, "segment", "reason")
+_TIMES = ("starts_at", "ends_at")
+_OF_SETS = ("valid_from", "recorded_at")
+_MAX_BYTES = 64 << 20  # a million rules; they are sent to every worker
 
 
 @dataclass(frozen=True)
@@ -100,17 +105,15 @@ def in_force(rules: Iterable[Rule], cutoff: datetime) -> tuple[Rule, ...]:
 
 
 _FIELDS = tuple(one.name for one in fields(Rule))
-_TEXTS = ("rule_id", "kind", *TARGETS, "segment", "reason")
-_TIMES = ("starts_at", "ends_at")
 
 
 def _is_blank(value: Any) -> bool:
-    """None, blank text, and NaN, which is what data frames have for a missing number."""
+    """Whether a value is None, blank text, or NaN, which data frames have for a missing number."""
     return value is None or (isinstance(value, str) and not value.strip()) or value != value
 
 
 def _parse(given: Mapping[str, Any]) -> tuple[Rule | None, list[str]]:
-    """The rule of the values that a row gives and its faults; None if not even its values can be read."""
+    """The rule of the values of a row, and its faults; None if its values cannot be read."""
     faults = [
         f"{str(name)[:60]}: expected a known field, got one of another name; known are {', '.join(_FIELDS)}"
         for name in given
@@ -135,7 +138,7 @@ def _value_of(name: str, value: Any) -> Any:
     if name in _TEXTS:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValueError("text")
-        return str(value).strip()  # a blank that nobody sees would make a rule for nothing
+        return str(value).strip()  # with an invisible blank a rule would match nothing
     if name in _TIMES:
         return _time_of(value)
     try:
@@ -162,7 +165,7 @@ def _time_of(value: Any) -> datetime:
 
 
 def _faults_of(rule: Rule) -> list[str]:
-    """What the fields of a rule have against each other."""
+    """Faults of the fields of a rule against each other."""
     faults = []
     if rule.kind not in KINDS:
         faults.append(f"kind: expected one of {', '.join(KINDS)}, got {_said(rule.kind)}; correct it")
@@ -190,11 +193,6 @@ def _said(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else shown(value)
 
 
-_OF_SETS = ("valid_from", "recorded_at")
-
-_MAX_BYTES = 64 << 20  # a million rules; they are sent to every worker
-
-
 def take_in_rules(root: Location, path: Path, valid_from: date) -> int:
     """Records the rules of a file as the set from `valid_from` on, and returns how many there are.
 
@@ -211,9 +209,9 @@ def take_in_rules(root: Location, path: Path, valid_from: date) -> int:
 
 
 def rules_of(root: Location, day: date, known_at: datetime | None = None) -> tuple[str, tuple[Rule, ...]]:
-    """The set of a date and its id: the newest whose valid_from is not after it; ("", ()) if there is none.
+    """The id and the rules of the set of a date: the newest whose valid_from is not after it; ("", ()) without one.
 
-    known_at: sets that were taken in later do not count.
+    known_at: sets that were recorded later do not count.
     """
     sets = read_rows(root, RULES, _OF_SETS, [("valid_from", "<=", day)])
     sets = [row for row in sets if known_at is None or row["recorded_at"] <= known_at]
@@ -227,7 +225,7 @@ def rules_of(root: Location, day: date, known_at: datetime | None = None) -> tup
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file as they stand there."""
+    """The rows of a file, unchecked."""
     where = f"{path}: expected rules as .csv or .jsonl"
     if path.suffix not in (".csv", ".jsonl"):
         raise ArgumentError(f"{where}, got {path.suffix or 'no ending'!r}; rename or convert it")

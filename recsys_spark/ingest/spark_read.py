@@ -1,6 +1,6 @@
-"""Landed files as frames: one Spark task per group of files around `ingest.read_file`, and dedupe by event key.
+"""Reading of landed files over the cluster, one Spark task per group of files, and deduplication by event key.
 
-Owns: the spread of files over tasks, the parsed frame and what is selected from it.
+Owns: the spread of files over tasks around `ingest.read_file`, the parsed frame and what is selected from it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from recsys_spark.warehouse.spark_check import spark_schema
 
 # Opening, proving and summing up a file costs about as much as parsing this many compressed bytes.
 _FILE_COST_BYTES = 32 << 10
-# Several groups per core, so that cores stay busy when one group takes longer than its bytes promised.
+# Several groups per core, so that cores stay busy when one group takes longer than its bytes suggest.
 _GROUPS_PER_CORE = 4
 # A day with more rows is written as several files by several tasks.
 _ROWS_PER_WRITE = 2_000_000
@@ -47,7 +47,7 @@ class Landed:
         return sum(one.n_parsed for one in self.summaries)
 
     def release(self) -> None:
-        """Gives the disk back."""
+        """Frees the disk space of the frame."""
         self.frame.unpersist()
 
 
@@ -106,7 +106,7 @@ def files_frame(spark: SparkSession, files: Sequence[PlannedFile]) -> DataFrame:
 
 
 def count_first(landed: Landed, known: DataFrame | None) -> dict[int, tuple[int, int, int]]:
-    """Per file index: events that are new and have a user, that are new without one, and that were known.
+    """Per file index the numbers of new events with a user, of new ones without a user, and of known ones.
 
     known: (event_key, ds) of earlier batches.  Of equal keys the first by file and line is new.
     """
@@ -124,7 +124,7 @@ def count_first(landed: Landed, known: DataFrame | None) -> dict[int, tuple[int,
 
 
 def first_events(landed: Landed, known: DataFrame | None, files: DataFrame) -> DataFrame:
-    """The events that are new, as the columns of `events` but batch_seq, clustered by day for the write."""
+    """The new events, with the columns of `events` except batch_seq, clustered by day for the write."""
     per_day: dict[int, int] = {}
     for summary in landed.summaries:
         for day, n_rows in summary.days.items():
@@ -154,7 +154,7 @@ def _rank_keys(rows: DataFrame, known: DataFrame | None, share: Column) -> DataF
 
 
 def refused_rows(landed: Landed, files: DataFrame) -> DataFrame:
-    """Refused lines, and one row without a line per file that was set aside whole.
+    """Refused lines, and one row without a line per file that was quarantined whole.
 
     Columns: path, file_sha256, line, reason, detail, raw, raw_sha256.
     """

@@ -23,7 +23,7 @@ def ingest_catalogue(
     received_at: datetime | None = None,
     progress: Observer | None = None,
 ) -> IngestReport:
-    """What was taken in of the snapshots in `landing.items` and `landing.users`.
+    """Takes in the snapshots of `landing.items` and `landing.users`, and returns the report.
 
     A row holds from its valid_from on; without one, from the date in the file's path; without that, from 1970 in the
     first catalogue and from received_at (now by default) later.  Raises GateRefused if too much is damaged.
@@ -39,7 +39,7 @@ def ingest(
     received_at: datetime | None = None,
     progress: Observer | None = None,
 ) -> IngestReport:
-    """What was taken in of the files in `landing.events`, each file and each event once.
+    """Takes in the files of `landing.events`, each file and each event once, and returns the report.
 
     history: accept events of any age.  received_at: when the files arrived, now by default; later events are future.
     Raises GateRefused if too many files or lines are damaged.

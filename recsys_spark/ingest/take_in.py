@@ -1,10 +1,9 @@
-"""The ingest protocol, the same for every feed: replay what is open, plan, read, gate, store, account, close.
+"""Ingest protocol, the same for every feed: replay what is open, plan, read, gate, store, account, close.
 
-Owns: the order of writes.  A kill at any point leaves an open plan, and the next ingest replays it to the same rows:
-data tables skip a batch that they hold, and the ledgers are read before they are written.  The caller holds the lock of
-the warehouse and has created its tables.
-
-Which files with refused lines are read again, because other settings may let those lines in.
+Owns: the order of writes, and which files with refused lines are read again, because other settings may accept those
+lines.  A kill at any point leaves an open plan, and the next ingest replays it to the same rows: data tables skip a
+batch that they hold, and the ledgers are read before they are written.  The caller holds the lock of the warehouse and
+has created its tables.
 """
 
 import json
@@ -56,12 +55,16 @@ _TYPES = {"types", "unknown_types", "default_type"}
 _VALUES = {"value_min", "value_max", "on_bad_value"}
 
 
+_LOG = logging.getLogger(__name__)
+_QUARANTINE_ROWS = 100_000
+
+
 def reread_mappings(root: Location, kind: str, mapping: str, history: bool) -> frozenset[str]:
     """Hashes of the mappings whose files are read again, under `mapping`, if lines of theirs were refused.
 
-    Those under which a stored event has the same identity as under `mapping`, so that a second reading finds it as a
-    duplicate; `mapping` itself only with `history`, which lets in what was too late.  Snapshots are never read again:
-    an old one would be dated anew, and the next one brings all of its rows.
+    These are the mappings under which a stored event has the same key as under `mapping`, so that a second reading
+    finds it as a duplicate; `mapping` itself only with `history`, which accepts what was too late.  Snapshots are never
+    read again: an old one would be dated anew, and the next one brings all of its rows.
     """
     if kind != "events":
         return frozenset()
@@ -73,12 +76,12 @@ def reread_mappings(root: Location, kind: str, mapping: str, history: bool) -> f
 
 
 def keeps_identity(old: str, new: str) -> bool:
-    """Whether every event that mapping `old` let in has the same event_key under `new`; both are JSON of a batch."""
+    """Whether every event that mapping `old` accepted has the same event_key under `new`; both are JSON of a batch."""
     try:
         before, after = (Events.model_validate(json.loads(text)["feed"]) for text in (old, new))
     except ValidationError:
-        return False  # settings of another version: nothing is known of its keys
-    # A type may be added, but none may change its meaning; so it is with the type of lines that give none.
+        return False  # settings of another version, whose keys are not known
+    # Types may be added, but none may change its meaning; the same holds for the type of lines without one.
     if not type_names(before).items() <= type_names(after).items():
         return False
     if before.default_type not in ("", after.default_type):
@@ -87,15 +90,10 @@ def keeps_identity(old: str, new: str) -> bool:
 
 
 def _keyed_parts(events: Events) -> dict[str, Any]:
-    """The settings that decide the fields of an event that is let in, beside its type."""
-    # Bounds that refuse leave the values that they let in as they are; bounds that cap change them.
+    """The settings that decide the fields of an accepted event, beside its type."""
+    # Bounds that refuse do not change the values that they accept; bounds that cap do.
     left_out = _TYPES | (_VALUES if events.on_bad_value == "quarantine" else set())
     return events.model_dump(mode="json", exclude=left_out)
-
-
-_LOG = logging.getLogger(__name__)
-
-_QUARANTINE_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Intake:
-    """Where and by whom batches are taken in."""
+    """The session, settings, feeds and observer of an ingest."""
 
     spark: SparkSession
     config: Config
@@ -151,9 +149,9 @@ def ignore_progress(step: str, phase: str, figures: dict[str, float]) -> None:
 def take_in(intake: Intake, request: Request) -> IngestReport:
     """Replays open batches of any feed, then takes in what is new of the requested ones.
 
-    Raises GateRefused if a batch has too much damage; nothing of it is stored then but its quarantine.
+    Raises GateRefused if a batch has too much damage; only its quarantine is stored then.
     """
-    # All feeds share the numbers and the table of quarantine: an open batch goes before any newer one.
+    # All feeds share the batch numbers and the table of quarantine: an open batch is settled before any newer one.
     reports = [_settle(intake, batch, (), replayed=True) for batch in read_open(intake.root)]
     warnings: list[str] = []
     for kind in request.kinds:
@@ -167,10 +165,10 @@ def take_in(intake: Intake, request: Request) -> IngestReport:
 
 
 def _plan(intake: Intake, kind: str, request: Request) -> tuple[list[Batch], tuple[PlannedFile, ...], list[str]]:
-    """Lists and hashes, and records the batches of what is new; also copies of known content, and warnings."""
+    """Lists and hashes the landing folder, records batches of new files; returns these, known copies and warnings."""
     folder = intake.config.landing_place(kind)
     if not folder or not folder.is_dir():
-        # Most teams have no catalogue to begin with; a feed of events is what the product lives on.
+        # A catalogue is optional; without a feed of events the product has nothing to work on.
         missing = f"[landing] {kind}: expected a folder, got none at {folder}; put files there, or correct the setting"
         return [], (), [missing] if folder and kind == "events" else []
     started = time.perf_counter()
@@ -189,7 +187,7 @@ def _plan(intake: Intake, kind: str, request: Request) -> tuple[list[Batch], tup
 
 
 def _divide(intake: Intake, request: Request, kind: str, mapping: str, files: Sequence[PlannedFile]) -> list[Batch]:
-    """Batches of at most max_files_per_batch, all with the watermark of the command; one even for no file."""
+    """Batches of at most max_files_per_batch, all with the watermark of the command; one batch also without a file."""
     rows = read_rows(intake.root, INGEST_BATCHES)
     last_seq = max((int(row["batch_seq"]) for row in rows), default=0)
     times = [row["max_event_time"] for row in rows if row["kind"] == kind and row["max_event_time"]]
@@ -231,7 +229,7 @@ def _store_files(intake: Intake, batch: Batch, replayed: bool) -> BatchReport:
     _log("read", batch.kind, started, batch_seq=batch.batch_seq, rows=landed.n_parsed)
     try:
         faults = gate_faults(batch.files, landed.summaries, batch.bounds)
-        # Rows that were stored before a crash passed the gate then, whatever became of the files since.
+        # Rows that were stored before a crash passed the gate then, even if the files have changed since.
         if faults and not (replayed and _holds_rows(intake, feed.table, batch)):
             _refuse(intake, batch, landed, faults)
         started = time.perf_counter()
@@ -256,7 +254,7 @@ def _holds_rows(intake: Intake, table: Table, batch: Batch) -> bool:
 
 
 def _refuse(intake: Intake, batch: Batch, landed: Landed, faults: list[str]) -> None:
-    """Keeps what people need to look at, closes the batch without its rows, and raises GateRefused."""
+    """Stores the quarantine, closes the batch without its rows, and raises GateRefused."""
     detail = "; ".join(faults)
     _append_quarantine(intake, batch, landed)
     accounts = [account_for(batch.files[one.index], one, (0, 0, 0), refused=True) for one in landed.summaries]
@@ -269,7 +267,7 @@ def _refuse(intake: Intake, batch: Batch, landed: Landed, faults: list[str]) -> 
 
 
 def _append_quarantine(intake: Intake, batch: Batch, landed: Landed) -> None:
-    """Stores what was set aside, with its place; no job if there is nothing."""
+    """Stores quarantined lines and files with their places; starts no job if there are none."""
     n_rows = sum(one.n_quarantined if one.state == "read" else 1 for one in landed.summaries)
     if not n_rows:
         return
@@ -283,19 +281,19 @@ def _append_quarantine(intake: Intake, batch: Batch, landed: Landed) -> None:
             "ds": F.to_date(received),
         }
     )
-    # Few lines are one small file; a refused batch may have as many as a batch has.
+    # Few lines are one small file; a refused batch may have as many lines here as any batch.
     n_parts = 1 + n_rows // _QUARANTINE_ROWS
     append_once(rows.coalesce(n_parts), intake.root, QUARANTINE, batch.batch_seq)
 
 
 def _warn_of_files(batch: Batch, accounts: Sequence[FileAccount]) -> list[str]:
-    """One warning if any file was set aside whole; columns without a mapping are in the report's own lines."""
+    """One warning if any file was quarantined whole; columns without a mapping are in the report's own lines."""
     bad = [one for one in accounts if one.state == "quarantined"]
     warnings = []
     if bad:
         shown = ", ".join(f"{one.path} ({one.reason})" for one in bad[:3])
         warnings.append(
-            f"{batch.kind} batch {batch.batch_seq}: {len(bad)} of {len(accounts)} files were set aside: {shown}; "
+            f"{batch.kind} batch {batch.batch_seq}: {len(bad)} of {len(accounts)} files were quarantined: {shown}; "
             "deliver them again, corrected"
         )
     return warnings

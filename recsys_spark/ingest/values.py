@@ -1,8 +1,7 @@
-"""Single logged values as the types of our columns; what does not fit raises RowFault with the column's reason.
+"""Conversion of single logged values to the types of our columns: ids, texts, numbers, times.
 
-Owns: the rules of ids, texts and numbers.
-
-Times of a log as microseconds since 1970 in UTC.
+Owns: the rules of ids, texts, numbers and times.  A value that does not fit raises RowFault with the column's reason;
+a time is microseconds since 1970 in UTC, and one that cannot be read raises ValueError.
 """
 
 import json
@@ -19,6 +18,17 @@ from recsys_spark.ingest.records import RowFault, Unreadable
 from recsys_spark.warehouse.tables import ID_MAX_BYTES
 
 _MAX_INT32 = 2**31 - 1
+
+
+US_PER_SECOND = 1_000_000
+US_PER_DAY = 86_400 * US_PER_SECOND
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FACTORS = {"epoch_s": US_PER_SECOND, "epoch_ms": 1000, "epoch_us": 1}
+_FIRST_US = -62_135_596_800 * US_PER_SECOND  # 0001-01-01
+_LAST_US = 253_402_300_800 * US_PER_SECOND - 1  # 9999-12-31
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
+# Times of one file repeat by the second or minute; a day has 86 400 seconds.
+_REMEMBERED = 1 << 16
 
 
 def shown(value: Any) -> str:
@@ -81,7 +91,7 @@ def _native_text(value: Any) -> str:
         raise TypeError("expected a value that Python can hold")
     if isinstance(value, bytes):
         return value.decode()
-    # A duration of nanoseconds is one of pandas, whose isoformat is another notation than that of a timedelta.
+    # A duration of nanoseconds is a pandas object, whose isoformat differs from the notation of a timedelta.
     if hasattr(value, "isoformat") and not isinstance(value, timedelta):
         return str(value.isoformat())
     return str(value)
@@ -114,7 +124,7 @@ def _fault(column: str, expected: str, value: Any) -> RowFault:
 
 
 def _encoded(value: str, column: str) -> bytes:
-    """UTF-8 of `value`; JSON can write half a surrogate pair, which no UTF-8 can."""
+    """UTF-8 of `value`; JSON can write half a surrogate pair, UTF-8 cannot."""
     try:
         return value.encode()
     except UnicodeEncodeError as err:
@@ -128,23 +138,9 @@ def _decoded(value: bytes, column: str) -> str:
         raise RowFault(f"bad_{column}", "expected UTF-8, got other bytes") from err
 
 
-US_PER_SECOND = 1_000_000
-US_PER_DAY = 86_400 * US_PER_SECOND
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def midnight(day: date) -> datetime:
     """00:00 UTC of `day`."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-_FACTORS = {"epoch_s": US_PER_SECOND, "epoch_ms": 1000, "epoch_us": 1}
-_FIRST_US = -62_135_596_800 * US_PER_SECOND  # 0001-01-01
-_LAST_US = 253_402_300_800 * US_PER_SECOND - 1  # 9999-12-31
-_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
-# Times of one file repeat by the second or minute; a day has 86 400 seconds.
-_REMEMBERED = 1 << 16
 
 
 def to_us(moment: datetime) -> int:
@@ -161,8 +157,8 @@ def to_datetime(time_us: int) -> datetime:
 def time_reader(time_format: str, timezone: str) -> Callable[[Any], int]:
     """A function from a logged value to microseconds since 1970; it raises ValueError with what was wrong.
 
-    time_format: iso, epoch_s, epoch_ms, epoch_us or a strptime pattern.  timezone: zone of times without an offset; of
-    an hour that occurs twice there, the first is meant.  A native time (Parquet) is read as such in any format.
+    time_format: iso, epoch_s, epoch_ms, epoch_us or a strptime pattern.  timezone: zone of times without an offset; an
+    hour that occurs twice there is taken as the first.  A native time (Parquet) is read as such in any format.
     """
     zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
     read_text = lru_cache(maxsize=_REMEMBERED)(_text_reader(time_format, zone))
@@ -209,7 +205,7 @@ def _scaled(value: int | float, factor: int) -> int:
 
 
 def _in_range(time_us: int) -> int:
-    """`time_us` itself; an offset or a wrong unit can lead out of the calendar."""
+    """`time_us` itself; raises ValueError outside the years 1 to 9999, to which an offset or a wrong unit can lead."""
     if not _FIRST_US <= time_us <= _LAST_US:
         raise ValueError("expected a time of the years 1 to 9999; is time_format in the right unit?")
     return time_us

@@ -55,6 +55,10 @@ _COLUMNS = {"weight": "float32", "time": "int64"}
 _SUMS = ("products", "n", "total", "total_rest", "squares", "squares_rest")
 
 
+NEIGHBORS_SCHEMA = "col_idx int, neighbors array<int>, scores array<float>"
+_ROUTED_SCHEMA = "block int, first int, indptr binary, cols binary, value binary"
+
+
 @dataclass(frozen=True)
 class Limits:
     """max_row: newest columns kept of a row.  block_bytes: what a task may hold of rows, or of sums, at once."""
@@ -131,10 +135,6 @@ def _row_blocks(pairs: DataFrame, n_rows: int, n_blocks: int, max_row: int) -> B
     blocks = csr_blocks(bounded, "row_idx", "col_idx", _COLUMNS, even_starts(n_rows, n_blocks), Newest("time", max_row))
     blocks.frame.persist(StorageLevel.MEMORY_AND_DISK)
     return blocks
-
-
-NEIGHBORS_SCHEMA = "col_idx int, neighbors array<int>, scores array<float>"
-_ROUTED_SCHEMA = "block int, first int, indptr binary, cols binary, value binary"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The plan as the Airflow DAG reads it: data alone, so that a scheduler needs nothing of this package.
+"""Export of the plan for the Airflow DAG: JSON alone, so that a scheduler needs nothing of this package.
 
-Owns: `airflow_dags/plan.json`.  Written by `python -m recsys_spark.operations.airflow_plan`; a test keeps it in date.
+Owns: `airflow_dags/plan.json`.  Written by `python -m recsys_spark.operations.airflow_plan`; a test keeps it up to
+date.
 """
 
 import ast

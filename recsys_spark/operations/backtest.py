@@ -1,11 +1,10 @@
-"""What the pipeline would have published on past dates, and what that would have been worth.
+"""Backtest: publishes past dates as they would have been published then, and judges every list on what users did after.
 
-Owns: the order of the dates, the warehouse they run in, and the stored figures.  Dates are run in order, each as it
-would have run then, in a warehouse of its own with a copy of what was let in: the warehouse that serves is read once,
-locked meanwhile, and not written.  Figures keep their resamples, so that two backtests of the same dates are compared
-user by user whenever that is wanted.
-
-What the lists of a run were worth: those that it published, those of every source, both blends, and popularity.
+Owns: the order of the dates, the warehouse they run in, the stored figures, and `evaluate_run`: figures of the lists
+that a run published, of those of every source, of both blends, and of popularity.  Dates are run in order, each as it
+would have run then, in a warehouse of its own with a copy of what was accepted: the warehouse that serves is read once,
+locked meanwhile, and not written.  Figures keep their resamples, so that two backtests of the same dates can be
+compared user by user at any time.
 """
 
 import json
@@ -62,6 +61,22 @@ _PUBLISHED = ("candidates", "fallback_candidates", "item_index")
 NO_DIVERSITIES: Mapping[str, Diversity] = MappingProxyType({})
 
 
+FIGURES = "figures.parquet"
+MARKER = "backtest.json"
+Folds = dict[date, dict[Figure, Tally]]
+_SCHEMA = pa.schema(
+    [
+        pa.field("date", pa.date32()),
+        pa.field("list_name", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("k", pa.int32()),
+        pa.field("n", pa.list_(pa.float64())),
+        pa.field("total", pa.list_(pa.float64())),
+    ]
+)
+
+
 def evaluate_run(
     spark: SparkSession,
     config: Config,
@@ -72,7 +87,7 @@ def evaluate_run(
     """Every figure of the run's lists, on what users did in the window from its date on.
 
     Both blends are judged, whichever was published: `scores` where sources scored what others proposed.  diversities:
-    what blend/rrf is to give up relevance for besides, each as the list blend/rrf NAME; calibration only if `config`
+    further settings of diversity for blend/rrf, each judged as the list blend/rrf NAME; calibration only if `config`
     has it.
     Raises KeyError if there is no such run, DamagedError if its rows have been collected.
     """
@@ -86,7 +101,7 @@ def evaluate_run(
     settings = fit_settings(inputs["source_candidates"], config.candidates)
     setup = _with_traits(fit_setup(inputs, judged, settings, config, context.cutoff), inputs, settings, diversities)
     setup = with_blend(setup, "blend/rrf", replace(settings, fusion=None))
-    if fuses_scores(config.candidates):  # else lists end where they were cut
+    if fuses_scores(config.candidates):  # otherwise lists end where they were cut
         scores = config.candidates.model_copy(update={"method": "scores"})
         setup = with_blend(setup, "blend/scores", fit_settings(inputs["source_candidates"], scores))
     for name, wanted in diversities.items():
@@ -102,7 +117,7 @@ def evaluate_run(
 def _with_traits(
     setup: EvaluationSetup, inputs: dict[str, DataFrame], settings: Settings, diversities: Mapping[str, Diversity]
 ) -> EvaluationSetup:
-    """The exam with what the blends need to know of items, and what to measure by, if there is room."""
+    """The setup with the traits of items that blends and metrics need, where they fit in memory."""
     wanted = [settings.diversity, *diversities.values()]
     if has_room_for_vectors(inputs):
         wanted.append(Diversity(mmr_weight=0.5))
@@ -110,12 +125,6 @@ def _with_traits(
         wanted.append(Diversity(category_cap=1))
     traits, categories = fit_traits(inputs, widest(wanted))
     return replace(setup, shared=replace(setup.shared, traits=traits, categories=categories))
-
-
-FIGURES = "figures.parquet"
-MARKER = "backtest.json"
-
-Folds = dict[date, dict[Figure, Tally]]
 
 
 @dataclass(frozen=True)
@@ -134,8 +143,8 @@ def backtest(spark: SparkSession, config: Config, folder: Path, plan: Plan, obse
     """Runs and judges the dates of `plan` in `folder`; dates that it ran before with the same settings are kept.
 
     Rules of the business hold in what is published; lists of sources, blends and popularity are judged without them.
-    Raises ArgumentError if there are no dates, nothing was let in, a window ends after the last event, or `folder` is
-    that of other logs, settings or later dates; LockedError while another command writes to the warehouse.
+    Raises ArgumentError if there are no dates, no logs were accepted, a window ends after the last event, or `folder`
+    is that of other logs, settings or later dates; LockedError while another command writes to the warehouse.
     """
     if not plan.dates:
         raise ArgumentError("backtest: expected at least one --date, got none; give the dates to judge")
@@ -190,21 +199,8 @@ def read_figures(folder: Path, plan: Plan) -> Folds:
     return folds
 
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("date", pa.date32()),
-        pa.field("list_name", pa.string()),
-        pa.field("group", pa.string()),
-        pa.field("metric", pa.string()),
-        pa.field("k", pa.int32()),
-        pa.field("n", pa.list_(pa.float64())),
-        pa.field("total", pa.list_(pa.float64())),
-    ]
-)
-
-
 def _claim(spark: SparkSession, config: Config, folder: Path, plan: Plan) -> None:
-    """Makes `folder` the place of this backtest, or finds that it is; a marker is written when the logs are there."""
+    """Makes `folder` the place of this backtest, or checks that it is; a marker says that the logs are copied."""
     marker, ours = folder / MARKER, {"settings": config_hash(config), "code": code_version(), **_taken_in(config.root)}
     if not ours["batches"]:
         raise ArgumentError(f"{config.root}: expected logs to run past dates on, got none; ingest first")
@@ -232,14 +228,14 @@ def _claim(spark: SparkSession, config: Config, folder: Path, plan: Plan) -> Non
 
 
 def _taken_in(root: Location) -> dict[str, list[Any]]:
-    """What says whether two warehouses were given the same: numbers of batches, and ids of sets of rules."""
+    """The inputs of a warehouse, to compare two of them: numbers of batches, and ids of sets of rules."""
     batches = {row["batch_seq"] for row in read_rows(root, INGEST_BATCHES) if row["state"] == "done"}
     sets = {(str(row["valid_from"]), row["set_id"]) for row in read_rows(root, RULES, ("valid_from", "set_id"))}
     return {"batches": sorted(batches), "rules": [list(one) for one in sorted(sets)]}
 
 
 def _copy_logs(spark: SparkSession, source: Location, folder: Path) -> None:
-    """Events and catalogue as they were let in, with the ledgers that say so, and the rules."""
+    """Copies accepted events and catalogue, the ledgers of ingest, and the rules."""
     for name in PINNED:
         frame = read_table(spark, source, TABLES[name], last_version(source, name))
         append_once(frame, folder, TABLES[name], 1)

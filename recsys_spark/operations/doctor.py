@@ -1,4 +1,4 @@
-"""`recsys-spark doctor`: does the machine have what a run needs?  What is missing is named with its remedy.
+"""Environment checks of `recsys-spark doctor`: what a run needs of the machine, and a remedy for what is missing.
 
 Owns: the checks.
 """
@@ -22,7 +22,7 @@ from recsys_spark.warehouse.location import Location, ObjectPath
 _MIN_FREE_BYTES = 5 << 30
 _WORKERS_BYTES = 2 << 30  # beside the JVM's heap of 2 GiB: the demo, towers included, took 3.98 GiB in all
 _MAX_SKEW_S = 2.0
-_BUILT = datetime(2026, 1, 1, tzinfo=UTC)  # no clock that is right shows a time before
+_BUILT = datetime(2026, 1, 1, tzinfo=UTC)  # no correct clock shows a time before it
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _each(checks: dict[str, Callable[[Config], Finding]], config: Config) -> Ite
     for name, check in checks.items():
         try:
             yield check(config)
-        except Exception as err:  # a check that crashes has found something, and the others go on
+        except Exception as err:  # a check that crashes is a finding too, and the others go on
             fault = " ".join(str(err).split()) or type(err).__name__
             yield Finding(name, fault[:200], "see the message; without this a run will fail")
 
@@ -117,7 +117,7 @@ def _can_write(folder: Location) -> bool:
 
 
 def _written_at(root: ObjectPath) -> float:
-    """When a file that is written now was written by the clock of the object store, in seconds."""
+    """The time of writing, in seconds, that the object store gives a file that is written now."""
     trial = root / f"_doctor-{uuid4().hex}"
     trial.write_bytes(b"trial")
     try:
@@ -165,7 +165,7 @@ def _available_bytes() -> int:
 
 
 def _compiled_code(_: Config) -> Finding:
-    """Where numba keeps what it has compiled: without such a place every worker compiles for seconds."""
+    """The folder of numba's cache: without one every worker compiles for seconds."""
     kept = os.environ.get("NUMBA_CACHE_DIR")
     folder = Path(kept) if kept else package_root()
     if _can_write(folder):
@@ -174,7 +174,7 @@ def _compiled_code(_: Config) -> Finding:
 
 
 def _clock(config: Config) -> Finding:
-    """Against the storage's own: times of files and of the log are compared."""
+    """The clock against the storage's own, because times of files and of the log are compared."""
     now = datetime.now(UTC)
     if now < _BUILT:
         return Finding("clock", f"{now:%Y-%m-%d %H:%M} UTC", "set the clock: the day that a run is for depends on it")

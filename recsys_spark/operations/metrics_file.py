@@ -1,4 +1,4 @@
-"""The figures of a run as a Prometheus textfile: what a node exporter's textfile collector reads.
+"""Metrics of the newest run as a Prometheus textfile, for a node exporter's textfile collector.
 
 Owns: the names of the metrics.  Written at the end of every command that runs a date, if [storage] metrics_file names a
 file; needs no Spark.  Format: https://prometheus.io/docs/instrumenting/exposition_formats (text, version 0.0.4).
@@ -35,7 +35,7 @@ _HELP = {
 def write_metrics(root: Location, path: Path) -> None:
     """Writes the file in one piece: a collector never reads half of it, and steps that end together write one each.
 
-    What keeps it from being written is a warning: the run is what matters, and it has ended by now.
+    If it cannot be written, that is a warning: the run is what matters, and it has ended by now.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}")  # a collector reads *.prom alone
     try:

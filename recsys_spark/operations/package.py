@@ -1,8 +1,8 @@
-"""The environment of executors as one archive: a Python, this package, and what its workers import.
+"""Archive of the executors' Python environment: a Python, this package, and what its workers import.
 
 Owns: what goes in.  Executors of YARN, Kubernetes and standalone unpack it beside their work (`--archives
 recsys-env.tar.gz#environment`), so that a node needs Spark and nothing else.  Spark brings its own pyspark, and torch,
-nine tenths of all, is wanted by the driver alone: towers are trained beside it, and executors embed with numpy.
+nine tenths of all, is needed by the driver alone: towers are trained beside it, and executors embed with numpy.
 """
 
 import io
@@ -26,7 +26,7 @@ _OWN, _EXTRAS = "recsys-spark", ("spark", "index")
 _NOT_OF_EXECUTORS = {"pyspark", "py4j", "delta-spark", "torch"}
 
 _LEFT_OUT = ("__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo", "site-packages")
-_OWN_KINDS = {".py", ".toml", ".conf"}  # nothing else that somebody may have put beside them
+_OWN_KINDS = {".py", ".toml", ".conf"}  # not other files that somebody may have put beside them
 _LEVEL = 1  # 6 takes five times as long for a tenth less
 
 

@@ -1,7 +1,7 @@
-"""`recsys-spark tune`: a wide search of settings on what is held out of the log, written as a settings file.
+"""Hyperparameter search of `recsys-spark tune`: a wide grid judged on held-out events, written as a settings file.
 
 Owns: that search, and its file.  It is the validation of a run with a wider grid: nothing from the date on is read, and
-who chooses settings judges nothing else.  What it writes is no longer for a run to choose.
+users who choose settings judge nothing else.  A run does not choose again what the file sets.
 """
 
 import json
@@ -64,7 +64,7 @@ def tune(
 
 
 def _write_out(made: Chosen, config: Config) -> None:
-    """Adds what was best as it was configured: nothing of a source that was tried is for the next run to choose."""
+    """Adds settings that were best as configured, so that a run chooses nothing of a source that was tried."""
     changed = with_settings(config, made.settings)
     tried = {one.kind.removesuffix(BESIDE) for one in made.tried if one.chosen}
     for name in config.validation.auto:
@@ -87,7 +87,7 @@ def tuned_text(made: Chosen, held_out: str) -> str:
 
 
 def _why(made: Chosen, name: str) -> str:
-    """What the trial found that the setting came from, beside the first of its source."""
+    """The recall of the trial that the setting came from, beside that of the first trial of its source."""
     for one in made.tried:
         if one.chosen and name in one.settings and one.kind != "blend":
             first = next(other for other in made.tried if other.kind == one.kind)

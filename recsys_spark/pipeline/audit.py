@@ -1,4 +1,4 @@
-"""The audit of a run: what is in storage is read back and held against what was written and against every gate.
+"""Audit of a run: reads the stored bundle back, compares it with what was written, and checks every gate.
 
 Owns: the verdicts in `audits` and the refusal.
 """
@@ -23,11 +23,11 @@ from recsys_spark.warehouse.spark_check import measure_rows
 from recsys_spark.warehouse.spark_tables import read_run
 from recsys_spark.warehouse.tables import AUDITS
 
-_TABLES_AT_ONCE = 4  # that are read back and measured
+_TABLES_AT_ONCE = 4  # tables that are read back and measured in parallel
 
 
 def audit(context: Context, ledger: RunLedger, run: OpenRun, forced: Forced, before: Sequence[Gate] = ()) -> None:
-    """Reads the staged bundle back, holds it against every gate and records the verdicts; GateRefused if one fails.
+    """Reads the staged bundle back, checks every gate and records the verdicts; GateRefused if one fails.
 
     forced: gates that may fail all the same.  before: verdicts from before the run, which are recorded with the others.
     """
@@ -70,7 +70,7 @@ def _noted(gate: Gate, forced: Forced) -> Gate:
 def _measured(ledger: RunLedger, run: OpenRun) -> Measured:
     """What steps of the run measured, and how many lists the newest bundle of an earlier date has.
 
-    A backfill is not held against what came after it.
+    A backfill is not compared with what came after it.
     """
     rows = [row for row in history(ledger.root) if row.run_id == run.base_run_id]
     n_lists = next((table.n_rows for row in rows for table in row.tables if table.name == "candidates"), None)
@@ -107,7 +107,7 @@ def _storage_gates(context: Context, ledger: RunLedger, run: OpenRun) -> list[Ga
             same, figure, detail = False, None, f"{type(err).__name__}: {str(err)[:300]}"
         return Gate(f"stored_{name}", "passed" if same else "failed", figure, f"{expected_rows} rows", detail)
 
-    # A small table is all planning, which the driver does for several at once.
+    # Nearly all the time of a small table is planning, which the driver does for several at once.
     with ThreadPoolExecutor(_TABLES_AT_ONCE) as pool:
         return list(pool.map(gate, BUNDLE_TABLES))
 

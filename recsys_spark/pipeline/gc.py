@@ -1,4 +1,4 @@
-"""Collection of what nobody can be reading any more: rows of old runs, then the files behind them.
+"""Garbage collection: deletes rows of old runs that nobody can be reading any more, then the files behind them.
 
 Owns: which runs are kept, and that nothing is deleted from a warehouse whose ledgers do not agree on them.  No Spark: a
 partition is dropped by one entry of the Delta log.
@@ -65,7 +65,7 @@ def collect(config: Config, now: datetime) -> Collected:
     unfinished = {row["run_id"] for row in ledger.runs() if row["state"] == "open"}
     for run_id in set(runs_with_scratch(root)) - unfinished:
         drop_scratch(root, run_id)
-    vacuumed = run_tables if isinstance(root, Path) else [*run_tables, LEASES]  # which is written anew at every lock
+    vacuumed = run_tables if isinstance(root, Path) else [*run_tables, LEASES]  # each lock rewrites LEASES
     n_files += sum(vacuum(root, table, config.publish.grace_hours) for table in vacuumed)
     return Collected(tuple(gone), n_files, tuple(sorted(kept)))
 
@@ -101,10 +101,10 @@ def _check_ledgers(ledger: RunLedger, published: Sequence[PublishRow], stored: M
     missing.sort(key=lambda row: row["recorded_at"])
     lost = {row["run_id"]: "published by the ledger runs" for row in missing}
     for row in _rows_after(ledger.root, published[-1:]):
-        # Of a run that is not completed, the writer was killed before its commit, and the run is open.  A rollback that
-        # was killed there looks like one whose commit is lost: to do it again mends both.
+        # If the run is not completed, its writer was killed before the commit, and the run is still open.  A rollback
+        # killed at that place looks like one whose commit is lost: to do it again mends both.
         if row.run_id in runs and runs[row.run_id]["state"] in COMPLETED:
-            lost.pop(row.run_id, None)  # the last that was made current comes last
+            lost.pop(row.run_id, None)  # the run that was made current last comes last
             lost[row.run_id] = f"publish {row.publish_seq}, of which the commit is lost"
     if lost:
         found = ", ".join(f"{run_id} ({why})" for run_id, why in lost.items())
@@ -118,7 +118,7 @@ def _check_ledgers(ledger: RunLedger, published: Sequence[PublishRow], stored: M
 def _rows_after(root: Location, head: Sequence[PublishRow]) -> list[PublishRow]:
     """Rows without a commit that would follow the head.
 
-    One that lost a race has an old number, and one that was made current again by another row an old time.
+    A row that lost a race has an old number; a row that a later one made current again has an old time.
     """
     return [
         row

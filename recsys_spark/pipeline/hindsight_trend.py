@@ -1,4 +1,4 @@
-"""Hindsight over days: what published bundles were worth, and when somebody must look at them.
+"""Trend of hindsight: metrics of the published bundles over the dates, and alarms that an operator must look at.
 
 Owns: the trend and its alarms.
 """
@@ -10,7 +10,7 @@ from statistics import fmean
 
 from recsys_spark.pipeline.run_ledger import RunLedger
 
-TRAILING = 7  # bundles before it that a bundle is held against
+TRAILING = 7  # earlier bundles that a bundle is compared with
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def trend(ledger: RunLedger) -> list[Hindsight]:
 
 
 def alarms_of(ledger: RunLedger, run_id: str) -> list[str]:
-    """What the run's hindsight says that somebody must look at."""
+    """The alarms of the run's hindsight."""
     return [text for one in trend(ledger) if one.run_id == run_id for text in one.alarms]
 
 
@@ -73,7 +73,7 @@ def _alarmed(one: Hindsight, earlier: Sequence[Hindsight]) -> Hindsight:
             f"the lists that were current before {one.day} found less than the most engaged items: recall@{one.k} "
             f"{one.recall:.4f}, popularity {one.popular:.4f} ({one.n_users} users); see the table quality"
         )
-    # Of a longer watch users did more, of which the same list finds a smaller part.
+    # In a longer window users do more, and the same list finds a smaller share of it.
     alike = [other.recall for other in earlier if (other.k, other.window_days) == (one.k, one.window_days)]
     before = alike[-TRAILING:]
     if len(before) == TRAILING and one.high < fmean(before):

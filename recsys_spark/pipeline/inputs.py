@@ -1,4 +1,4 @@
-"""What a step is given to read: pinned tables as of the date, and what its own run has staged.
+"""Inputs of a step: pinned tables cut at the as-of date, what its own run has staged, and tables of other bundles.
 
 Owns: the cut at the date.
 """
@@ -42,7 +42,7 @@ def read_inputs(context: Context, run: OpenRun, step: Step) -> dict[str, DataFra
 def as_of(frame: DataFrame, table: Table, context: Context) -> DataFrame:
     """What `frame` said before the date: events by their time, catalogue rows by the newest that was valid.
 
-    This is the one place that keeps the future out; no step can see behind it.
+    This is the one place that keeps the future out; no step can read around it.
     """
     cutoff = F.lit(context.cutoff)
     if table.family == "events":

@@ -1,6 +1,6 @@
-"""Which run and step the process is at, for whoever writes a line about it.
+"""Log context: the run and step that the process is at, for every line that is logged.
 
-Owns: that memory of the process.  Set by the runner, read by `console`.
+Owns: that state of the process.  Set by the runner, read by `cli.console`.
 """
 
 from collections.abc import Iterator

@@ -113,7 +113,7 @@ def _fields(config: Config, run: dict[str, Any], current_seq: int) -> dict[str, 
 
 
 def _tables(ledger: RunLedger, run_id: str) -> list[dict[str, Any]]:
-    """The tables of a bundle as its steps recorded them and its audit found them in storage."""
+    """The tables of a bundle, as its steps recorded them and its audit found them in storage."""
     contracts, written = declared_tables(), ledger.tables_of(run_id)
     return [
         {

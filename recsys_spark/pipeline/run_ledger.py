@@ -1,4 +1,4 @@
-"""Runs as the ledgers know them: which run of a date is open, what it is pinned to, which steps it has done.
+"""Run ledger: which run of a date is open, which table versions it is pinned to, which steps it has done.
 
 Owns: `runs` and `run_steps`.
 """

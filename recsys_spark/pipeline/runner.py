@@ -1,4 +1,4 @@
-"""A run of one date: open it, give each step its pinned inputs, check and stage what it returns, write the ledger.
+"""Runner of one date: opens its run, gives each step its pinned inputs, checks and stages outputs, writes the ledger.
 
 Owns: the order of a day and everything a step must not know (where tables are, which version, which run).
 """
@@ -76,7 +76,7 @@ def run_day(
     observe: Observer = _unobserved,
     forced: Forced = _NOTHING_FORCED,
 ) -> RunReport:
-    """Runs every step of `day` that is not done yet and publishes; day: None is that of `clock.next_day`.
+    """Runs every step of `day` that is not done yet and publishes; day: None is that of `ingest.clock.next_day`.
 
     Raises GateRefused if a gate refuses the day: the bundle that was current stays current.
     """
@@ -178,7 +178,7 @@ def _run_step(
             report.notes.append(shape_note(context.done["interactions"]["figures"], config))
             report.notes += choices_note(read_choices(config.root, run.run_id), run.data_date)
         report.warnings += context.warnings
-        # What a step kept for itself ends with it.
+        # Frames that a step has cached are dropped with it.
         spark.catalog.clearCache()
     seconds = time.perf_counter() - clock
     ledger.record_step(
@@ -208,7 +208,7 @@ def code_of(step: Step) -> Any:
 def _context(
     spark: SparkSession, config: Config, ledger: RunLedger, run: OpenRun, step: Step, observe: Observer
 ) -> Context:
-    """What the step is given besides its inputs; with the settings that the run chose, where it reads the choices."""
+    """The context of the step; with the settings that the run chose, where it reads the choices."""
     if CHOICES.name in step.reads:
         config = as_chosen(config, run.run_id)
     return Context(

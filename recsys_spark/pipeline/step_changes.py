@@ -1,4 +1,4 @@
-"""The users whose list is not what the current bundle has: added, changed or removed.
+"""Compares candidate lists with those of the current bundle: users whose list was added, changed or removed.
 
 Owns: what counts as a change.
 """

@@ -1,8 +1,8 @@
-"""Lists of candidates as a service gets them.
+"""Answers of the reader: a user's candidates, related items of an item, and scored items.
 
-Owns: their types, and their way out of a row of `candidates` or `fallback_candidates`.
-
-Related items as a service asks for them: as stored, or in the order of one user.
+Owns: the types of these answers and the checks of what is asked; the way from a row of `candidates` or
+`fallback_candidates` to a list, and from rows of `item_neighbors` to related items, as stored or in the order of one
+user.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,10 @@ import pyarrow as pa
 from recsys_spark.errors import ArgumentError
 
 Origin = Literal["user", "segment", "global"]
+
+
+# Newest items of the user by which related items are ordered: each costs one more read of a list.
+HISTORY_ITEMS = 10
 
 
 class Source(NamedTuple):
@@ -68,10 +72,6 @@ def candidates_of(user_id: str, row: pa.Table, origin: Origin) -> Candidates:
     return Candidates(user_id, listed, origin, generated_at.replace(tzinfo=UTC), variant)
 
 
-# Newest items of the user that are looked at: each is one more read of a list.
-HISTORY_ITEMS = 10
-
-
 class Related(NamedTuple):
     """A related item; rank from 1, score higher is nearer."""
 
@@ -90,7 +90,7 @@ def for_user(row: pa.Table, recent: Sequence[str], rows: Iterable[pa.Table], k: 
 
     rows: tables of `item_neighbors` with the lists of the user's newest items.
     score = similarity x (1 + n / n_max), where n is the sum of the similarities of those items to the candidate and
-    n_max the greatest such sum in the list: to be near to what the user had at most doubles a score.  Ties keep the
+    n_max the greatest such sum in the list: nearness to what the user had at most doubles a score.  Ties keep the
     order of the row.
     """
     had = set(recent)

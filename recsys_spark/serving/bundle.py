@@ -1,4 +1,4 @@
-"""The downstream contract: one consistent, published bundle, read with deltalake and pyarrow, without Spark or a JVM.
+"""Reader of one consistent, published bundle, the downstream contract: deltalake and pyarrow, no Spark and no JVM.
 
 Owns: `open_current` and what a service asks of a bundle.  Every table is read by the `run_id` of the head of
 `publishes`, never by the greatest one; a bundle that is not whole is refused at opening, never replaced by another.
@@ -37,18 +37,14 @@ from recsys_spark.serving.item_factors import ItemFactors, item_factors
 from recsys_spark.serving.row_lookup import RowLookup
 from recsys_spark.serving.user_encoder import UserEncoder, user_encoder
 from recsys_spark.warehouse.current_publish import has_moved, publishes_folder, read_head
+from recsys_spark.warehouse.ledger import read_rows
 from recsys_spark.warehouse.location import Location, locate
-from recsys_spark.warehouse.publish_row import PublishRow
+from recsys_spark.warehouse.publish_row import PublishRow, check_history
 from recsys_spark.warehouse.run_files import RunFiles, open_published
-from recsys_spark.warehouse.tables import TABLES
+from recsys_spark.warehouse.tables import PUBLISHES, TABLES
 
 if TYPE_CHECKING:
     from recsys_spark.serving.index import AnnIndex
-from typing import TYPE_CHECKING
-
-from recsys_spark.warehouse.ledger import read_rows
-from recsys_spark.warehouse.publish_row import check_history
-from recsys_spark.warehouse.tables import PUBLISHES
 
 
 def changed_users(bundle: "Bundle", held_run_id: str) -> pa.Table:
@@ -192,7 +188,7 @@ class Bundle:
     def related(self, item_id: str, user_id: str | None = None, k: int = 50) -> tuple[Related, ...]:
         """The `k` items nearest to `item_id` that may be shown, best first; () for an item without any.
 
-        user_id: what the user had lately is left out, and what is also near to it comes first (see `related.for_user`).
+        user_id: what the user had lately is left out, and what is also near to it comes first (see `answers.for_user`).
         """
         check_ids("related", [item_id] if user_id is None else [item_id, user_id])
         check_k("related", k)

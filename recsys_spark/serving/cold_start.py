@@ -1,6 +1,6 @@
-"""What a service shows a user, known or not: the first rung of a ladder that has something to say, counted.
+"""Fallback levels of a service: the first level that has items for a user, known or not, answers and is counted.
 
-Owns: the order of the rungs, and their counts.
+Owns: the order of the levels, called rungs, and their counts.
 
 1. `list`: the list that the run made for the user.
 2. `events`: the session's events are folded into the factors of items.
@@ -26,7 +26,7 @@ _ORIGINS: dict[str, Rung] = {"user": "list", "segment": "segment", "global": "ev
 
 @dataclass(frozen=True)
 class Recommended:
-    """Items, best first, and the rung that they are from; scores of different rungs do not compare."""
+    """Items, best first, and the rung that they are from; scores of different rungs are not comparable."""
 
     rung: Rung
     items: tuple[Scored, ...]
@@ -55,7 +55,7 @@ class Ladder:
         the names in [two_tower] user_features.  segment: of a user of whom the run knows none.  A user with a list gets
         it whatever else is given: what the run knows of them is more than a session.  An empty answer of rung `list` is
         that of a user who has seen everything.
-        Raises ArgumentError as the reader does, for ids, weights, features or a k that are none.
+        Raises ArgumentError as the reader does, for ids, weights, features or a k that are not valid.
         """
         check_k("recommend", k)
         given = list(events)

@@ -1,4 +1,4 @@
-"""The index of a bundle in a service: its shards opened and checked, searched, and the answers of several merged.
+"""ANN search in a service: shards of a bundle's index are opened, checked and searched, with exact re-scoring.
 
 Owns: what a service asks of the index.
 
@@ -54,7 +54,7 @@ class AnnIndex:
         """The `k` best items by their product with `vector` that the open shards find and are not in `exclude`.
 
         vector: (dim,), as `bundle.encode_user` gives it.  Best first, ties by item_id; scores are exact products.
-        Raises ArgumentError if the vector is none of this model.
+        Raises ArgumentError if the vector is not one of this model.
         """
         query, left_out = self._checked(vector), list(exclude)
         check_ids("search", left_out)
@@ -109,7 +109,7 @@ def open_shards(
     mapped: bool,
     threads: int,
 ) -> AnnIndex:
-    """The index over some or all shards of a manifest, see `reader.open_index`.
+    """The index over some or all shards of a manifest, see `bundle.open_index`.
 
     manifest: rows of `ann_shards`.  items: item_id and item_idx of all items.  model_version: of the bundle's model.
     """
@@ -167,7 +167,7 @@ def _search_shard(shard: Shard, query: np.ndarray, k: int, hidden: np.ndarray) -
     ids = found[0][found[0] >= 0]
     if len(hidden):
         ids = ids[~np.isin(ids, hidden)]
-    # In one order for every item, whoever else is found with it, so that equal items tie; and in one thread.
+    # einsum adds in the same order for every item, whatever else is found, so that equal items tie; and in one thread.
     scores = np.einsum("nd,d->n", shard.vectors[np.searchsorted(shard.ids, ids)], query)
     if len(ids) > k:
         best = np.argpartition(-scores, k - 1)[:k]

@@ -1,6 +1,6 @@
-"""Items' factors of a bundle in memory: candidates for a session that no run has seen, without Spark or a compiler.
+"""Fold-in of sessions: items' ALS factors in memory give candidates for a session that no run has seen, without Spark.
 
-Owns: what a session is scored by.
+Owns: what a session is scored by; needs no compiler.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +38,7 @@ class ItemFactors:
 
         events: item and weight, as [events.types.*] gives an event; those of one item add up, a sum below 0 is 0, and
         items without factors do not count.  () if none counts.  The factors of the session are those that the fit gives
-        a user with just these interactions; where it has attributes of users, or items that were folded in, without the
-        former and with the latter.
+        a user with just these interactions, without attributes of users; items that were folded in count too.
         Raises ArgumentError if a weight is not finite.
         """
         weights: dict[int, float] = {}
@@ -81,7 +80,7 @@ def _best_places(scores: np.ndarray, k: int) -> np.ndarray:
 def item_factors(table: pa.Table, root: Location, run_id: str) -> ItemFactors:
     """The factors in `table`, item_id, item_idx, vector and shown of a run, with the settings that the run recorded.
 
-    Raises ArgumentError if the run has none: it was made before factors were.
+    Raises ArgumentError if the run has none: it was made by a version without them.
     """
     step = steps_of(root, run_id).get("als")
     if step is None:

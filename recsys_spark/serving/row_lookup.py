@@ -1,4 +1,4 @@
-"""Rows of a sorted table by their key, each found by file and row-group statistics and read alone.
+"""Point lookup in a sorted table: a key's rows are found by min/max statistics of files and row groups, and read alone.
 
 Owns: the path from a key to a few hundred rows of Parquet: bounds in the Delta log -> file, bounds in its footer -> row
 group, key column -> row.

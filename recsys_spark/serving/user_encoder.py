@@ -1,6 +1,6 @@
-"""Embeddings at request time: of a user who may not have been in the run, and the items nearest to it, in numpy.
+"""User encoder at request time: the embedding of a user who may not have been in the run, and exact nearest items.
 
-Owns: what a service gives of a user, and the exact search.
+Owns: what a service gives of a user, and the exact search; numpy alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ class UserEncoder:
     def nearest(self, vector: np.ndarray, k: int, exclude: Iterable[str]) -> tuple[Scored, ...]:
         """The `k` items with the greatest product with `vector` that may be shown, ties by the smaller item_idx.
 
-        exclude: ids of items that are left out.  Raises ArgumentError if the vector is none of this model.
+        exclude: ids of items that are left out.  Raises ArgumentError if the vector is not one of this model.
         """
         given = np.asarray(vector)
         if given.shape != (self.model.shape.dim,) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():

@@ -1,1 +1,1 @@
-"""What events say: dense index, weights, interactions, exposures, and who may see what."""
+"""Signals from events: dense index, event weights, interactions, exposures, and who may see what."""

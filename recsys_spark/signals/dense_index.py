@@ -43,8 +43,8 @@ def fit_index(ids: DataFrame, id_column: str, idx_column: str) -> FittedIndex:
             F.spark_partition_id().alias("_range"),
             F.monotonically_increasing_id().bitwiseAND(F.lit(_ROW_MASK)).alias("_row"),
         )
-        # The bounds of the ranges are sampled: evaluated a second time, an id may fall into another range than the one
-        # that it was counted in.  A checkpoint, other than a cache, cannot be evaluated a second time.
+        # The bounds of the ranges are sampled: in a second evaluation an id may fall into another range than the one
+        # that it was counted in.  A checkpoint, unlike a cache, is never evaluated a second time.
         .localCheckpoint()
     )
     counts = {row["_range"]: row["n"] for row in placed.groupBy("_range").agg(F.count(F.lit(1)).alias("n")).collect()}

@@ -1,4 +1,4 @@
-"""Engagement before the date, summed up to what features are made of: days of a user or item, and pairs of both.
+"""Engagement before the date, aggregated for features: by day of a user or item, and by pair of user and item.
 
 Owns: the rows that most feature groups aggregate.
 """
@@ -53,7 +53,7 @@ def engagement_days(events: DataFrame, id_column: str, config: Config, cutoff: d
 def engaged_pairs(interactions: DataFrame, cutoff: datetime) -> DataFrame:
     """One row per user and item that engaged: user_idx, item_idx, last_time, days_ago (of last_time, 1: the last day).
 
-    A pair with nothing but a dislike is not among them.
+    A pair that has only a dislike is left out.
     """
     return interactions.where(F.col("n_events") > 0).select(
         "user_idx", "item_idx", "last_time", days_ago("last_time", cutoff).alias("days_ago")

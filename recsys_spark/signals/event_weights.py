@@ -1,4 +1,4 @@
-"""What an event counts for: its role, the weight of its type, the transform of its value, its age.
+"""Event weights: the role of an event, the weight of its type, the transform of its value, the decay by age.
 
 Owns: the meaning of `[events.types]` and `[interactions]` as Spark columns.
 """
@@ -15,7 +15,7 @@ from recsys_spark.config.schema import EventType
 # "For good".  Later than any run, and early enough for the nanoseconds of pandas, which end in 2262.
 FOREVER = datetime(2200, 1, 1, tzinfo=UTC)
 
-# Weights are summed as whole units and 2**-36ths of one, both as integers: exact, so that the sum of a user's events
+# Weights are summed as whole units and 2**-36 parts of one, both as integers: exact, so that the sum of a user's events
 # does not depend on their order, and 2**27 events of one user on one item fit into 63 bits.
 _FRACTION = float(2**36)
 
@@ -32,7 +32,7 @@ def known_events(events: DataFrame, cutoff: datetime, window_days: int = 0) -> D
 def in_window(cutoff: datetime, window_days: int) -> Column:
     """Whether an event is at most `window_days` older than `cutoff` (00:00 UTC), 0 = any age.
 
-    Told by `ds`, the partition column: days out of the window are not read.
+    Decided by `ds`, the partition column, so that days outside the window are not read.
     """
     if not window_days:
         return F.lit(True)
@@ -45,7 +45,7 @@ def has_role(types: Mapping[str, EventType], role: Literal["engage", "impression
 
 
 def is_positive(types: Mapping[str, EventType]) -> Column:
-    """Whether the event engages with a weight above zero: a return does not, nor a type that means nothing."""
+    """Whether the event engages with a weight above zero: a return does not, nor does a type of weight zero."""
     return F.col("event_type").isin([name for name, kind in types.items() if kind.role == "engage" and kind.weight > 0])
 
 
@@ -94,7 +94,7 @@ def excluded_until(types: Mapping[str, EventType]) -> Column:
         for name, kind in types.items()
         if kind.role == "dislike"
     }
-    # Far beyond FOREVER a time could no longer be read by every client.
+    # Not every client can read times far beyond FOREVER.
     expiry = _by_type(expiries).cast("timestamp")
     return F.when(expiry > F.lit(FOREVER), F.lit(FOREVER)).otherwise(expiry)
 
@@ -108,13 +108,13 @@ def exact_sum(weight: Column) -> Column:
 
 
 def finite_value() -> Column:
-    """The event's value, null if it is not finite, 0 if it is below zero: a value may not turn a weight's sign."""
+    """The event's value, null if it is not finite, 0 if it is below zero: a value may not change a weight's sign."""
     value = F.col("value")
     return F.when((value > -_INFINITY) & (value < _INFINITY), F.greatest(value, F.lit(0.0)))
 
 
 def _value_factor(kind: EventType) -> Column:
-    """What the value scales the weight by; 1 where there is no value, or no length to hold it against."""
+    """The factor of the weight by the event's value; 1 where there is no value, or no length to divide it by."""
     match kind.value_transform:
         case "none":
             return F.lit(1.0)

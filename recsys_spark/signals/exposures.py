@@ -1,8 +1,7 @@
-"""What users were shown, what they did then, and with what chance they came to judge it.
+"""Exposures of users to items: what was shown, whether an engagement followed, and inverse-propensity weights.
 
-Owns: showings of pairs of user and item, and what an engagement counts for by its propensities.
-
-What was shown to whom of late, and whether they engaged with it.
+Owns: showings of pairs of user and item, of an event log and of the last days, and what an engagement counts for by its
+propensities.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,12 +34,12 @@ from recsys_spark.signals.kernels.propensity import (
     shown_propensity,
 )
 
-# Positions beyond it count as the last: a list is seldom looked at so far, and the sums of pairs stay small.
+# Positions beyond it count as the last: lists are seldom looked at so far down, and the sums of pairs stay small.
 N_POSITIONS = 50
 
-_MIN_SHOWINGS = 1000  # of items that were shown at several positions; fewer say nothing of positions
-_LEAST = 1e-6  # of a logged chance, so that no sum of inverses overflows
-_FLOOR = 0.01  # no chance is taken to be smaller
+_MIN_SHOWINGS = 1000  # of items that were shown at several positions; fewer tell too little of positions
+_LEAST = 1e-6  # lower bound of a logged propensity, so that no sum of inverses overflows
+_FLOOR = 0.01  # lower bound of every estimated propensity
 
 _HARVEST = "engaged array<double>, shared array<boolean>, n_usable long"
 _PARTS = pa.schema({"engaged": pa.list_(pa.float64()), "shared": pa.list_(pa.bool_()), "n_usable": pa.int64()})
@@ -92,14 +91,14 @@ class InverseWeights:
 
 
 def fit_inverse_weights(pairs: DataFrame, clip: float) -> InverseWeights:
-    """What an engagement that followed a showing counts for: 1 over the chance that it was shown and looked at.
+    """Inverse weights of engagements that followed a showing: 1 / the chance that the item was shown and looked at.
 
     pairs: as `exposed_pairs` gives them.  clip: the largest weight, >= 1.
     """
     shown = pairs.where(F.col("shown_at").isNotNull()).persist()
     examined = fit_examination(shown)
     chances = shown_chances(shown)
-    # A showing without a position says nothing of how far down it was: it counts as looked at.
+    # A showing without a position counts as looked at.
     looked_at = F.coalesce(F.get(F.lit(examined.tolist()), F.col("position") - 1), F.lit(1.0))
     weight = inverse(F.col("chance") * looked_at, clip)
     rows = shown.join(chances, on="item_id", how="inner")
@@ -112,7 +111,7 @@ def inverse(chance: Column, clip: float) -> Column:
 
 
 def fit_examination(shown: DataFrame) -> np.ndarray:
-    """Chance that each position is looked at, relative to the first, float64 (N_POSITIONS,); 1 where nothing tells."""
+    """Chance that each position is looked at, relative to the first, float64 (N_POSITIONS,); 1 without enough data."""
     cells = (
         shown.where(F.col("position").isNotNull())
         .groupBy("item_id", "position")
@@ -131,7 +130,7 @@ def fit_examination(shown: DataFrame) -> np.ndarray:
 
 
 def shown_chances(shown: DataFrame) -> DataFrame:
-    """item_id and chance, that a user who is shown anything is shown the item."""
+    """item_id and chance: that a user who is shown anything is shown the item."""
     exposed: Any = shown.agg(F.count_distinct("user_id").alias("n")).first()
     counts = shown.groupBy("item_id").agg(
         F.count(F.lit(1)).alias("n_users"),
@@ -145,7 +144,7 @@ def _harvest_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordB
     held = [batch for batch in batches if batch.num_rows]
     if not held:
         return
-    # In an order of their own, so that sums have the same bits however the rows came.
+    # Sorted, so that sums have the same bits in whatever order the rows came.
     table = pa.Table.from_batches(held).sort_by([("item_id", "ascending"), ("position", "ascending")])
     items = table[0].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     position, n_shown, n_engaged = (table[at].to_numpy().astype(np.int64) for at in (1, 2, 3))
@@ -168,8 +167,8 @@ def _chance_of(n_users: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa
 def shown_pairs(exposures: DataFrame, interactions: DataFrame, cutoff: datetime, n_days: int) -> DataFrame:
     """One row per user and item shown in the `n_days` days before `cutoff`: user_idx, item_idx, n_exposures, converted.
 
-    converted: the user engaged with the item at or after its first showing in these days, told by the last engagement,
-    and did not return all of it: the pair has a weight.
+    converted: the user's last engagement with the item was at or after its first showing in these days, and the user
+    did not return all of it: the pair has a weight.
     """
     shown = (
         exposures.where(F.col("event_time") >= F.lit(cutoff - timedelta(days=n_days)))

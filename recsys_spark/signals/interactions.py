@@ -1,4 +1,4 @@
-"""Events of a user and an item summed to one interaction, and the showings of their pairs.
+"""Interactions: the weights of all events of a user and an item, summed; and exposures, one row per impression.
 
 Owns: how events are weighed and added up, for a day and for the small runs of validation.
 """
@@ -35,10 +35,10 @@ def fit_interactions(inputs: dict[str, DataFrame], context: Context) -> DataFram
 
 
 def fit_user_days(events: DataFrame, context: Context) -> DataFrame:
-    """Days of users with more engagement events than the bound: (user_id, ds, n_engaged); a null user_id has every day.
+    """Days of users with more engagement events than the bound: (user_id, ds, n_engaged); of a null user_id all days.
 
-    Counting is aggregated before the shuffle, so a bot is one row per input partition.  The result is few rows, kept
-    until the runner clears the cache: its size is then known to Spark, which broadcasts it.
+    Events are counted before the shuffle, so a bot is one row per input partition.  The result is few rows, kept until
+    the runner clears the cache: its size is then known to Spark, which broadcasts it.
     """
     interactions, types = context.config.interactions, context.config.events.types
     days = (
@@ -58,7 +58,7 @@ def fit_user_days(events: DataFrame, context: Context) -> DataFrame:
 
 
 def _scales(user_days: DataFrame, context: Context) -> DataFrame:
-    """What the weights of a user's day are multiplied by, for the days over the bound alone."""
+    """The factor of the weights of a user's day, only for days over the bound."""
     bound = context.config.interactions.max_events_per_user_day
     return user_days.where(F.col("user_id").isNotNull()).select(
         "user_id", "ds", (F.lit(float(bound)) / F.col("n_engaged")).alias("scale")
@@ -97,7 +97,7 @@ def _weighted(inputs: dict[str, DataFrame], scales: DataFrame, context: Context)
 def _debiased(
     events: DataFrame, weight: Column, inputs: dict[str, DataFrame], context: Context
 ) -> tuple[DataFrame, Column]:
-    """The events with what their weights are multiplied by, and the weights so multiplied.
+    """The events joined with their inverse propensities, and their weights multiplied by these.
 
     What followed a showing counts by its inverse propensity, everything else once; the mean over all engagements is 1.
     """

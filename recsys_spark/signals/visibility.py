@@ -1,4 +1,4 @@
-"""Who may see what: active users, hidden items, and what is available.
+"""Visibility: which users get a list, which items are hidden from a user, and which may be shown at all.
 
 Owns: the policies of what a user has seen and of what the catalogue shows, in one place for all sources and the blend.
 """
@@ -15,13 +15,13 @@ from recsys_spark.config.schema import Config
 from recsys_spark.signals.event_weights import is_positive, known_events
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
-_PROPOSE_NEW = {"content", "two_tower"}  # sources that can propose what nobody has had yet, as als can by attributes
+_PROPOSE_NEW = {"content", "two_tower"}  # sources that can propose items without events, as als can by attributes
 
 
 def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
     """Users who get a list of their own: user_idx, user_id, `features_of_lists`, excluded (array<int>, ascending).
 
-    Active is who has an interaction within `active_within_days` before `cutoff`, 0 = ever.
+    A user is active with an interaction within `active_within_days` before `cutoff`, 0 = ever.
     """
     features = features_of_lists(candidates)
     hidden = F.when(is_hidden(candidates, cutoff), F.col("item_idx"))
@@ -42,7 +42,7 @@ def active_users(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff
 def newcomers(inputs: Mapping[str, DataFrame], candidates: Candidates, cutoff: datetime) -> DataFrame:
     """Users who signed up within `active_within_days` before `cutoff` and have no interaction yet, as `active_users`.
 
-    Only those whom the catalogue gives a time of sign-up: of others nobody knows whether they are new or gone.
+    Only users with a time of sign-up in the catalogue: of others it is not known whether they are new or gone.
     """
     signed_up = F.col("created_at") < F.lit(cutoff)
     if candidates.active_within_days:
@@ -83,10 +83,10 @@ def is_hidden(candidates: Candidates, cutoff: datetime) -> Column:
 
 
 def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> DataFrame:
-    """The items that may be shown, (item_idx, item_id): anybody, known or not, engaged with them within
-    `available_within_days` before `cutoff`, or they were created then; with 0 every indexed item.
+    """The items that may be shown, (item_idx, item_id): with a positive engagement within `available_within_days`
+    before `cutoff`, also by users without an id, or created in that time; with 0 every indexed item.
 
-    Where a source can propose what nobody has had, so may be shown what nobody has had and has no time of creation.
+    If a source can propose items without events, those without events and time of creation may be shown too.
     """
     shown = inputs["item_index"].select("item_idx", "item_id")
     days = config.candidates.available_within_days
@@ -105,7 +105,7 @@ def shown_items(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetim
 
 
 def fit_shown_idx(inputs: Mapping[str, DataFrame], config: Config, cutoff: datetime) -> np.ndarray:
-    """item_idx of the items that may be shown, on the driver, int32; KernelError if they are beyond MAX_ID_BYTES."""
+    """item_idx of the items that may be shown, on the driver, int32.  Raises KernelError beyond MAX_ID_BYTES."""
     shown = shown_items(inputs, config, cutoff).select("item_idx").persist()
     check_bytes("blend", "items that may be shown", shown.count() * 4, MAX_ID_BYTES, "available_within_days")
     found: np.ndarray = shown.toArrow()["item_idx"].to_numpy()

@@ -15,6 +15,9 @@ from recsys_spark.spark.sparse_blocks import read_array
 CHUNK = "block int, rows binary, vectors binary"
 
 
+Batches = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
 def cut_vectors(vectors: DataFrame, row: str, starts: np.ndarray) -> DataFrame:
     """Records of CHUNK, one per block that a batch has rows of; block b begins at row starts[b].
 
@@ -54,9 +57,6 @@ def matrix_of(vectors: pa.ListArray) -> np.ndarray:
 def read_chunk(batch: pa.RecordBatch, at: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows, int32 (n,), and vectors, float32 (n, size), of the record at place `at`; not to be written to."""
     return read_array(batch["rows"], at, "int32"), read_array(batch["vectors"], at, "float32").reshape(-1, size)
-
-
-Batches = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def map_rows(frame: DataFrame, function: Batches, schema: str) -> DataFrame:

@@ -29,6 +29,26 @@ _OLDEST_JAVA = 17
 _JAVA_TIMEOUT_S = 30  # a cold JVM on a busy machine answers in two
 
 
+# Names that PySpark looks up in the JVM at every expression: 12,000 look-ups and a tenth of the time of a small day,
+# most of it in the JVM, which looks for `functions` in each package that might hold it.  Py4J keeps no answer.
+_LOOKUPS = {
+    "functions": ("col", "lit", "not"),
+    "org.apache.spark.sql.functions": (
+        *("array", "array_sort", "coalesce", "col", "count", "count_distinct", "count_if", "explode", "expr"),
+        *("lit", "map_entries", "max", "min", "size", "struct", "sum", "transform", "when", "xxhash64"),
+    ),
+    "org.apache.spark.sql.classic.SparkSession": ("getActiveSession",),
+    "PythonUtils": ("toList", "toSeq"),
+    "PythonSQLUtils": ("lambdaFunction", "unresolvedNamedLambdaVariable"),
+    "SimplePythonFunction": (),
+}
+_INSTALL_JAVA = (
+    "install it with `apt-get install openjdk-17-jre-headless` (Debian), `brew install openjdk@17` (macOS) "
+    "or `sdk install java 17-tem` (SDKMAN), or set JAVA_HOME"
+)
+_log = logging.getLogger(__name__)
+
+
 def open_session(
     app_name: str, root: Location, extra: dict[str, str] | None = None, log_folder: Path | None = None
 ) -> SparkSession:
@@ -68,21 +88,6 @@ def open_session(
         ) from err
     _keep_lookups(session)
     return session
-
-
-# Names that PySpark looks up in the JVM at every expression: 12,000 look-ups and a tenth of the time of a small day,
-# most of it in the JVM, which looks for `functions` in each package that might hold it.  Py4J keeps no answer.
-_LOOKUPS = {
-    "functions": ("col", "lit", "not"),
-    "org.apache.spark.sql.functions": (
-        *("array", "array_sort", "coalesce", "col", "count", "count_distinct", "count_if", "explode", "expr"),
-        *("lit", "map_entries", "max", "min", "size", "struct", "sum", "transform", "when", "xxhash64"),
-    ),
-    "org.apache.spark.sql.classic.SparkSession": ("getActiveSession",),
-    "PythonUtils": ("toList", "toSeq"),
-    "PythonSQLUtils": ("lambdaFunction", "unresolvedNamedLambdaVariable"),
-    "SimplePythonFunction": (),
-}
 
 
 def _keep_lookups(session: SparkSession) -> None:
@@ -193,21 +198,12 @@ def _ask_version(java: str) -> str:
     return asked.stderr.decode(errors="replace")
 
 
-_INSTALL_JAVA = (
-    "install it with `apt-get install openjdk-17-jre-headless` (Debian), `brew install openjdk@17` (macOS) "
-    "or `sdk install java 17-tem` (SDKMAN), or set JAVA_HOME"
-)
-
-
 def _cause(err: Exception, log_file: Path) -> str:
     """The line that says why: of the JVM's output if it names one, else of the exception."""
     for line in log_file.read_text(encoding="utf-8", errors="replace").splitlines():
         if "unresolved dependency" in line or "Exception in thread" in line or "not found" in line.lower():
             return line.strip(" \t:")[:300]
     return (str(err).strip() or type(err).__name__).splitlines()[0][:300]
-
-
-_log = logging.getLogger(__name__)
 
 
 def log_startup(spark: SparkSession) -> None:

@@ -54,6 +54,9 @@ _MIN_VALIDATED = 20  # users; with fewer a recall says nothing, and all epochs a
 _PROGRESS_S = 1.0
 
 
+_LOOK_S = 2.0
+
+
 @dataclass
 class World:
     """This process among those that train together, and where it computes."""
@@ -228,9 +231,6 @@ class Training:
         self.scratch.mark(
             "progress", told | {"of": self.n_examples, "loss": float(total) * self.world.size / done, "per_s": speed}
         )
-
-
-_LOOK_S = 2.0
 
 
 def main(folder: str) -> None:

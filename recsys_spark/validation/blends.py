@@ -1,11 +1,11 @@
-"""The blend that finds most of what others took, and which sources it does without.
+"""Choice of the blend: fusion method and weights with the highest recall on judged users, and the sources left out.
 
 Owns: the ways to blend that are tried, and who judges them.
 
-The weights of all lists together are drawn towards equal ones (`validation.kernels.conditional_logit`), fitted on one
-part of the judged users.  What is blended by them stands, on another part, against reciprocal ranks and against each
-list alone.  A source leaves only if it surely finds less than popularity, or than a quarter of the best list, and the
-blend does without it.
+The weights of all lists together are fitted on one part of the judged users, shrunk towards equal weights
+(`validation.kernels.conditional_logit`).  The blends by these weights compete, on another part, with reciprocal ranks
+and with each list alone.  A source is left out only if it surely finds less than popularity, or than a quarter of the
+best list, and the blend finds as much without it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,11 +34,11 @@ from recsys_spark.validation.fits import Trial
 from recsys_spark.validation.kernels.conditional_logit import Taken, fit_weights
 from recsys_spark.validation.tried import Chosen, Earlier, Tried, gains, surely_less
 
-# Ways to weigh scores.  On none of five logs was one of them best on all; outside these three nothing was better.
+# Scaling and ridge of score weights.  None of the three was best on all of five logs; no other was better.
 _WAYS: tuple[tuple[Scaling, float], ...] = (("background", 0.1), ("background", 0.01), ("capped", 0.01))
-_WEIGHT_DEPTH = 50  # first items of every list that weights are fitted on
-_BLEND_DEPTH = 100  # that a blend is judged on: as `retrieval.user_lists` scores them
-_USEFUL = 0.25  # of the best list's recall
+_WEIGHT_DEPTH = 50  # first items of every list on which weights are fitted
+_BLEND_DEPTH = 100  # first items of every list on which a blend is judged: as many as `retrieval.user_lists` scores
+_USEFUL = 0.25  # part of the best list's recall that a source must reach
 
 _TIMES_NEW = (1.5, 2.0, 3.0, 4.0)
 _BEFORE = "as before: "  # and the method
@@ -46,7 +46,7 @@ _LEFT = "was left out before, and no other blend gains"
 
 
 def useless_sources(alone: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """The sources that are surely useless by themselves, the worst first, and why."""
+    """The sources that are surely useless by themselves, the worst first, with the reasons."""
     lists = {**alone, **shared}
     best = max(lists, key=lambda name: lists[name].mean(), default="")
     popular = max(shared, key=lambda name: shared[name].mean(), default="")
@@ -69,10 +69,10 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Table:
-    """What judges of blends are proposed, by fold.
+    """The choice sets of the users who judge blends, by fold.
 
     names: of the lists, the columns of the values.  of_users: those of them that are made for single users.  given:
-    what a person weighs each list by, float64 (n_lists,).
+    the weight that the settings give each list, float64 (n_lists,).
     """
 
     names: tuple[str, ...]
@@ -83,7 +83,7 @@ class _Table:
     given: np.ndarray
 
     def recall(self, way: _Way) -> np.ndarray:
-        """What each of them finds by one way."""
+        """Recall of each of these users by one way."""
         return recalls_by(self.folds, BLEND, self.sets, lambda held: self._totals(held, way))
 
     def _totals(self, held: Taken, way: _Way) -> np.ndarray:
@@ -92,7 +92,7 @@ class _Table:
         return np.asarray(bounded(held.values, way.scaling) @ (way.weights * self.given), np.float64)
 
     def _merged(self, values: np.ndarray) -> np.ndarray:
-        """The values with what a list says of new items among what it says of others, and 0 in a column of its own."""
+        """The values with the scores of new items moved back into the column of their list; their own column is 0."""
         values = values.copy()
         for at, name in enumerate(self.names):
             if name.endswith(NEW):
@@ -101,7 +101,7 @@ class _Table:
         return values
 
     def recall_of_new(self, way: _Way) -> np.ndarray:
-        """What they find of items that nobody had had, of those who went on to any."""
+        """Recall of new items (nobody had had them), of the users who went on to any."""
         found = []
         for fold, held in zip(self.folds, self.sets, strict=True):
             of_new = fold.of_new_items()
@@ -110,7 +110,7 @@ class _Table:
         return np.concatenate(found)
 
     def settings(self, way: _Way) -> Settings:
-        """The settings that make it."""
+        """The settings of a way."""
         if way.scaling is None:
             return {"candidates.method": "rrf"}
         greatest = max(float(way.weights.max(initial=0.0)), 1e-12)  # only their ratios matter
@@ -130,15 +130,15 @@ def choose_blend(
     found: Chosen,
     before: Earlier | None = None,
 ) -> dict[str, str]:
-    """The way that finds most of what others took; of `useless` those without which it finds as much.
+    """Puts the way with the highest recall into `found`; returns those of `useless` without which it finds as much.
 
-    What all users share decides alone only where it surely finds more than all lists together: at the same recall a
+    A list that all users share wins alone only where it surely finds more than all lists together: at the same recall a
     list of one's own is worth more.  before: what an earlier run chose, which stays where nothing gains on it.
     """
     names, for_all = columns_of(trials, folds[0].shared), set(folds[0].shared)
     held = joined(sets_by_fold(folds, trials, WEIGHTS, _WEIGHT_DEPTH))
     sets = sets_by_fold(folds, trials, BLEND, _BLEND_DEPTH)
-    # What a person wrote multiplies all that is chosen here.
+    # The weights of the settings multiply all that is chosen here.
     given = np.array([weight_of(name.removesuffix(NEW), config.candidates.source_weights) for name in names])
     table = _Table(names, folds, sets, config.candidates.rrf_k, frozenset(trials), given)
     prior = np.array([float(name not in for_all) for name in names])
@@ -169,7 +169,7 @@ def choose_blend(
 
 
 def _best_of(ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray], for_all: set[str]) -> str:
-    """The way that is taken, by name."""
+    """Name of the chosen way."""
     own = max((name for name in ways if name not in for_all), key=lambda name: recalls[name].mean())
     best = max(ways, key=lambda name: recalls[name].mean())
     best = _cautious(best if surely_less(recalls[own], recalls[best]) else own, ways, recalls)
@@ -178,9 +178,9 @@ def _best_of(ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray], for_al
 
 
 def _more_new(best: str, ways: dict[str, _Way], recalls: dict[str, np.ndarray], table: _Table) -> str:
-    """The best way, or the same with more said of items that nobody has had, which is then one of the ways.
+    """The best way, or the same with higher weights of items that nobody has had, which is then added to the ways.
 
-    Where a list loses nothing but for chance, what is new is worth more: nobody will have it unless it is shown.
+    Where lists lose nothing but for chance, new items are preferred: nobody will have them unless they are shown.
     """
     is_new = np.array([name.endswith(NEW) for name in table.names])
     chosen, way = best, ways[best]
@@ -197,9 +197,9 @@ def _more_new(best: str, ways: dict[str, _Way], recalls: dict[str, np.ndarray], 
 
 
 def _as_before(before: Earlier | None, names: Sequence[str], for_all: set[str]) -> dict[str, _Way]:
-    """The way to blend that an earlier run chose, by its name; none if it chose none, or what all users share alone.
+    """The way to blend that an earlier run chose, by its name; none if it chose none, or a shared list alone.
 
-    Lists without a weight count as they do where lists are served.
+    A list without a weight counts as in the step `blend`.
     """
     method = None if before is None else before.settings.get("candidates.method")
     if before is None or method is None:
@@ -215,10 +215,10 @@ def _as_before(before: Earlier | None, names: Sequence[str], for_all: set[str]) 
 
 
 def _cautious(best: str, ways: Mapping[str, _Way], recalls: Mapping[str, np.ndarray]) -> str:
-    """The best way, or the best of capped scores where it gains next to nothing on that.
+    """The best way, or the best way of capped scores if the best gains too little on it.
 
-    Scores without a cap let the few items decide that stand out by hundreds of deviations; how often they are wrong is
-    what judges are too few to tell.
+    Without a cap the few items decide that stand out by hundreds of deviations; there are too few judges to tell how
+    often these are wrong.
     """
     capped = max((name for name, way in ways.items() if way.scaling == "capped"), key=lambda name: recalls[name].mean())
     is_open = ways[best].scaling == "background" and np.count_nonzero(ways[best].weights) > 1
@@ -226,7 +226,7 @@ def _cautious(best: str, ways: Mapping[str, _Way], recalls: Mapping[str, np.ndar
 
 
 def _with_untried(settings: Settings, config: Config, names: Sequence[str], for_all: set[str]) -> Settings:
-    """The settings, in which a source that could not be tried weighs as those of single users do on average."""
+    """The settings, with the mean weight of the sources of single users for a source that could not be tried."""
     if "candidates.score_weights" not in settings:
         return settings
     weights = dict(settings["candidates.score_weights"])
@@ -237,9 +237,9 @@ def _with_untried(settings: Settings, config: Config, names: Sequence[str], for_
 
 
 def _without(useless: Mapping[str, str], way: _Way, recall: np.ndarray, table: _Table) -> tuple[dict[str, str], _Way]:
-    """Of the useless sources those without which the way finds as much but for chance, and the way without them.
+    """The useless sources without which the way finds as much but for chance, with reasons, and the way without them.
 
-    The last source that says anything of single users stays: a list is not that of everybody where it need not be.
+    The last source of single users stays, so that lists do not become the same for everybody.
     """
     gone: dict[str, str] = {}
     for name, why in useless.items():

@@ -1,4 +1,4 @@
-"""What of a source is sent to every worker, and the settings that keep it within the bounds of that.
+"""Bounds of what a source sends to every worker, and smaller settings that keep within them.
 
 Owns: which settings have such a bound.
 """
@@ -10,7 +10,7 @@ from recsys_spark.retrieval.declared import check_params
 from recsys_spark.spark.broadcast import LISTED_BYTES, MAX_LISTS_BYTES
 
 _NUMBER_BYTES = 4
-_LEAST_RANK = 16  # of a graph filter that is worth its products
+_LEAST_RANK = 16  # lowest rank at which a graph filter is worth its cost
 
 
 def is_bounded(source: str, config: Config, n_items: int) -> bool:
@@ -26,7 +26,7 @@ def is_bounded(source: str, config: Config, n_items: int) -> bool:
 
 
 def bounded_settings(config: Config, n_items: int) -> Settings:
-    """What of the settings that are auto has to be another for so many items: shorter vectors, or fewer sources."""
+    """The `auto` settings that so many items force to other values: shorter vectors, fewer neighbours or sources."""
     auto = set(config.validation.auto)
     found: Settings = {}
     most = MAX_VECTOR_BYTES // _NUMBER_BYTES // max(1, n_items)
@@ -46,5 +46,5 @@ def bounded_settings(config: Config, n_items: int) -> Settings:
     return found
 
 
-# A day without these is not worth having: their bounds are for a person to see.
+# A day without these is not worth having: they stay, and a person gets the error of their bound.
 _NEEDED = {"popular", "item_cf", "als"}

@@ -1,6 +1,6 @@
-"""What sources say of the items that any of them proposes to the judged users of a trial, and what these users took.
+"""Choice sets of judged users: the items that any source proposes, the scores of every source, and what users took.
 
-Owns: the choice sets that weights are fitted on, and lists by given totals.
+Owns: the choice sets on which weights are fitted, the parts of judged users, and recall of lists by given totals.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +20,11 @@ from recsys_spark.validation.fits import Trial, TrialLog
 from recsys_spark.validation.kernels.conditional_logit import Taken
 
 SETTINGS, WEIGHTS, BLEND, KINDS = range(4)
-# For weights, and for the choice of a blend, a quarter of the users each, and at most so many: all others are for
-# settings, of which there are most to choose from, and which cost least a user.  As many of these are for kinds.
+# WEIGHTS and BLEND have a quarter of the users each, at most 2,500; all others are SETTINGS, which have most trials and
+# cost least per user.  KINDS are the first 2,500 of SETTINGS.
 _ONE_IN, _MOST = 4, 2500
 
-# Sources that propose what nobody has had yet: what they say of such items has a weight of its own.
+# Sources that propose items that nobody has had yet: their scores of such items have a weight of their own.
 OF_NEW = frozenset({"content"})
 NEW = "/new"
 
@@ -33,11 +33,11 @@ _ITEM_MASK = (1 << ITEM_BITS) - 1
 
 @dataclass(frozen=True)
 class Judged:
-    """What a trial is judged on.  targets: what every judged user went on to, (n_judged, n_items).
+    """The judged users of a small run.  targets: what every judged user went on to, (n_judged, n_items).
 
-    shared: lists for everybody by name, one row each, what lists may hold alone.  k: places of a list that count.
-    Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND: for what each of them judges.  KINDS are some of
-    SETTINGS: kinds of a source are settings, which are judged in a blend.
+    shared: lists for everybody by name, one row each, only of items that lists may hold.  k: places of a list that
+    count.  Judged users are cut into three parts, SETTINGS, WEIGHTS and BLEND, by what they judge.  KINDS are some of
+    SETTINGS: kinds of a source are settings that are judged in a blend.
     """
 
     log: TrialLog
@@ -53,7 +53,7 @@ class Judged:
         return np.sort((settings, weights, blend, settings[:_MOST])[number])
 
     def of_new_items(self) -> "Judged":
-        """The same, with those targets alone that nobody had had."""
+        """The same, with only the targets that nobody had had."""
         is_new = ~self.log.had[self.targets.indices]
         indptr = offsets(is_new)[self.targets.indptr]
         targets = Csr(indptr, self.targets.indices[is_new], self.targets.values[is_new], self.targets.n_cols)
@@ -94,13 +94,13 @@ def recall_shared(judged: Judged, name: str, places: np.ndarray) -> np.ndarray:
 
 
 def columns_of(trials: Iterable[str], shared: Iterable[str]) -> tuple[str, ...]:
-    """Names of the columns of a choice set: the trials, the shared lists, and what some trials say of new items."""
+    """Names of the columns of a choice set: the trials, the shared lists, and scores of new items of some trials."""
     trials = tuple(trials)
     return (*trials, *shared, *(f"{name}{NEW}" for name in trials if name in OF_NEW))
 
 
 def choice_sets(judged: Judged, trials: Mapping[str, Trial], part: int, depth: int) -> Taken:
-    """Of each user of a part the first `depth` items of every list, with what every list says of them.
+    """For each user of a part the first `depth` items of every list, with the score of every list for them.
 
     Columns of the values: `columns_of`.
     """
@@ -144,7 +144,7 @@ def _standard(shared: Ranked, log: TrialLog) -> np.ndarray:
 
 
 def _said(scorer: Scorer, users: np.ndarray, items: np.ndarray, n_users: int) -> np.ndarray:
-    """Standard scores of all cells, float64, 0 of who has none."""
+    """Standard scores of all cells, float64, 0 without a score."""
     row_of = np.full(n_users, -1)
     row_of[scorer.places] = np.arange(len(scorer.places))
     known = np.flatnonzero(row_of[users] >= 0)
@@ -173,7 +173,7 @@ def joined(parts: Sequence[Taken]) -> Taken:
 
 
 def rrf_totals(values: np.ndarray, users: np.ndarray, rrf_k: int, weights: np.ndarray) -> np.ndarray:
-    """Sums over the lists of weight / (rrf_k + rank), float64 (n,), of all that a list says more of than nothing.
+    """Sums of weight / (rrf_k + rank) over the lists that score an item above 0, float64 (n,).
 
     values: (n, n_lists).  users: int64 (n,), ascending.  weights: of every list, float64 (n_lists,).
     """

@@ -1,9 +1,10 @@
-"""Validation inside the run: which settings of each source, and which blend of all, find most of what was held out.
+"""Model selection inside the run: the settings of each source, and the blend of all, with the highest held-out recall.
 
 Owns: who judges what.
 
-Judged users are cut into three parts: for settings, of each source by itself and of some the best of each kind beside
-the others (`validation.search`); for weights; and for the choice of the blend (`validation.blends`).
+Judged users are cut into three parts: one for settings, of each source by itself, and for some sources of the best of
+each kind beside the others (`validation.search`); one for weights; and one for the choice of the blend
+(`validation.blends`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,7 @@ def choose(
 
 
 def _with_same_lists(folds: Sequence[Judged]) -> list[Judged]:
-    """The folds, each with every list for everybody that any of them has: one that is not there is empty."""
+    """The folds, each with every list for everybody that any of them has; a missing one is empty."""
     names = sorted({name for fold in folds for name in fold.shared})
     nothing = Ranked(np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
     return [replace(fold, shared={name: fold.shared.get(name, nothing) for name in names}) for fold in folds]

@@ -1,4 +1,4 @@
-"""What sources know of a log that the driver holds, under any settings: models, as `retrieve` would make them.
+"""Trial fits: each source fitted under any settings to a log on the driver, as the model that `retrieve` would have.
 
 Owns: the log of a trial, and how each source is fitted to it.  Nothing here is Spark: the fits are the kernels of the
 cluster on one block, so that dozens of settings cost seconds.
@@ -47,11 +47,11 @@ class TrialLog:
     """A log without what is held out of it, on the driver.
 
     rows: of all users: weight float32 (0: only disliked, or returned), time int64 (us since 1970), hidden bool.
-    histories: of all users, None where nothing is known of the order of events.  texts: TF-IDF weights of what the
-    catalogue says of items, (n_tokens, n_items), None where it says nothing.  attributes: which item has which value of
-    what may enter the factors, (n_values, n_items), or None.  listed: bool (n_items,), what lists may hold.  judged:
-    int64 (n_judged,), users, ascending.  cutoff: D of the trial.  share: of the users that were drawn, above 0.
-    lists: of items, by what they were fitted with, where that took long.
+    histories: of all users, None where the order of events is not known.  texts: TF-IDF weights of the catalogue's text
+    of items, (n_tokens, n_items), None without text.  attributes: which item has which value of the attributes that may
+    enter the factors, (n_values, n_items), or None.  listed: bool (n_items,), what lists may hold.  judged: int64
+    (n_judged,), users, ascending.  cutoff: D of the trial.  share: part of the users that was drawn, above 0.
+    lists: a cache of neighbour lists that take long, by their similarity.
     """
 
     rows: RowBlock
@@ -72,7 +72,7 @@ class TrialLog:
 
     @property
     def had(self) -> np.ndarray:
-        """Whether anybody has had an item, or disliked it, bool (n_items,)."""
+        """Whether an item has any interaction, a dislike included, bool (n_items,)."""
         found: np.ndarray = np.bincount(self.rows.cols, minlength=self.n_items) > 0
         return found
 
@@ -88,7 +88,7 @@ class TrialLog:
 
 
 def users_of(log: TrialLog, users: np.ndarray, with_vector: np.ndarray, vectors: np.ndarray) -> Users:
-    """`users` (int64, ascending, of the log) as a model is given them; vectors: of those at `with_vector` of them."""
+    """`users` (int64, ascending, rows of the log) as a model takes them; vectors: of those at places `with_vector`."""
     indptr, at = entries_of(log.rows.indptr, users)
     columns = {name: array[at] for name, array in log.rows.columns.items()}
     block = RowBlock(0, indptr, log.rows.cols[at], columns)
@@ -101,7 +101,7 @@ class Trial:
     """A source fitted to a log.  vectors: of the judged users, float32 (n_judged, f), zeros: none; None: by history.
 
     has_collapsed: whether its vectors give all users one order, as a popular list does.  user_idx: of every row of the
-    log, where the model knows users by it.
+    log, for a model that knows users by it.
     """
 
     model: Model
@@ -111,7 +111,7 @@ class Trial:
     user_idx: np.ndarray | None = None
 
     def scorer(self, log: TrialLog, places: np.ndarray) -> Scorer:
-        """It, for the judged users at `places`, int64, ascending."""
+        """The fitted source, for the judged users at `places`, int64, ascending."""
         model = self.model
         if isinstance(model, NeighborModel) and isinstance(model.history, UserNeighbors) and self.user_idx is not None:
             model = replace(model, history=model.history.only(self.user_idx[log.judged[places]]))
@@ -146,15 +146,15 @@ def _item_cf(log: TrialLog, config: Config, params: Any) -> Trial | None:
     return Trial(neighbor_model(near, history, params.normalize), None, params.max_items)
 
 
-# Of what the run may send of sums a small run may have half: a log grows by half before choices are made anew.
+# Half of the pairs that the run may send: the log may grow by half before choices are made anew.
 _MAX_TRIAL_PAIRS = MAX_GRAM_BYTES // PAIR_BYTES // 2
 
-# A regression takes the sums of all pairs of its neighbours: so many take some ten seconds.
+# A regression reads the sums of all pairs of its neighbours: this many take some ten seconds.
 _MAX_LOOKED_UP = 1e9
 
 
 def _is_regressed(log: TrialLog, weights: Csr, similarity: Similarity) -> bool:
-    """Whether the run could send the sums of all pairs that regressions need, and a trial of them is soon done."""
+    """Whether the run could send the sums of all pairs that regressions need, and a trial of them takes seconds."""
     products = float(np.sum(weights.lengths.astype(np.float64) ** 2)) / log.share
     n_pairs = min(products, float(log.n_items) ** 2)
     return n_pairs <= _MAX_TRIAL_PAIRS and log.n_items * similarity.num_neighbors**2 <= _MAX_LOOKED_UP
@@ -163,11 +163,11 @@ def _is_regressed(log: TrialLog, weights: Csr, similarity: Similarity) -> bool:
 # Products that take half an hour on two cores: of all users with all items, or of all passes of a fit.
 _MAX_PRODUCTS = 5e13
 _LONG = 256  # vectors up to this length are tried whatever they cost
-_SIDES = 20  # sides of a fit that a run solves, each of which takes a product of two vectors for every pair
+_SIDES = 20  # half-iterations of a run's fit; each takes an outer product of vectors for every pair
 
 
 def _is_affordable(log: TrialLog, factors: int) -> bool:
-    """Whether the run is soon done with vectors of this length: fitting them, and searching with them."""
+    """Whether the run can fit vectors of this length, and search with them, within _MAX_PRODUCTS."""
     n_users, n_pairs = log.rows.n_rows / log.share, len(log.rows.cols) / log.share
     return factors <= _LONG or max(n_users * log.n_items * factors, _SIDES * n_pairs * factors**2) <= _MAX_PRODUCTS
 
@@ -219,12 +219,12 @@ def _content(log: TrialLog, config: Config, params: Any) -> Trial | None:
     return Trial(neighbor_model(near, history), None, params.max_items)
 
 
-# What a history costs grows faster than its length: a basket goes with every one after it.
+# The cost of a history grows faster than its length: a basket is paired with every one after it.
 _BASKETS, _MAX_WORK = 1.5, 5e6
 
 
 def _drawn(found: Histories, seed: int) -> Histories:
-    """The histories of so many users, drawn by chance, as cost at most _MAX_WORK."""
+    """The histories of users drawn by chance, as many as cost at most _MAX_WORK."""
     lengths = np.diff(found.indptr)
     order = np.random.default_rng(seed).permutation(len(lengths))
     wanted = np.zeros(len(lengths), bool)
@@ -248,5 +248,5 @@ FITTED = frozenset(_FITS)  # sources that are fitted here
 
 
 def fit_trial(source: str, log: TrialLog, config: Config) -> Trial | None:
-    """The source as `config` has it, fitted to the log; None where the log does not say what it needs."""
+    """The source as `config` has it, fitted to the log; None where the log lacks what it needs."""
     return _FITS[source](log, config, check_params(config)[source])

@@ -1,6 +1,6 @@
-"""The settings that validation tries, source by source; the first trial of each is what is configured.
+"""Grids of settings that validation tries, source by source; the first trial of each is what is configured.
 
-Owns: the grids: of the run, and of the wide search of `recsys-spark tune`.
+Owns: the grids of the run, and of the wide search of `recsys-spark tune`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from recsys_spark.config.choices import Settings
 
 
 class Stage(NamedTuple):
-    """What is laid over the best settings so far; n_best: how many of them.
+    """Settings that are laid over each of the `n_best` best settings so far.
 
-    follows: it is tried only where the stage before found more.
+    follows: the stage is tried only where the one before found more.
     """
 
     settings: Sequence[Settings]
@@ -23,7 +23,7 @@ class Stage(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """first: by source what is tried whole.  then: by source the stages that follow.
+    """first: by source the settings that are all tried.  then: by source the stages that follow.
 
     kinds: by source the setting whose values are kinds of it: the best of each is judged beside the other sources.
     """
@@ -85,11 +85,11 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
     ),
 }
 
-_N_BEST = 3  # longer factors like another ridge: the best of 64 were the fourth of 256 on one log of five
+_N_BEST = 3  # longer factors need another ridge: the best with 64 were the fourth with 256 on one log of five
 
-ATTRIBUTES = ["category", "brand", "tags"]  # of items, that may enter the factors
+ATTRIBUTES = ["category", "brand", "tags"]  # attributes of items that may enter the factors
 
-_AGES = (0.0, 180.0)  # days, beside that of the fallback
+_AGES = (0.0, 180.0)  # half-lives in days that are tried beside that of the fallback
 
 _THEN: Mapping[str, Sequence[Stage]] = {
     "item_cf": (

@@ -1,14 +1,14 @@
-"""Small runs as of days before the date, or without a part of users' histories, on the driver.
+"""Hold-out of validation: small runs as of days before the date, or without a part of users' histories.
 
-Owns: what is held out, and whom trials are judged on.
+Owns: what is held out, and which users judge trials.
 
 Where events have times the cut is global: nothing of the held days, of any user, is in weights, popularity,
-availability or what users have seen.  Where only their order is known, the last event of drawn users is held out, where
-nothing is, a tenth of what they had.  Judged users are drawn; what is fitted is all that fits into `max_pairs`.
+availability or what users have seen.  Where only their order is known, the last event of drawn users is held out; where
+not even that is known, a tenth of what they had.  Judged users are drawn; the fit takes all pairs up to `max_pairs`.
 
-With times new items come as they came.  Without, and where the catalogue has items that nobody has had, nothing says
-how often these will be taken: a small run takes as large a share of all other items out of the log, so that they are
-taken as often as others, and lists as many new items as there are.
+With times, new items come as they came.  Without times, and where the catalogue has items that nobody has had, nothing
+tells how often these will be taken.  A small run then removes as large a share of all other items from the log: they
+are new to it, and are taken as often as others.  It lists as many new items as the catalogue has.
 """
 
 import logging
@@ -46,15 +46,15 @@ _log = logging.getLogger(__name__)
 LENGTH = 20  # places of a list that count
 _ENOUGH = 3000  # judged users; with fewer, earlier days are held out too
 _MOST_FOLDS = 3
-_LEAST_SHARE = 5  # of the log's days that are held out: one in so many, at most
-_HELD = 10  # one in so many of a user's items is held out, where nothing is known of their order
-_MOST_NEW = 0.1  # of the items, that nobody has had in a small run without times
+_LEAST_SHARE = 5  # at most one in this many of the log's days is held out
+_HELD = 10  # one in this many of a user's items is held out, where their order is not known
+_MOST_NEW = 0.1  # largest share of the items that are made new in a small run without times
 _CHANCES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Held:
-    """Events that a small run sees, what users went on to (user_id, item_id), and the run's date."""
+    """The events that a small run sees, what users went on to (user_id, item_id), and the run's date."""
 
     events: DataFrame
     later: DataFrame
@@ -63,7 +63,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Fold:
-    """What trials are judged on, and the tables that it was made of, for sources that are fitted by Spark.
+    """A small run: what trials are judged on, and the tables that it was made of, for sources that Spark fits.
 
     user_idx: int64, of every row of the log.
     """
@@ -94,12 +94,12 @@ def folds(inputs: Mapping[str, DataFrame], context: Context, first: date, n_pair
 
 
 def window_of(context: Context, first: date) -> int:
-    """Days that are held out."""
+    """How many days are held out."""
     return max(1, min(context.config.validation.window_days, (context.day - first).days // _LEAST_SHARE))
 
 
 def _had(inputs: Mapping[str, DataFrame], context: Context, known: ItemFacts) -> np.ndarray | None:
-    """Whether anybody has had an item, bool (n_items,); None where it does not matter to what a small run sees."""
+    """Whether anybody has had an item, bool (n_items,); None where a small run does not need to know."""
     if context.config.events.is_timed or (known.texts is None and known.attributes is None):
         return None
     taken = known_events(inputs["events"], context.cutoff).select("item_id").distinct()
@@ -124,11 +124,11 @@ def _held(inputs: Mapping[str, DataFrame], context: Context, first: date, share_
 
 
 def _held_of_users(events: DataFrame, context: Context, share_new: float) -> Held:
-    """Without times: what is held out of the histories of drawn users; nobody has had yet a share of the items."""
+    """The hold-out without times: a part of the histories of drawn users, and a share of items that are made new."""
     config = context.config
     mine = F.col("user_id").isNotNull() & is_positive(config.events.types)
     if config.events.clock == "order":
-        # Events of nobody are no one's history: they are spread, or one task would get them all.
+        # Events without a user are spread over windows of their own, or one task would get them all.
         of_user = Window.partitionBy("user_id", F.when(F.col("user_id").isNull(), F.xxhash64("item_id", "event_time")))
         last = F.max(F.when(mine, F.col("event_time"))).over(of_user)
         first = F.min(F.when(mine, F.col("event_time"))).over(of_user)
@@ -143,18 +143,18 @@ def _held_of_users(events: DataFrame, context: Context, share_new: float) -> Hel
 
 
 def _judged_share(events: DataFrame, n_users: int) -> float:
-    """Share of all users of which about `n_users` are."""
+    """The share of all users that about `n_users` are."""
     row: Any = events.agg(F.approx_count_distinct("user_id").alias("n")).first()
     return min(1.0, n_users / max(1, int(row["n"])))
 
 
 def _chance(seed: int, *names: str) -> Column:
-    """A number below _CHANCES for every row, by what it names."""
+    """A number below _CHANCES for every row, by the hash of the columns `names`."""
     return F.pmod(F.xxhash64(*names, F.lit(seed)), F.lit(_CHANCES))
 
 
 def _drawn(events: DataFrame, share: float, context: Context) -> DataFrame:
-    """The events of nobody, and of this share of the users: they make about max_pairs pairs of users and items."""
+    """The events without a user, and those of a share of the users, who have about max_pairs pairs with items."""
     if share >= 1:
         return events
     return events.where(
@@ -201,14 +201,14 @@ def _fold(
 
 
 def _surplus(had: np.ndarray, cols: np.ndarray, seed: int) -> np.ndarray:
-    """As many of the items that nobody has had, drawn by chance, int64, as nobody has had in the small run besides."""
+    """Some of the items that nobody has had, drawn by chance, int64: as many as are new only to the small run."""
     never = np.flatnonzero(~had)
     n_more = int(had.sum()) - len(np.unique(cols[had[cols]]))
     return np.random.default_rng(seed).permutation(never)[:n_more]
 
 
 def _with_attributes(config: Config, known: ItemFacts) -> Config:
-    """The settings under which all may be shown that any trial of `als` can propose."""
+    """The settings under which every item that a trial of `als` can propose may be shown."""
     if known.attributes is None:
         return config
     return config.model_copy(update={"als": config.als.model_copy(update={"item_attributes": ATTRIBUTES})})
@@ -219,16 +219,16 @@ def _indptr(rows: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def _indexed(pairs: DataFrame, inputs: Mapping[str, DataFrame]) -> DataFrame:
-    """user_idx and item_idx, and what else `pairs` has, of known users and items."""
+    """`pairs` of known users and items, with user_idx and item_idx."""
     return pairs.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").join(
         inputs["user_index"].select("user_id", "user_idx"), on="user_id", how="inner"
     )
 
 
 def _targets(later: DataFrame, users: np.ndarray, rows: RowBlock, could_be_new: np.ndarray) -> Csr:
-    """What every user of the log went on to that somebody had before, or that is new and could have been shown.
+    """The items that every user of the log went on to, if somebody had them before or they are new and could be shown.
 
-    Without what they may not be shown.  could_be_new: bool (n_items,).
+    Without items that are hidden from the user.  could_be_new: bool (n_items,).
     """
     n_items = len(could_be_new)
     table = later.select("user_idx", "item_idx").toArrow()
@@ -245,7 +245,7 @@ def _targets(later: DataFrame, users: np.ndarray, rows: RowBlock, could_be_new: 
 
 
 def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Context) -> Histories | None:
-    """What users did in which order, if that is known and anything asks for it."""
+    """The ordered histories of users, if their order is known and a source needs it."""
     config = context.config
     if config.events.clock == "none" or "successors" not in config.sources.enabled:
         return None
@@ -315,7 +315,7 @@ def others(found: list[Fold], config: Config) -> dict[str, list[Trial]]:
 
 
 def _vectors(one: Personal, fold: Fold) -> np.ndarray | None:
-    """The vectors of the judged users, zeros of who has none."""
+    """The vectors of the judged users, zeros for users without one."""
     if one.vectors is None:
         return None
     wanted = fold.user_idx[fold.judged.log.judged]

@@ -1,4 +1,4 @@
-"""What the catalogue says of items, on the driver, for the small runs of a validation.
+"""Catalogue data of items for the small runs of a validation, on the driver: texts, attributes, times of creation.
 
 Owns: how much of it a trial takes.
 """
@@ -21,7 +21,7 @@ from recsys_spark.validation.grid import ATTRIBUTES
 
 
 class ItemFacts(NamedTuple):
-    """What all small runs are told.
+    """Catalogue data that all small runs share.
 
     n_items: indexed ones.  texts, attributes: as in `TrialLog`.  known_at: which items the catalogue has at a time,
     bool (n_items,).
@@ -34,16 +34,16 @@ class ItemFacts(NamedTuple):
 
 
 def item_facts(inputs: Mapping[str, DataFrame], context: Context) -> ItemFacts:
-    """What all small runs are told of items; inputs: items, item_index."""
+    """The catalogue data that all small runs share; inputs: items, item_index."""
     n_items = inputs["item_index"].count()
     texts, attributes = _texts(inputs, context, n_items), _attributes(inputs, context, n_items)
     return ItemFacts(n_items, texts, attributes, _catalogue(inputs, n_items))
 
 
 def _catalogue(inputs: Mapping[str, DataFrame], n_items: int) -> Callable[[datetime], np.ndarray]:
-    """Which items the catalogue knows at a time, bool (n_items,): those created before it, or nobody knows when.
+    """Which items the catalogue has at a time, bool (n_items,): created before it, or without a time of creation.
 
-    When a snapshot arrived does not count: the first one brings all items at once, however old they are.
+    The arrival of a snapshot does not count: the first one brings all items at once, however old they are.
     """
     known = inputs["items"].select("item_id", F.unix_micros("created_at").alias("created"))
     table = known.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").toArrow()
@@ -58,7 +58,7 @@ def _catalogue(inputs: Mapping[str, DataFrame], n_items: int) -> Callable[[datet
 
 
 _MAX_TEXTS = 200_000  # items whose texts the driver holds
-_MAX_PRODUCTS = 5e9  # of pairs of items that share a word: more take minutes in a trial
+_MAX_PRODUCTS = 5e9  # products of pairs of items that share a word: more take minutes in a trial
 
 
 def _texts(inputs: Mapping[str, DataFrame], context: Context, n_items: int) -> Csr | None:

@@ -1,11 +1,11 @@
-"""Which kind of a source finds most beside all other sources.
+"""Comparison of the kinds of a source (its similarities), each blended with all other sources.
 
 Owns: how kinds are compared.
 
-What is best by itself may say what another source says already: on one log a walk over shared users was the best
+The best kind by itself may repeat what another source has: on one log a walk over shared users was the best
 neighbourhood alone, and a regression, below it, added more to factors.  So the best of each kind is blended with the
-other sources, by weights fitted on one part of the judged users and judged on those who judge settings.  All kinds
-order one pool, the first items of every list, theirs too: what differs is how well they order it.
+other sources, by weights fitted on one part of the judged users, and judged on users who judge settings.  All kinds
+order one pool, the first items of every list, also of their own: they differ only in how well they order it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,10 +39,10 @@ def recalls_beside(
     kinds: Sequence[Sequence[Trial]],
     given: Mapping[str, float],
 ) -> list[np.ndarray]:
-    """What the blend of `trials` and each of the kinds finds, of the users who judge kinds, float64 (n_judges,).
+    """Recall of the blend of `trials` with each of the kinds, of the users who judge kinds, float64 (n_judges,).
 
     trials: of the other sources, by name, one a fold.  kinds: of each kind of `source` one trial a fold.  given: by
-    source or list what a person multiplies its weight by.
+    source or list, the factor of its weight in the settings.
     """
     rivals = {f"{source}/kind {at}": kind for at, kind in enumerate(kinds)}
     fitted = {**trials, **rivals}

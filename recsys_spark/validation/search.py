@@ -1,6 +1,6 @@
-"""Searches the settings of one source, and which kind of it is to stand beside the others.
+"""Grid search of the settings of one source, in stages, and the choice of its kind beside the other sources.
 
-Owns: the order in which settings are tried, and when others are taken than those of an earlier run.
+Owns: the order in which settings are tried, and when the choice of an earlier run is replaced.
 """
 
 import logging
@@ -31,7 +31,7 @@ _KEPT = "was chosen before, and nothing gains on it"
 
 @dataclass(frozen=True)
 class Found:
-    """Settings, what was fitted with them, one trial a fold, and the recall of each user who judges settings."""
+    """Settings, the trials fitted with them, one a fold, and the recall of each user who judges settings."""
 
     settings: Settings
     trials: Sequence[Trial]
@@ -39,15 +39,15 @@ class Found:
 
     @property
     def order(self) -> tuple[bool, float]:
-        """The greater, the better: what has collapsed comes last."""
+        """The greater, the better; collapsed trials come last."""
         return not any(one.has_collapsed for one in self.trials), float(self.recall.mean())
 
 
 @dataclass(frozen=True)
 class Search:
-    """auto: names of the settings that may be chosen.  before: what an earlier run chose, if there is one.
+    """The search of a run.  auto: names of the settings that may be chosen.
 
-    found: takes all that is tried, and the settings that are chosen.
+    before: the choice of an earlier run, if any.  found: receives all that is tried, and the chosen settings.
     """
 
     folds: Sequence[Judged]
@@ -60,7 +60,7 @@ class Search:
     def choose_settings(self, source: str) -> Found | None:
         """The best settings of the source, or those of an earlier run where no others gain on them.
 
-        None where the log does not say what the source needs.
+        None where the log lacks what the source needs.
         """
         best, tried = self._best_of(source, self._unlike([], [{}, *self._open(self.grid.first.get(source, ()))]))
         if best is None:
@@ -78,7 +78,7 @@ class Search:
         return best
 
     def _kept(self, source: str, best: Found, tried: list[tuple[Settings, np.ndarray]]) -> Found | None:
-        """The source as an earlier run chose it, which is added to what was tried; None where that cannot be."""
+        """The source as an earlier run chose it, which is added to what was tried; None if it cannot be fitted."""
         settings = self._earlier(source, [one for one, _ in tried])
         if settings == best.settings:
             return best
@@ -91,7 +91,7 @@ class Search:
         return kept
 
     def _earlier(self, source: str, tried: Sequence[Settings]) -> Settings | None:
-        """What an earlier run chose for the source, as it stands among what was tried, if it does."""
+        """What an earlier run chose for the source; the equal settings among what was tried, if there are any."""
         if self.before is None or source not in self.before.tried:
             return None
         chosen = self.before.settings.items()
@@ -116,9 +116,9 @@ class Search:
         return best
 
     def choose_kind(self, source: str, trials: Mapping[str, Sequence[Trial]]) -> Sequence[Trial]:
-        """What is kept of the source: another kind than the best by itself where the blend gains by that.
+        """The trials of the chosen kind: another kind than the best by itself only where the blend gains by it.
 
-        Others have to gain on what an earlier run chose, if that is of another kind than the best by itself.
+        If an earlier run chose another kind than the best by itself, others have to gain on that.
         """
         given = self.config.candidates.source_weights
         beside = {name: one for name, one in trials.items() if name != source and weight_of(name, given) > 0}
@@ -148,9 +148,9 @@ class Search:
         return kinds[chosen][1]
 
     def _contenders(self, source: str, best: Settings) -> list[Settings]:
-        """Of every kind its best settings; that which others have to gain on comes first.
+        """The best settings of every kind; first those on which the others have to gain.
 
-        Stages were tried on the best kind alone: what they changed, and a kind does not name, holds for all.
+        Stages were tried on the best kind only: what they changed holds for all kinds that do not set it themselves.
         """
         rows = sorted((one for one in self.found.tried if one.kind == source), key=lambda one: -one.recall.mean())
         later = {name for stage in self.grid.then.get(source, ()) for one in stage.settings for name in one}
@@ -167,12 +167,12 @@ class Search:
         return value_of(with_settings(self.config, settings), self.grid.kinds[source])
 
     def alone(self, trials: Sequence[Trial]) -> np.ndarray:
-        """What the lists of one source find, of each user who judges settings."""
+        """Recall of the lists of one source, of each user who judges settings."""
         pairs = zip(self.folds, trials, strict=True)
         return np.concatenate([recall_alone(fold, trial, fold.part(SETTINGS)) for fold, trial in pairs])
 
     def _best_of(self, source: str, grid: Sequence[Settings]) -> tuple[Found | None, list[tuple[Settings, np.ndarray]]]:
-        """The best of the grid, the first of equals, and what each found; what has collapsed only where all have."""
+        """The best of the grid, the first of equals, and the recall of each; collapsed only if all have collapsed."""
 
         def attempt(settings: Settings) -> Found | None:
             trials = self._fit(source, settings)
@@ -190,20 +190,20 @@ class Search:
         return best, tried
 
     def _fit(self, source: str, settings: Settings) -> Sequence[Trial] | None:
-        """The source fitted to all folds; None where it cannot be, or is past a bound."""
+        """The source fitted to all folds; None if it cannot be fitted, or is beyond a bound."""
         config = with_settings(self.config, settings)
         if not all(is_bounded(source, config, one.log.n_items) for one in self.folds):
             return None
         try:
             fitted = [fit_trial(source, one.log, config) for one in self.folds]
-        except KernelError as err:  # a setting that cannot be fitted is none to choose
+        except KernelError as err:  # settings that cannot be fitted cannot be chosen
             _log.info("step=validate phase=try source=%s settings=%s fault=%s", source, settings, err)
             return None
         trials = [one for one in fitted if one is not None]
         return trials if len(trials) == len(fitted) else None
 
     def _unlike(self, tried: Sequence[tuple[Settings, np.ndarray]], more: Sequence[Settings]) -> list[Settings]:
-        """Those of `more` that come to other settings than any that was tried, or stands before them."""
+        """Those of `more` whose settings differ from all that were tried, and from those before them in `more`."""
         known = [with_settings(self.config, one) for one, _ in tried]
         found = []
         for one in more:
@@ -214,7 +214,7 @@ class Search:
         return found
 
     def _open(self, grid: Sequence[Settings]) -> list[Settings]:
-        """The grid without what is not for the run to choose."""
+        """The grid without the settings that the run may not choose."""
         return [{name: value for name, value in settings.items() if name in self.auto} for settings in grid]
 
 

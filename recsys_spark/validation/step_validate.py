@@ -1,7 +1,7 @@
-"""Chooses what is left to the run: settings of sources and the blend, by what they find of what was held out.
+"""Chooses the settings that are `auto`, of sources and of the blend, by their recall on held-out events.
 
-Owns: when choices are made anew, and how they are stored.  Later steps are given the chosen settings
-(`choices.as_chosen`).
+Owns: when choices are made anew, and how they are stored.  Later steps get the chosen settings
+(`config.choices.as_chosen`).
 """
 
 import json
@@ -28,16 +28,16 @@ from recsys_spark.warehouse.tables import CHOICES
 
 _log = logging.getLogger(__name__)
 
-_GROWN = 1.5  # by how much the log may grow, or shrink, before choices are made anew
+_GROWN = 1.5  # factor by which the log may grow, or shrink, before choices are made anew
 
-_NORMAL = 1.96  # standard errors on both sides of a mean between which it lies at 95 %
+_NORMAL = 1.96  # half width of a 95 % interval, in standard errors
 
 
 def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
-    """`choices`: one row a trial, and one with all settings that were chosen, {} where nothing could be.
+    """`choices`: one row a trial, and one with all chosen settings, {} where nothing could be chosen.
 
     Figures: n_trials (0 where choices are reused), n_judged, n_folds; where judged users went on to items that nobody
-    had had, n_new such users, and recall_of_new, what the chosen blend finds of these items.
+    had had, n_new such users, and recall_of_new, the recall of the chosen blend on these items.
     """
     config, figures = context.config, context.done["interactions"]["figures"]
     n_pairs, hashed = int(figures["n_interactions"]), _hash(config)
@@ -48,7 +48,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
         context.figures.update(n_trials=0.0, age_days=float((context.day - again[0]["made_on"]).days))
         return {"choices": _frame(again, context)}
     why, made = _reason_not_to(config, figures), Chosen()
-    # What is for the run to choose must not end it, whatever the size of the catalogue, and whether anything is tried.
+    # A setting that the run may choose must not make it fail, however large the catalogue, also if nothing is tried.
     n_items = inputs["item_index"].count()
     smaller = bounded_settings(config, n_items)
     if smaller:
@@ -77,7 +77,7 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
 
 
 def _reason_not_to(config: Config, figures: Mapping[str, float]) -> str:
-    """Why nothing is tried; empty: it is."""
+    """Why nothing is tried; empty if trials are made."""
     if not config.validation.auto:
         return "no setting is auto"
     if not config.validation.every_days:
@@ -91,7 +91,7 @@ def _too_few(n_users: int, config: Config) -> str:
 
 
 def _hash(config: Config) -> str:
-    """Hash of all that a choice depends on besides the log; how long it holds is not what it depends on."""
+    """Hash of all settings that a choice depends on; how long a choice holds is not among them."""
     names = ("events", "interactions", "item_cf", "als", "sources", "candidates", "validation")
     dumped = config.model_dump(mode="json", include=set(names))
     del dumped["validation"]["every_days"]
@@ -99,7 +99,7 @@ def _hash(config: Config) -> str:
 
 
 def _earlier(inputs: Mapping[str, DataFrame], hashed: str) -> list[dict[str, Any]]:
-    """The rows of the base run's choices, if any were made, and under the same settings."""
+    """The rows of the base run's choices, if any were made, under the same settings."""
     base = inputs.get("base_choices")
     rows = [row.asDict() for row in base.collect()] if base is not None else []
     made = next((row for row in rows if row["kind"] == ALL), None)
@@ -107,7 +107,7 @@ def _earlier(inputs: Mapping[str, DataFrame], hashed: str) -> list[dict[str, Any
 
 
 def _choice_of(rows: list[dict[str, Any]], config: Config, n_items: int) -> Earlier | None:
-    """What the rows say was chosen, within the bounds of today's catalogue."""
+    """The choice that the rows hold, within the bounds of today's catalogue."""
     if not rows:
         return None
     settings = _settings(rows)
@@ -121,7 +121,7 @@ def _still_holds(rows: list[dict[str, Any]], context: Context, n_pairs: int) -> 
     """Whether the choices are young enough, and the log has about the size that it had."""
     if not rows:
         return False
-    made = rows[0]  # as every row
+    made = rows[0]  # all rows have the same date and size
     grown = n_pairs / max(1, made["n_pairs"])
     age = (context.day - made["made_on"]).days
     return bool(age < context.config.validation.every_days and 1 / _GROWN <= grown <= _GROWN)
@@ -133,7 +133,7 @@ def _settings(rows: list[dict[str, Any]]) -> Settings:
 
 
 def _fits(rows: list[dict[str, Any]], inputs: Mapping[str, DataFrame], config: Config) -> bool:
-    """Whether what was chosen is still within the bounds of what is sent: a catalogue may have grown past them."""
+    """Whether the choice still keeps the bounds of what is sent to workers: the catalogue may have grown past them."""
     return not bounded_settings(with_settings(config, _settings(rows)), inputs["item_index"].count())
 
 

@@ -1,6 +1,6 @@
-"""Trials as they are told, and how sure a difference between two of them is.
+"""Records of trials and choices, and the tests of a difference between two trials.
 
-Owns: `Tried`, `Chosen`, `Earlier`, and the two rules by which one way is taken for better than another.
+Owns: `Tried`, `Chosen`, `Earlier`, and the two rules by which one way counts as better than another.
 """
 
 from dataclasses import dataclass, field
@@ -52,11 +52,11 @@ class Earlier:
 
 
 def gains(more: np.ndarray) -> bool:
-    """Whether differences of the same users, float64 (n,), are above 0 by one standard error: for what costs more."""
+    """Whether the mean of paired differences, float64 (n,), is above 0 by one standard error: for costlier settings."""
     return bool(more.mean() > more.std() / np.sqrt(max(1, len(more))) and more.mean() > 0)
 
 
 def surely_less(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether `a` finds less than `b` by two standard errors of the difference; of the same users, float64 (n,)."""
+    """Whether `a` is below `b` by two standard errors of the difference; recalls of the same users, float64 (n,)."""
     less = b - a
     return bool(less.mean() > _SURE * less.std() / np.sqrt(max(1, len(less))))

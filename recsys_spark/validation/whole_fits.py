@@ -1,4 +1,4 @@
-"""Fits of a log that fits into one process: item-item CF, ALS and the graph filter, by the kernels of the cluster.
+"""In-process fits of a small log: item-item CF, ALS and the graph filter, by the kernels of the cluster.
 
 Owns: the order in which these kernels are called where there is one block.
 
@@ -18,9 +18,9 @@ from recsys_spark.numeric.sparse import Csr, transposed
 
 
 class Vectors(NamedTuple):
-    """users: float32 (rows that were asked for, f).  items: float32 (m, f).
+    """Fitted vectors.  users: float32 (wanted rows, f).  items: float32 (m, f).
 
-    explained: the part by which an objective is below that of vectors of zero; 1 where there is no objective.
+    explained: the part by which the objective is below that of zero vectors; 1 where there is no objective.
     """
 
     users: np.ndarray

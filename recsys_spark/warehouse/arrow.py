@@ -1,4 +1,4 @@
-"""A declared table as Arrow sees it: schema with comments, and random rows that keep the contract.
+"""Arrow schema of a declared table, with comments, and its hash.
 
 Owns: the rendering from `contract` to pyarrow.
 """
@@ -40,7 +40,7 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 def form_of(declared: pa.DataType) -> str:
-    """A type without what writers differ in: nullability, names of list elements, the unit of times in UTC."""
+    """A type as text, without what writers differ in: nullability, names of list elements, the unit of UTC times."""
     if pa.types.is_list(declared):
         return f"list<{form_of(declared.value_type)}>"
     if pa.types.is_map(declared):

@@ -1,6 +1,6 @@
-"""Files that a table's rows name, such as a model's weights: whole, unaltered, and called by their own hash.
+"""Content-addressed blobs: files that a table's rows name, such as a model's weights, called by their own hash.
 
-Owns: the folder `blobs` of the warehouse, its names, and that what is read is what was stored.
+Owns: the folder `blobs` of the warehouse, its names, and the checks that what is read is what was stored.
 """
 
 import json
@@ -27,7 +27,7 @@ from recsys_spark.warehouse.whole_file import cached, own_folder, sync, upload, 
 
 
 class BlobColumns(NamedTuple):
-    """Columns of a table that name a blob: where it is, its SHA-256 and its size."""
+    """Columns of a table that name a blob: its path, its SHA-256 and its size."""
 
     rel_path: str
     sha256: str
@@ -56,7 +56,7 @@ _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark ro
 
 @dataclass(frozen=True)
 class Blob:
-    """A stored file, as the row that names it records it; `rel_path` counts from the root of the warehouse."""
+    """A stored file, as the row that names it records it; `rel_path` is relative to the root of the warehouse."""
 
     rel_path: str
     sha256: str
@@ -66,7 +66,7 @@ class Blob:
 def put_blob(root: Location, data: bytes | Path, suffix: str) -> Blob:
     """Stores `data`, or the content of the file at that path, durably; what is stored already is not written again.
 
-    suffix: the end of the name, such as ".safetensors".  The content is held in memory once, as it is when it is read.
+    suffix: the end of the name, such as ".safetensors".  The content is held in memory once, as by `read_blob`.
     """
     content = data.read_bytes() if isinstance(data, Path) else data
     digest = sha256(content).hexdigest()
@@ -75,7 +75,7 @@ def put_blob(root: Location, data: bytes | Path, suffix: str) -> Blob:
         raise ContractError(f"blobs: expected a suffix such as '.safetensors', got {suffix!r}; use a-z, 0-9 and _")
     path = inside(root, f"{_FOLDER}/{name}", _FOLDER)
     if _sha256_of(path) != digest:
-        # Also over a damaged one: running the date again, which may give the same weights, must mend it.
+        # A damaged one is replaced: to run the date again, which may give the same weights, must repair it.
         with whole_file(path, is_synced=True) as file:
             file.write_bytes(content)
     return Blob(f"{_FOLDER}/{name}", digest, len(content))
@@ -93,13 +93,13 @@ def _sha256_of(path: Location) -> str:
 class NewBlob:
     """A blob while it is written piece by piece, by one attempt of a task: nothing sees it before `store`.
 
-    Leaving the block without `store` removes what was written; a kill leaves a file that `gc` removes, or, of a
-    warehouse in an object store, the next who uses this machine three days later.
+    Leaving the block without `store` removes what was written.  A kill leaves a file that `gc` removes; for a warehouse
+    in an object store, the next process that uses this machine three days later removes it.
     """
 
     def __init__(self, root: Location, suffix: str) -> None:
         self._root, self._suffix = root, suffix
-        # Beside its place, so that taking it costs nothing; an object store's is written on this machine first.
+        # In the same folder, so that a rename is enough; for an object store it is written on this machine first.
         folder = root / _FOLDER if isinstance(root, Path) else own_folder()
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f".{uuid4().hex}"
@@ -117,7 +117,7 @@ class NewBlob:
             digest = file_digest(written, "sha256").hexdigest()
         n_bytes = self.path.stat().st_size
         place = inside(self._root, f"{_FOLDER}/{digest}{self._suffix}", _FOLDER)
-        # In place of one of that name: whoever reads that one reads on.
+        # Replaces a file of that name; whoever reads that one can read on.
         if isinstance(place, Path):
             self.path.replace(place)
         elif _sha256_of(place) != digest:
@@ -126,9 +126,9 @@ class NewBlob:
 
 
 def check_blob(root: Location, rel_path: str, sha256_hex: str, n_bytes: int) -> Path:
-    """A file of this machine with the content of a blob, read once from end to end; for what is mapped, or large.
+    """A file of this machine with the content of a blob, read once from end to end; for files that are large or mapped.
 
-    Raises DamagedError unless it has the recorded size and hash; so does a path out of the warehouse, or without a
+    Raises DamagedError unless it has the recorded size and hash, also for a path out of the warehouse, or without a
     file.
     """
     place = inside(root, rel_path, _FOLDER)
@@ -147,7 +147,7 @@ def check_blob(root: Location, rel_path: str, sha256_hex: str, n_bytes: int) -> 
 
 
 def _facts(path: Path, n_bytes: int) -> tuple[int, str]:
-    """Size and hash of the file; the hash is not made of one that has another size."""
+    """Size and hash of the file; a file of another size than `n_bytes` is not hashed."""
     found_bytes = path.stat().st_size
     return found_bytes, _sha256_of(path) if found_bytes == n_bytes else "another"
 
@@ -155,7 +155,7 @@ def _facts(path: Path, n_bytes: int) -> tuple[int, str]:
 def read_blob(root: Location, rel_path: str, sha256_hex: str) -> bytes:
     """The content of a blob, read once: the bytes that were hashed are the bytes that are returned.
 
-    Raises DamagedError unless they have the recorded hash; so does a path out of the warehouse, or one without a file.
+    Raises DamagedError unless they have the recorded hash, also for a path out of the warehouse, or without a file.
     """
     place = inside(root, rel_path, _FOLDER)
     with _blamed(place, rel_path, sha256_hex):
@@ -171,7 +171,7 @@ def read_blob(root: Location, rel_path: str, sha256_hex: str) -> bytes:
 
 @contextmanager
 def _blamed(place: Location, rel_path: str, sha256_hex: str) -> Iterator[None]:
-    """What goes wrong inside becomes DamagedError, or StoreFault if the store does not answer."""
+    """Turns errors inside into DamagedError, or StoreFault if the store does not answer."""
     try:
         yield
     except FileNotFoundError as err:
@@ -189,7 +189,7 @@ def blobs(root: Location) -> list[str]:
 
 
 def _files(root: Location) -> Iterator[Location]:
-    """Blobs, and what a kill left half written; nothing else that somebody may have put there."""
+    """Blobs, and files that a kill left half written; no other file that somebody may have put there."""
     folder = root / _FOLDER
     for path in folder.iterdir() if folder.exists() else ():
         if _NAME.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
@@ -199,7 +199,7 @@ def _files(root: Location) -> Iterator[Location]:
 def named_blobs(root: Location, tables: Collection[str]) -> set[str]:
     """Relative paths that rows of the tables in BLOB_COLUMNS name, of any run.
 
-    tables: names of those that the warehouse has, which may be older than one that names blobs.
+    tables: names of the tables of the warehouse; an old one may lack a table that names blobs.
     Raises DamagedError if one of them cannot be read: its blobs would look as if nothing named them.
     """
     named: set[str] = set()
@@ -214,9 +214,9 @@ def named_blobs(root: Location, tables: Collection[str]) -> set[str]:
 
 
 def check_run_blobs(root: Location, run_id: str, tables: Collection[str]) -> None:
-    """Raises DamagedError unless every blob that a run's rows in `tables` name is what was stored.
+    """Raises DamagedError unless every blob that a run's rows in `tables` name is whole and unaltered.
 
-    tables: names of those of the bundle, which may be older than one that names blobs.
+    tables: names of the tables of the bundle; an old one may lack a table that names blobs.
     """
     for name, columns in BLOB_COLUMNS.items():
         if name not in tables:
@@ -231,9 +231,9 @@ def check_run_blobs(root: Location, run_id: str, tables: Collection[str]) -> Non
 
 
 def drop_blobs(root: Location, keep: set[str], now: datetime, unused_for_hours: int) -> int:
-    """Deletes the blobs that have not been in `keep` for this many hours; how many files that were.
+    """Deletes the blobs that have not been in `keep` for this many hours; returns how many files these were.
 
-    Since when is written down beside them, call by call: a reader may hold a bundle whose rows have just been deleted.
+    Every call records beside them since when each is unused: a reader may hold a bundle whose rows were just deleted.
     The caller holds the lock of the warehouse, so that no run is between a blob and the row that will name it.
     """
     known = _unused_since(root)
@@ -249,7 +249,7 @@ def drop_blobs(root: Location, keep: set[str], now: datetime, unused_for_hours: 
 
 
 def _unused_since(root: Location) -> dict[str, datetime]:
-    """When each blob was first seen without a row that names it; {} if the file is not there, or is none of ours."""
+    """When each blob was first seen without a row that names it; {} if the file is missing, or not ours."""
     try:
         text = (root / _FOLDER / _UNUSED).read_text(encoding="utf-8")
         return {name: datetime.fromisoformat(since).astimezone(UTC) for name, since in json.loads(text).items()}

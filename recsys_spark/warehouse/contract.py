@@ -1,6 +1,6 @@
-"""The words in which a table is declared: types, columns and tables as plain data, without pyspark or pyarrow.
+"""Table contracts: types, columns and tables as plain data, without pyspark or pyarrow.
 
-Owns: what can be said about a table.
+Owns: what can be declared about a table.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ Type = Scalar | ListOf | MapOf | StructOf
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its type, whether it may be null and when, its unit, and a SQL condition that every row must meet."""
+    """One column: its type, meaning and unit, whether it may be null, and a SQL condition that every row must meet."""
 
     name: str
     type: Type

@@ -1,7 +1,7 @@
-"""The head of `publishes` in one small read, its history, and whether it has moved: what a service and gc start from.
+"""Current row of `publishes` in one small read, its history, and whether it has moved: services and gc start here.
 
-Owns: the resolution of the current bundle without Spark.  It never falls back to an earlier row: a log, a file or a row
-that is damaged is an error, for whoever reads a bundle and for whoever deletes others.
+Owns: the resolution of the current bundle without Spark.  It never falls back to an earlier row: a damaged log, file or
+row is an error, both for readers of a bundle and for gc, which deletes others.
 """
 
 import json
@@ -24,7 +24,7 @@ _AT_ONCE = 8
 
 
 def publishes_folder(root: Location) -> Location:
-    """Where the table is."""
+    """The folder of the table."""
     return root / "tables" / PUBLISHES.name
 
 
@@ -59,11 +59,11 @@ def rows_without_commit(root: Location) -> tuple[PublishRow, ...]:
     """Checked rows in files of the table that its log does not name, in the order of their publish_seq.
 
     A writer that lost the race for a number, or was killed before its commit, leaves such a file; so does a commit that
-    was lost after it.  Raises DamagedError for a file that is none of ours.
+    was lost afterwards.  Raises DamagedError for a file that is not ours.
     """
     table, _, _ = _checked_log(root)
     listed = {file.rel_path for file in table.files}
-    # As in Delta, what begins with a dot or an underscore is no data.
+    # As in Delta, files whose names begin with a dot or an underscore are not data.
     names = (path for path in table.folder.iterdir() if path.name.endswith(".parquet") and path.name[0] not in "._")
     paths = [path for path in names if path.name not in listed]
     left = [DataFile(path.name, path.stat().st_size, 0, None, None) for path in paths]
@@ -98,7 +98,7 @@ def _checked_log(root: Location) -> tuple[RunFiles, dict[DataFile, list[int]], i
 
 
 def _sequence(table: RunFiles, file: DataFile) -> list[int]:
-    """The publish_seq of every row of the file, from the log where that says it without doubt."""
+    """The publish_seq of every row of the file, from the log if its statistics leave no doubt."""
     if file.n_rows == 1 and file.low is not None and file.low == file.high:
         return [int(file.low)]
     return [int(seq) for seq in _read(table, file, ["publish_seq"])["publish_seq"].to_pylist()]
@@ -126,7 +126,7 @@ def _check_commit(folder: Location, version: int) -> None:
         actions = [json.loads(line) for line in lines if line]
         kinds = [next(iter(action)) if len(action) == 1 else "several" for action in actions]
     except FileNotFoundError:
-        return  # cleaned up after a checkpoint, which has been read instead
+        return  # cleaned up after a checkpoint, which was read instead
     except (ValueError, TypeError) as err:
         raise DamagedError(f"publishes {path.name}: expected lines of JSON, got {err}; {_REPAIR}") from err
     unknown = sorted(set(kinds) - _ACTIONS)

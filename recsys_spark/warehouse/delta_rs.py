@@ -1,8 +1,7 @@
-"""Tables opened by delta-rs, on whatever store they are: no JVM.
+"""Delta tables by delta-rs, without a JVM, on a folder or an object store: opened, read whole, cleaned up.
 
-Owns: what delta-rs and Arrow are told of the store, and how a small table is read.
-
-Removal of rows of a run and of files that no table names any more, through delta-rs.
+Owns: what delta-rs and Arrow are told of the store, how a small table is read, and the removal of a run's rows and of
+files that no table names any more.
 """
 
 from typing import Any
@@ -22,7 +21,7 @@ def table_path(root: Location, name: str) -> Location:
 
 
 def open_delta(place: Location, version: int | None = None) -> DeltaTable:
-    """The table at `version`, by default its newest; raises StoreFault, and else what delta-rs raises."""
+    """The table at `version`, by default its newest; raises StoreFault, or else what delta-rs raises."""
     with answering(place):
         return DeltaTable(str(place), version=version, storage_options=delta_options(place))
 
@@ -33,10 +32,10 @@ def read_whole(
     filters: list[tuple[str, str, Any]] | None = None,
     stored: DeltaTable | None = None,
 ) -> pa.Table:
-    """Rows of a small table, of all runs; raises StoreFault, and else what delta-rs raises.
+    """Rows of a small table, of all runs; raises StoreFault, or else what delta-rs raises.
 
     columns: what to read, None for all.  filters: (column, comparison, value) that all must hold.  stored: the
-    table as it was opened, None for its newest version.
+    opened table, None for its newest version.
     The files are read through Arrow's own file system.  Through delta-rs's, which calls Python, a thread of Arrow may
     still be closing a file when the interpreter ends, and the process aborts after its work is done: 29 of 150
     processes on two busy cores (https://github.com/apache/arrow/issues/34314), and none this way.
@@ -53,7 +52,7 @@ def delete_run(root: Location, table: Table, run_id: str) -> None:
 
 
 def vacuum(root: Location, table: Table, unused_for_hours: int) -> int:
-    """Deletes files that left the table, or were never committed, more than this many hours ago; how many."""
+    """Deletes files that left the table, or were never committed, more than this many hours ago; returns how many."""
     stored = open_delta(table_path(root, table.name))
     removed = stored.vacuum(
         retention_hours=unused_for_hours, dry_run=False, enforce_retention_duration=False, full=True

@@ -1,8 +1,8 @@
-"""Table creation, and the small append-only ledgers, by delta-rs: no JVM, and a commit that fails if it lost a race.
+"""Append-only ledgers, and creation of all tables, by delta-rs: no JVM, and a commit that fails if it lost a race.
 
-Owns: every write to tables of the family `ledger`; creation of all tables.  Rows of data tables are made by Spark
-(`delta`).  Source of the split: delta-rs creates a table in about 0.04 s where Spark takes 1 s or more, and its local
-commit is an exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
+Owns: every write to tables of the family `ledger`; creation of all tables.  Spark writes the rows of data tables
+(`spark_tables`).  Reason of the split: delta-rs creates a table in about 0.04 s where Spark takes 1 s or more, and its
+local commit is an exclusive create, where Hadoop's rename on a local folder can lose one of two commits.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -20,14 +20,14 @@ from recsys_spark.warehouse.location import Location, answering, delta_options, 
 from recsys_spark.warehouse.run_files import open_table
 from recsys_spark.warehouse.tables import AUDITS, RUN_STEPS
 
-# What is published is read by delta-rs and DuckDB: neither deletion vectors nor column mapping may ever be on.
+# delta-rs and DuckDB read what is published: neither deletion vectors nor column mapping may ever be on.
 _PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
 
 
 def create_tables(root: Location, tables: Iterable[Table]) -> None:
-    """Creates what is missing of `tables`, with comments, NOT NULL and CHECKs.
+    """Creates the missing ones of `tables`, with comments, NOT NULL and CHECKs.
 
-    Raises EnvironmentFault if it cannot, or if a table that is there lacks columns: nothing migrates it silently.
+    Raises EnvironmentFault if it cannot, or if an existing table lacks columns: nothing migrates it silently.
     """
     try:
         for table in tables:
@@ -70,9 +70,9 @@ def _check_columns(path: Location, table: Table, stored: DeltaTable) -> None:
 
 
 def stored_tables(root: Location, tables: Iterable[Table], needed: Collection[str]) -> list[Table]:
-    """Those of `tables` that are there, which is looked at and never mended: an older warehouse may lack one.
+    """Those of `tables` that exist; missing ones are not created: an older warehouse may lack one.
 
-    needed: names of those that must be there.  Raises DamagedError for a table without a readable log, and
+    needed: names of those that must exist.  Raises DamagedError for a table without a readable log, and
     EnvironmentFault for one that lacks columns.
     """
     found = []
@@ -124,7 +124,7 @@ def read_rows(
 
 
 def steps_of(root: Location, run_id: str) -> dict[str, dict[str, Any]]:
-    """The completed steps of a run by name; a step that was run again counts with its newest row."""
+    """The completed steps of a run by name; of a step that was run again, the newest row counts."""
     return _newest(root, RUN_STEPS, run_id, "step")
 
 

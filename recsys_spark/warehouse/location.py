@@ -1,8 +1,8 @@
-"""Where a warehouse is and logs land, a folder or a prefix in an object store; what Arrow, delta-rs and Spark call it.
+"""Locations of warehouses and landings: a folder or a prefix in an object store, for Arrow, delta-rs and Spark.
 
-Owns: `ObjectPath`, which answers for an object store what `pathlib.Path` answers for a folder, and the rendering of
-both for the three engines.  Credentials are never part of a location: each engine finds them where its cloud puts them
-(environment, profile, role).
+Owns: `ObjectPath`, which is for an object store what `pathlib.Path` is for a folder, and the rendering of both for the
+three engines.  Credentials are never part of a location: each engine finds them where its cloud puts them (environment,
+profile, role).
 """
 
 import re
@@ -20,18 +20,18 @@ from recsys_spark.errors import ArgumentError, DamagedError, StoreFault
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-# What Arrow, delta-rs and Hadoop all have a client for.
+# Schemes for which Arrow, delta-rs and Hadoop all have a client.
 SCHEMES = ("s3", "gs", "abfss", "hdfs")
 
-# What may stand in the query of a URL; and of what an endpoint is made.
+# The form of an endpoint, and what the query of a URL may have.
 ENDPOINT = r"https?://[A-Za-z0-9_.:-]+"
 _QUERY = {"endpoint", "region"}
 
-# What the clients say when the store, not the file, is at fault.
+# Messages of the clients when the store, not the file, is at fault.
 _STORE_FAULT = re.compile(
     r"AWS Error (?!NO_SUCH_KEY)|Generic \w+ error|error sending request|Could not connect|Bucket '.*' not found", re.I
 )
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs writes for a terminal
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs colours its messages for a terminal
 
 
 class Stat(NamedTuple):
@@ -46,8 +46,8 @@ class ObjectPath:
     """A file or prefix in an object store; it is sent to workers as it is.
 
     url: such as s3://bucket/warehouse.  endpoint: of an S3 server other than AWS's, such as http://minio:9000; region:
-    of the bucket.  Both "" where the environment says it.
-    A file is there from the moment that the write of it is closed, and not before.
+    of the bucket.  Both "" where the environment gives them.
+    A file exists from the moment that its write is closed, and not before.
     """
 
     url: str
@@ -71,15 +71,15 @@ class ObjectPath:
         return replace(self, url=self.url.rsplit("/", 1)[0])
 
     def absolute(self) -> "ObjectPath":
-        """Itself: no URL is relative."""
+        """The location itself: no URL is relative."""
         return self
 
     def exists(self) -> bool:
-        """Whether there is such a file, or any below."""
+        """Whether there is such a file, or any file below it."""
         return bool(self._info().type)
 
     def is_dir(self) -> bool:
-        """Whether files are below it, or the mark of a folder."""
+        """Whether there are files below it, or the marker of a folder."""
         from pyarrow.fs import FileType
 
         return bool(self._info().type == FileType.Directory)
@@ -92,10 +92,10 @@ class ObjectPath:
         return Stat(found.size, found.mtime_ns / 1e9)
 
     def open(self, mode: str) -> Any:
-        """A file of Arrow, to read ("rb") or to write anew ("wb"); also a write that was given up ends with a file."""
+        """An Arrow file, to read ("rb") or to write anew ("wb"); a write that is given up leaves a file, too."""
         files, key = arrow_files(self)
         with answering(self):
-            # Arrow would compress what is written under a name such as a.gz.
+            # By default Arrow compresses what is written under a name such as a.gz.
             return files.open_input_file(key) if mode == "rb" else files.open_output_stream(key, compression=None)
 
     def read_bytes(self) -> bytes:
@@ -108,7 +108,7 @@ class ObjectPath:
         return self.read_bytes().decode(encoding, errors)
 
     def write_bytes(self, data: bytes) -> None:
-        """Stores the file, in place of any of that name."""
+        """Stores the file; replaces one of that name."""
         with answering(self), self.open("wb") as file:
             file.write(data)
 
@@ -119,10 +119,10 @@ class ObjectPath:
             files.delete_file(key)
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a prefix is there with the first file below it."""
+        """Does nothing: a prefix exists with the first file below it."""
 
     def iterdir(self) -> Iterator["ObjectPath"]:
-        """Files and prefixes right below; none if there is no such prefix."""
+        """Files and prefixes directly below; none if there is no such prefix."""
         from pyarrow.fs import FileSelector
 
         files, key = arrow_files(self)
@@ -151,7 +151,7 @@ def locate(place: str | Location, endpoint: str = "", region: str = "") -> Locat
     if not found:
         return Path(place)
     parts = urlsplit(place)
-    # Who is written before an @ is a user with a password, but for Azure, where it is the container.
+    # Before an @ stands a user with a password, except for Azure, where it is the container.
     if scheme not in SCHEMES or not parts.netloc or ("@" in parts.netloc and scheme != "abfss"):
         raise ArgumentError(
             f"storage: expected a folder or a URL such as s3://bucket/warehouse, got one of {scheme[:20]}://; known "
@@ -175,7 +175,7 @@ def locate(place: str | Location, endpoint: str = "", region: str = "") -> Locat
 
 
 def as_text(location: Location) -> str:
-    """One line that `locate` reads again, for another process."""
+    """The location as one line that `locate` can read, for another process."""
     if isinstance(location, Path):
         return str(location)
     query = {"endpoint": location.endpoint, "region": location.region}
@@ -184,21 +184,21 @@ def as_text(location: Location) -> str:
 
 
 def arrow_files(location: Location) -> tuple["FileSystem", str]:
-    """Arrow's file system, and what `location` is called there."""
+    """Arrow's file system, and the name of `location` in it."""
     from pyarrow.fs import LocalFileSystem
 
     if isinstance(location, Path):
         return LocalFileSystem(), str(location)
     scheme, _, rest = location.url.partition("://")
-    store, _, key = rest.partition("/")  # a key is no URL: ?, # and % stand for themselves in it
-    with answering(location):  # a client of AWS's asks for the region of the bucket first
+    store, _, key = rest.partition("/")  # a key is not a URL: ?, # and % stand for themselves in it
+    with answering(location):  # the AWS client first asks for the region of the bucket
         files, prefix = _connect(f"{scheme}://{store}", location.endpoint, location.region)
     return files, f"{prefix.rstrip('/')}/{key}".rstrip("/")
 
 
 @lru_cache(maxsize=16)
 def _connect(store: str, endpoint: str, region: str) -> tuple["FileSystem", str]:
-    """One client a process for each store, with its pool of connections."""
+    """One client per process and store, with its pool of connections."""
     from pyarrow.fs import FileSystem
 
     query = {"region": region} if region else {}
@@ -210,7 +210,7 @@ def _connect(store: str, endpoint: str, region: str) -> tuple["FileSystem", str]
 
 
 def remove_tree(location: Location) -> None:
-    """Removes all that is below `location`; no fault if nothing is."""
+    """Removes all that is below `location`; no error if there is nothing."""
     if isinstance(location, Path):
         shutil.rmtree(location, ignore_errors=True)
         return
@@ -236,7 +236,7 @@ def delta_options(location: Location) -> dict[str, str] | None:
 
 
 def spark_url(location: Location) -> str:
-    """What Spark calls it: Hadoop's client for S3 is s3a."""
+    """The location as Spark names it: Hadoop's client for S3 is s3a."""
     return str(location).replace("s3://", "s3a://", 1) if isinstance(location, ObjectPath) else str(location)
 
 
@@ -248,7 +248,7 @@ def hadoop_settings(location: Location) -> dict[str, str]:
     if location.endpoint:
         is_secure = str(location.endpoint.startswith("https://")).lower()
         settings |= {"fs.s3a.endpoint": location.endpoint, "fs.s3a.connection.ssl.enabled": is_secure}
-        settings |= {"fs.s3a.path.style.access": "true"}  # http://bucket.endpoint is a name of AWS's
+        settings |= {"fs.s3a.path.style.access": "true"}  # only AWS resolves http://bucket.endpoint
     return settings
 
 
@@ -275,13 +275,13 @@ def answering(location: Location) -> Iterator[None]:
         raise fault from err
 
 
-# Every part begins with a letter, a digit or an underscore: neither `..` nor an absolute path, a drive, a URL, an
-# escape or a hidden file can be written in it.
+# Every part begins with a letter, a digit or an underscore: `..`, an absolute path, a drive, a URL, an escape or a
+# hidden file do not match.
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=.-]*(/[A-Za-z0-9_][A-Za-z0-9_=.-]*)*")
 
 
 def inside(root: Location, rel_path: str, where: str) -> Location:
-    """The absolute path of `rel_path`; DamagedError if it leaves `root`, be it through a symbolic link."""
+    """The absolute path of `rel_path`; DamagedError if it leaves `root`, also through a symbolic link."""
     path = root.absolute() / rel_path
     if not RELATIVE_PATH.fullmatch(rel_path) or _follows_link_out(path, root):
         raise DamagedError(
@@ -291,7 +291,7 @@ def inside(root: Location, rel_path: str, where: str) -> Location:
 
 
 def _follows_link_out(path: Location, root: Location) -> bool:
-    """Whether a path below `root` is in truth elsewhere; object stores have no links."""
+    """Whether links lead a path below `root` elsewhere; object stores have no links."""
     if not isinstance(path, Path) or not isinstance(root, Path):
         return False
     return not path.resolve().is_relative_to(root.resolve())

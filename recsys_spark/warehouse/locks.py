@@ -1,9 +1,8 @@
-"""Who may write to a warehouse: one command at a time, or steps of the pipeline beside each other.
+"""Locks of a warehouse: one command at a time may write to it, or steps of the pipeline beside each other.
 
-Owns: the names of the locks, and the files in `<root>/_locks`.  There a lock belongs to the process: a killed command
-leaves nothing behind.  In an object store a lock is a lease.
-
-Locks of a warehouse in an object store, where no process holds a file: rows with an end, renewed while it lives.
+Owns: the names of the locks, the files in `<root>/_locks`, and leases.  A file lock belongs to the process: a killed
+command leaves nothing behind.  In an object store, where no process can hold a file, a lock is a lease: a row with an
+end, renewed while the process lives.
 """
 
 import fcntl
@@ -45,10 +44,10 @@ LEASES = Table(
     ),
 )
 
-_LIVES_S = 120.0  # after a kill the next command waits that long; clocks of machines must agree within _RENEWED_S
+_LIVES_S = 120.0  # after a kill the next command waits this long; clocks of machines must agree within _RENEWED_S
 _RENEWED_S = 30.0  # three renewals may fail before a lease ends
-_LOOK_S = 0.5  # between looks whether a lock is free, or a lease at its end
-_TRIES = 30  # commits of others that may come between in one change
+_LOOK_S = 0.5  # between two checks whether a lock is free, or a lease has ended
+_TRIES = 30  # tries of one change, each of which another command's commit may defeat
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +56,10 @@ Rows = list[dict[str, Any]]
 
 @contextmanager
 def leased(root: Location, wanted: Mapping[str, bool], command: str, waits: bool = False) -> Iterator[None]:
-    """Holds the locks `wanted` inside the block, all or none; name to whether it is shared.
+    """Holds the locks `wanted` inside the block, all or none.  wanted: name of a lock to whether it is shared.
 
-    waits: until they are free; otherwise LockedError at once.  A command that lost a lock on the way, as one does whose
-    machine slept, is interrupted, also in the middle of a Spark job, and ends with LockedError.
+    waits: until they are free; otherwise raises LockedError at once.  A command that loses a lock, for example because
+    its machine slept, is interrupted, also in the middle of a Spark job, and ends with LockedError.
     """
     _make_table(root)
     lease = _Lease(root, wanted, command)
@@ -92,7 +91,7 @@ def leased(root: Location, wanted: Mapping[str, bool], command: str, waits: bool
 
 
 def _make_table(root: Location) -> None:
-    """Makes the table of leases; of two commands that do so at once one finds it made."""
+    """Creates the table of leases; if two commands do so at once, one fails and then finds it."""
     for _ in range(_TRIES):
         try:
             create_tables(root, [LEASES])
@@ -105,7 +104,7 @@ def _make_table(root: Location) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Inside, SIGUSR1 interrupts the main thread whatever it waits for, as Ctrl-C does where that is not ignored."""
+    """Inside, SIGUSR1 interrupts the main thread whatever it waits for, as Ctrl-C does, but also if that is ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,7 +131,7 @@ class _Lease:
         self.ended = threading.Event()
 
     def take(self) -> bool:
-        """Whether the locks are held now, from now on for `_LIVES_S`."""
+        """Takes the locks for `_LIVES_S`; whether they are held now."""
 
         def add(rows: Rows) -> Rows | None:
             for row in rows:
@@ -145,7 +144,7 @@ class _Lease:
 
     def watch(self) -> None:
         """Renews until `ended`, and interrupts the main thread once the locks are lost, or may be: by the clock."""
-        beside = ThreadPoolExecutor(1)  # a store that does not answer must not hold up the clock
+        beside = ThreadPoolExecutor(1)  # a store that does not answer must not delay the checks of the clock
         renewal, due = None, time.monotonic() + _RENEWED_S
         while not self.ended.wait(_LOOK_S):
             if renewal is None and time.monotonic() >= due:
@@ -159,7 +158,7 @@ class _Lease:
         beside.shutdown(wait=False)
 
     def release(self) -> bool:
-        """Ends it; whether the locks were held until now, True where the store does not say."""
+        """Ends the lease; whether the locks were held until now, True if the store does not answer."""
 
         def drop(rows: Rows) -> Rows | None:
             others = [row for row in rows if row["holder"] != self._holder]
@@ -172,7 +171,7 @@ class _Lease:
             return True
 
     def _renew(self) -> bool:
-        """Whether the locks are still held: once at its end, a lease is not taken again, for others were let in."""
+        """Renews the lease; whether the locks are still held.  An ended lease stays ended: others may have it."""
 
         def renew(rows: Rows) -> Rows | None:
             others = [row for row in rows if row["holder"] != self._holder]
@@ -200,7 +199,7 @@ class _Lease:
 
 
 def _changed(table: Location, change: Callable[[Rows], Rows | None]) -> bool:
-    """Puts `change` of the rows that hold in their place, in one commit on what it saw; False if it gives None."""
+    """Replaces the rows that hold by `change` of them, in one commit on the version read; False if it returns None."""
     for _ in range(_TRIES):
         stored = open_delta(table)
         now = datetime.now(UTC)
@@ -213,7 +212,7 @@ def _changed(table: Location, change: Callable[[Rows], Rows | None]) -> bool:
                 properties = CommitProperties(max_commit_retries=0)
                 write_deltalake(stored, frame, mode="overwrite", commit_properties=properties)
         except CommitFailedError:
-            time.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - so that two do not meet again
+            time.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - so that two commands do not collide again
         else:
             return True
     raise LockedError(f"{table}: expected to commit within {_TRIES} tries, got other commands' commits; run it again")
@@ -231,7 +230,7 @@ def step_lock(root: Location, step: str, before: Sequence[str], command: str) ->
     """Holds the warehouse beside other steps inside the block, each of which writes tables of its own.
 
     before: the steps that wrote what it reads; none of them is run again meanwhile.  Raises LockedError at once if a
-    command holds the warehouse alone, or the same step, or one that needs it, runs already, for whatever date.
+    command holds the warehouse alone, or if the same step, or one that needs it, is running, for any date.
     """
     shared = dict.fromkeys(["pipeline", *(f"step-{one}" for one in before)], True)
     with _all_held(root, {f"step-{step}": False} | shared, command):
@@ -240,7 +239,7 @@ def step_lock(root: Location, step: str, before: Sequence[str], command: str) ->
 
 @contextmanager
 def opening_lock(root: Location) -> Iterator[None]:
-    """Waits until nobody else looks for the run of a date, or opens one: steps that start together join one run."""
+    """Waits until no other process looks for or opens the run of a date: steps that start together join one run."""
     with _all_held(root, {"opening": False}, "", waits=True):
         yield
 
@@ -264,7 +263,7 @@ def _held(root: Path, name: str, command: str, how: int) -> Iterator[None]:
     path = root / "_locks" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # O_CLOEXEC (Python's default): the JVM child must not inherit the lock and outlive us with it.
+        # O_CLOEXEC (Python's default): the JVM child must not inherit the lock and hold it after this process ends.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as err:
         raise EnvironmentFault(
@@ -279,7 +278,7 @@ def _held(root: Path, name: str, command: str, how: int) -> Iterator[None]:
             raise LockedError(
                 f"{path}: expected a free warehouse, got it held by {holder}; wait until that command has ended"
             ) from err
-        alone = bool(how & fcntl.LOCK_EX)  # several may share a lock, and one name would be wrong for the others
+        alone = bool(how & fcntl.LOCK_EX)  # the name of one holder would be wrong for others that share the lock
         os.ftruncate(descriptor, 0)
         if alone:
             os.pwrite(descriptor, f"`{command}` (process {os.getpid()})".encode(), 0)

@@ -1,6 +1,6 @@
-"""One row of `publishes`: its canonical hash, what makes it valid, and which row is the head.
+"""Rows of `publishes`: their canonical hash, what makes them valid, and which row is the head.
 
-Owns: the form of the only authority on what is current, as pure functions over rows; it reads nothing.
+Owns: the form of these rows, which alone decide what is current, as pure functions; it reads nothing.
 """
 
 import json
@@ -17,7 +17,7 @@ from recsys_spark.warehouse.tables import PUBLISHES, TABLES
 
 
 def restore(name: str) -> str:
-    """What to do about a table that is damaged beyond one run."""
+    """The advice on a table that is damaged beyond one run."""
     return f"restore the table {name} from a copy of the warehouse"
 
 
@@ -58,9 +58,9 @@ class PublishRow:
 
 
 def seal_row(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of `publishes` made of `fields` and their hash; ContractError names what is missing or not of the table.
+    """The row of `publishes` made of `fields` and their hash; ContractError names missing and unexpected fields.
 
-    fields: every column but row_sha256.
+    fields: every column except row_sha256.
     """
     expected = set(PUBLISHES.names) - {"row_sha256"}
     if set(fields) != expected:
@@ -72,10 +72,10 @@ def seal_row(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_sha256(row: Mapping[str, Any]) -> str:
-    """SHA-256 in hex over all fields of a publish row but `row_sha256`.
+    """SHA-256 in hex over all fields of a publish row except `row_sha256`.
 
     Canonical form: JSON with sorted keys, ASCII, no blanks; days as ISO, times as ISO in UTC with microseconds.  Null
-    fields are left out, so that a nullable column added later leaves the hashes of old rows as they are.
+    fields are left out, so that a nullable column added later does not change the hashes of old rows.
     """
     fields = {name: value for name, value in row.items() if name != "row_sha256" and value is not None}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_canonical_time)
@@ -121,8 +121,8 @@ def _faults(row: Mapping[str, Any]) -> list[str]:
 def check_history(rows: Iterable[Mapping[str, Any]]) -> tuple[PublishRow, ...]:
     """All rows of `publishes`, checked and in order; the last one is the head.
 
-    Raises DamagedError if any row does not match its hash, if publish_seq is not 1, 2, 3, ..., or if a row was not
-    decided on the one before it.  A rollback may name a run that was completed behind a later date.
+    Raises DamagedError if any row does not match its hash, if publish_seq is not 1, 2, 3, ..., or if prev_seq is not
+    that of the row before.  A rollback may name a run that was completed after one of a later date.
     """
     history = tuple(sorted((parse_row(row) for row in rows), key=lambda row: row.publish_seq))
     check_sequence(row.publish_seq for row in history)

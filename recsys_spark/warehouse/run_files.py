@@ -1,9 +1,7 @@
-"""The Parquet files that make up one run of one table, as the Delta log lists them, and whether they are whole.
+"""Parquet files of one run of one table, as the Delta log lists them, and checks that they are whole.
 
-Owns: the reader's view of a table: paths, row counts and the bounds of the sort column, without reading a row.  Called
-by `publish_log` and the reader; delta-rs alone, no JVM.
-
-What a Delta log says about a table without reading a row: its newest version, its days, its files.
+Owns: the reader's view of a table without reading a row: paths, row counts, the bounds of the sort column, the newest
+version, the days and runs that have rows.  By delta-rs alone, without a JVM.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,8 +29,8 @@ _ROLL_BACK = "go back to a whole bundle with `recsys-spark rollback`, or run the
 class DataFile:
     """One Parquet file of a run.
 
-    low, high: bounds of the sort column in the log, None where it has none.  Writers cut long texts there: `low` may be
-    a prefix of the smallest value, and `high` a prefix of the greatest.
+    low, high: bounds of the sort column in the log, None if it has none.  Writers cut long texts: `low` may be a prefix
+    of the smallest value, and `high` a prefix of the greatest.
     """
 
     rel_path: str
@@ -59,7 +57,7 @@ class RunFiles:
 
     @property
     def where(self) -> str:
-        """How errors name it."""
+        """The name of the run of the table in errors."""
         return self.name if self.run_id is None else f"{self.name} run_id={self.run_id}"
 
     def checked_path(self, file: DataFile) -> Location:
@@ -75,7 +73,7 @@ class RunFiles:
 
     @contextmanager
     def reading(self, file: DataFile, expected: str) -> Iterator[Any]:
-        """`file` for pyarrow.parquet, checked; what goes wrong inside becomes DamagedError or BundleExpired."""
+        """`file` for pyarrow.parquet, checked; errors inside become DamagedError or BundleExpired."""
         try:
             yield parquet_source(self.checked_path(file))
         except FileNotFoundError as err:
@@ -87,8 +85,8 @@ class RunFiles:
     def check_columns(self, file: DataFile, found: pa.Schema) -> None:
         """Raises DamagedError unless every column in the footer of `file` is one of the table's, with its type.
 
-        A footer has no checksum: one flipped bit makes text of a list, or renames a column.  A column that was added to
-        the table after the run may be absent.
+        A footer has no checksum: one flipped bit turns a list into text, or renames a column.  A column that was added
+        to the table after the run may be absent.
         """
         for field in found:
             if field.name == "run_id":  # Spark repeats the partition column in its files
@@ -98,11 +96,11 @@ class RunFiles:
                 raise self.damaged(file, f"expected column {field.name} as {declared}, got {field.type}")
 
     def damaged(self, file: DataFile, fault: str) -> DamagedError:
-        """The error for a file of which `fault` is known."""
+        """The error for a file with this fault."""
         return DamagedError(f"{self.where} {file.rel_path}: {fault}; {_remedy(self.name, self.run_id)}")
 
     def missing(self, file: DataFile) -> RecsysError:
-        """The error for a file that is gone: damage while the table still lists it, otherwise gc has collected it."""
+        """The error for a missing file: damage if the table still lists it, otherwise gc has deleted it."""
         table = open_table(self.folder, self.name)
         if file.rel_path in {listed.rel_path for listed in _list_files(table, self.folder, self.name, self.run_id)}:
             return self.damaged(file, "expected a file, got none")
@@ -115,7 +113,7 @@ class RunFiles:
 def open_table(folder: Location, name: str, version: int | None = None) -> DeltaTable:
     """The table at `version`, by default its newest.
 
-    Raises DamagedError if its log cannot be read, or needs what the product keeps off.
+    Raises DamagedError if its log cannot be read, or needs Delta features that the product keeps off.
     """
     try:
         table = open_delta(folder, version)
@@ -151,7 +149,7 @@ def list_run(folder: Location, name: str, run_id: str, sort_column: str | None) 
 
 
 def open_published(root: Location, published: PublishedTable, run_id: str) -> RunFiles:
-    """The files of `run_id`, all there; DamagedError if they do not hold the number of rows that was published."""
+    """The files of `run_id`, all present; DamagedError if they do not hold the number of rows that was published."""
     where = f"{published.name} run_id={run_id}"
     sort_by = TABLES[published.name].sort_by
     folder = inside(root, published.rel_path, where)
@@ -208,7 +206,7 @@ def _texts(actions: pa.Table, column: str) -> Sequence[str | None]:
 
 
 def _remedy(name: str, run_id: str | None) -> str:
-    """What to do about a file: another run can take the place of one, and none that of a whole table."""
+    """The advice on a damaged file: another run can replace that of a run, but not that of a whole table."""
     return restore(name) if run_id is None else _ROLL_BACK
 
 

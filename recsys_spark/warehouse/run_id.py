@@ -1,4 +1,4 @@
-"""The name of a run: `YYYYMMDD-NNN-<8 hex>`.
+"""Run ids: `YYYYMMDD-NNN-<8 hex>`.
 
 Owns: its form.  Every condition on `run_id` that reaches Spark or Delta as text is built from a checked one.
 """
@@ -17,7 +17,7 @@ def make_run_id(day: date, attempt: int, fingerprint: str) -> str:
 
 
 def check_run_id(run_id: str) -> str:
-    """`run_id` itself; raises ArgumentError unless it has the form of a run id in full."""
+    """`run_id` itself; raises ArgumentError unless the whole text has the form of a run id."""
     if not _RUN_ID.fullmatch(run_id):
         raise ArgumentError(
             f"run_id: expected YYYYMMDD-NNN-<8 hex>, got {run_id[:80]!r}; `recsys-spark status` lists the runs"

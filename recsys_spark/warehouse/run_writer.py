@@ -1,8 +1,8 @@
-"""The Parquet files of one run of one table: written by the tasks that hold the rows, listed by one commit.
+"""Writer of the Parquet files of one run of one table: tasks write the rows that they hold, one commit lists the files.
 
-Owns: the bytes of these files, and what the Delta log says of them.  Spark's own Delta writer asks the table's log by
-several jobs before and after each write, which took longer than the rows of a small day; here a write is one job, and
-delta-rs commits.
+Owns: the bytes of these files, and what the Delta log says of them.  Spark's own Delta writer queries the table's log
+by several jobs before and after each write, which took longer than the rows of a small day; here a write is one job,
+and delta-rs commits.
 """
 
 import json
@@ -28,7 +28,7 @@ from recsys_spark.warehouse.run_files import list_run
 Batches = Iterator[pa.RecordBatch]
 Maker = Callable[[Batches, Counter[str]], Batches]
 
-# One row for each file: what the log has to say of it, and what the maker of its rows counted.
+# One row for each file: its entry in the log, and what the maker of its rows counted.
 WRITTEN_SCHEMA = "path string, n_bytes long, n_rows long, stats string, counts map<string, long>"
 
 _ROW_GROUP_BYTES = 64 << 20
@@ -37,9 +37,9 @@ _ROW_GROUP_BYTES = 64 << 20
 def write_rows(folder: Location, table: Table, run_id: str, make: Maker) -> Callable[[Batches], Batches]:
     """The function for `mapInArrow` that writes what `make` makes of a task's batches, as one file of `run_id`.
 
-    Its answer is one row in WRITTEN_SCHEMA, with n_rows 0 and no file if there was nothing to write.  A file has a name
-    of its own attempt: what a task that failed or came second left behind is in no log, and `gc` removes it.  Raises
-    ContractError if a batch has other columns than `table`.
+    It returns one row in WRITTEN_SCHEMA, with n_rows 0 and no file if there was nothing to write.  Every attempt of a
+    task writes a file of another name: one that failed or came second leaves a file that is in no log, and `gc` removes
+    it.  Raises ContractError if a batch has other columns than `table`.
     """
     expected = {field.name: form_of(field.type) for field in arrow_schema(table) if field.name != "run_id"}
 
@@ -55,7 +55,7 @@ def write_rows(folder: Location, table: Table, run_id: str, make: Maker) -> Call
 
 
 def commit_files(folder: Location, table: Table, run_id: str, written: Iterable[dict[str, Any]]) -> None:
-    """Makes `written`, rows in WRITTEN_SCHEMA, the files of the run, in place of any that the log listed before.
+    """Makes `written`, rows in WRITTEN_SCHEMA, the files of the run; they replace those that the log listed before.
 
     The caller holds the lock of the warehouse.
     """
@@ -89,13 +89,13 @@ _WRITTEN = pa.schema(
 
 
 class _NewFile:
-    """A file while it is written: row groups of about the bytes that `table` asks for."""
+    """A file while it is written, in row groups of about the size that `table` asks for."""
 
     def __init__(self, folder: Location, rel_path: str, table: Table) -> None:
         self.path, self._rel_path, self._table = folder / rel_path, rel_path, table
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
-        self._n_bytes = 0  # of what is pending
+        self._n_bytes = 0  # of the pending batches
         self._n_rows = 0
         self._bounds: dict[str, tuple[Any, Any]] = {}
 
@@ -105,7 +105,7 @@ class _NewFile:
             return
         self._n_rows += batch.num_rows
         for name in self._table.sort_by:
-            values = batch[name].drop_null()  # a null breaks the contract, which the caller's check will say
+            values = batch[name].drop_null()  # a null breaks the contract, which the caller's check will report
             if len(values):
                 low, high = pc.min_max(values).as_py().values()
                 held = self._bounds.get(name, (low, high))
@@ -123,7 +123,7 @@ class _NewFile:
             self._writer.close()
 
     def row(self) -> dict[str, Any]:
-        """What WRITTEN_SCHEMA says of the file, without counts."""
+        """The row of WRITTEN_SCHEMA for the file, without counts."""
         stats = {
             "numRecords": self._n_rows,
             "minValues": {name: low for name, (low, _) in self._bounds.items()},
@@ -147,8 +147,8 @@ class _NewFile:
                 rows.schema,
                 filesystem=files,
                 store_schema=False,
-                write_page_checksum=True,  # Hadoop's sidecars with checksums are not there
-                # Scores and vectors hardly repeat: a dictionary of them is written besides, and given up.
+                write_page_checksum=True,  # there are no checksum files as Hadoop writes
+                # Scores and vectors hardly repeat: the writer would start a dictionary of them, and give it up.
                 use_dictionary=[path for path, kind in _leaves(rows.schema) if not pa.types.is_floating(kind)],
             )
         per_group = max(1, rows.num_rows * self._group_bytes // max(1, rows.nbytes))

@@ -1,4 +1,4 @@
-"""Files of one step of one run, for work that must outlive a kill but is no table: arrays, shards, and markers.
+"""Scratch files of one step of one run, for work that must survive a kill but is no table: arrays, shards, markers.
 
 Owns: their folder, their names, and that a file is whole or absent.  On a cluster the folder is part of the warehouse,
 so every worker sees it.
@@ -24,21 +24,21 @@ _FOLDER = "_scratch"
 
 @dataclass(frozen=True)
 class Scratch:
-    """A folder; it is sent to workers by its path."""
+    """A scratch folder; it is sent to workers by its path."""
 
     folder: Location
 
     def write(self, name: str, array: np.ndarray) -> None:
-        """Stores an array, in place of any of that name; a reader sees the old one or the new one."""
+        """Stores an array; replaces one of that name, and a reader sees the old one or the new one."""
         with whole_file(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
     def read(self, name: str) -> np.ndarray:
-        """The array, mapped and not to be written to."""
+        """The array, memory-mapped and read-only."""
         place = self.folder / f"{name}.npy"
         if isinstance(place, Path):
             return _mapped(place)
-        with TemporaryDirectory() as folder:  # the file is gone after the block, and what is mapped stays
+        with TemporaryDirectory() as folder:  # the file is gone after the block, but the mapping stays
             download(place, Path(folder) / "copy.npy")
             return _mapped(Path(folder) / "copy.npy")
 
@@ -51,7 +51,7 @@ class Scratch:
             return ""
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """Stores a table as Parquet, in place of any of that name."""
+        """Stores a table as Parquet; replaces one of that name."""
         with whole_file(self.folder / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary)
 
@@ -60,7 +60,7 @@ class Scratch:
         return pq.read_table(parquet_source(self.folder / f"{name}.parquet"), partitioning=None)
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Stores a file, durably, in place of any of that name."""
+        """Stores a file durably; replaces one of that name."""
         with whole_file(self.folder / name, is_synced=True) as temporary:
             temporary.write_bytes(data)
 
@@ -72,25 +72,25 @@ class Scratch:
             return None
 
     def remove(self, name: str) -> None:
-        """Removes an array; none of that name is no fault."""
+        """Removes an array; no error if there is none of that name."""
         (self.folder / f"{name}.npy").unlink(missing_ok=True)
 
     def remove_marker(self, name: str) -> None:
-        """Removes a marker; none of that name is no fault."""
+        """Removes a marker; no error if there is none of that name."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
     def keep_only(self, prefixes: tuple[str, ...], names: Collection[str]) -> None:
-        """Removes the files whose names begin so, but `names`."""
+        """Removes the files whose names begin with one of `prefixes`, except `names`."""
         for path in self.folder.iterdir():
             if path.name.startswith(prefixes) and path.name not in names:
                 path.unlink(missing_ok=True)
 
     def mark(self, name: str, content: dict[str, Any]) -> None:
-        """Stores a marker, durably; arrays are not synced to disk, so a marker names their hashes."""
+        """Stores a marker durably; arrays are not synced to disk, so a marker records their hashes."""
         self.write_bytes(f"{name}.json", json.dumps(content).encode())
 
     def marker(self, name: str) -> dict[str, Any] | None:
-        """The marker of that name; None if there is none, or none that can be read."""
+        """The marker of that name; None if there is none, or it cannot be read."""
         try:
             content = json.loads(self.read_bytes(f"{name}.json") or b"null")
         except ValueError:
@@ -112,7 +112,7 @@ def scratch_of(root: Location, run_id: str, step: str) -> Scratch:
 
 
 def runs_with_scratch(root: Location) -> list[str]:
-    """Runs that have left some."""
+    """Runs that have scratch files, ascending."""
     folder = root / _FOLDER
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 

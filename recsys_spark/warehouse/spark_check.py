@@ -1,8 +1,7 @@
-"""A declared table as Spark sees it.
+"""Spark schema of a declared table, and the check of a frame against its contract.
 
-Owns: the rendering from `contract` to pyspark types.
-
-Does a frame keep its contract?  The schema is compared without a Spark job, all row rules in one aggregate job.
+Owns: the rendering from `contract` to pyspark types, and the rules that rows must keep.  The schema is compared without
+a Spark job, all row rules are measured in one aggregate job.
 """
 
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ def spark_type(declared: Type) -> T.DataType:
 
 
 def spark_schema(table: Table, without: tuple[str, ...] = ()) -> T.StructType:
-    """The Spark schema of `table` in contract order, less the columns named in `without`."""
+    """The Spark schema of `table` in contract order, without the columns named in `without`."""
     return T.StructType([_field(column) for column in table.columns if column.name not in without])
 
 

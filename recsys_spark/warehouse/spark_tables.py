@@ -1,4 +1,4 @@
-"""The only place that reads or writes data tables with Spark.
+"""Data tables in Spark: pinned reads, the append of an ingest batch and the stage of a run; no other code does these.
 
 Owns: the two ways in which data is written (append once per ingest batch, stage of a run) and the pinned read.
 """
@@ -20,14 +20,14 @@ from recsys_spark.warehouse.run_id import check_run_id
 from recsys_spark.warehouse.run_writer import WRITTEN_SCHEMA, Maker, commit_files, write_rows
 from recsys_spark.warehouse.spark_check import spark_schema
 
-_GLOB = re.compile(r"[{}\[\]*?\\]")  # what Spark takes for a pattern in a path of files
+_GLOB = re.compile(r"[{}\[\]*?\\]")  # characters that Spark takes for a pattern in a path of files
 
 
 def read_table(spark: SparkSession, root: Location, table: Table, version: int | None = None) -> DataFrame:
     """The table as a frame in contract order, at `version` if one is given.
 
-    A pinned table without partitions (`items`, `users`) is read whole by every step, so that Delta's scan could leave
-    no file out: it is read as a run is.
+    Every step reads a pinned table without partitions (`items`, `users`) whole, and Delta's scan could skip no file: so
+    it is read as a run is.
     """
     if version is not None and not table.partition_by:
         folder = table_path(root, table.name)
@@ -39,10 +39,11 @@ def read_table(spark: SparkSession, root: Location, table: Table, version: int |
 
 
 def read_run(spark: SparkSession, root: Location, table: Table, run_id: str) -> DataFrame:
-    """The rows of one run, without `run_id`; no file of the run: a frame without rows.
+    """The rows of one run, without `run_id`; a frame without rows if the run has no file.
 
-    The log is read here, without Spark: Delta's own scan asks it by two jobs or more whenever a query is planned, which
-    was a third of the jobs of a small day.  Raises DamagedError if a file is gone or has not the size in the log.
+    The log is read here, without Spark: Delta's own scan queries it by two jobs or more whenever a query is planned,
+    which was a third of the jobs of a small day.  Raises DamagedError if a file is missing or differs from its size in
+    the log.
     """
     run = list_run(table_path(root, table.name), table.name, check_run_id(run_id), None)
     return _read_files(spark, run, spark_schema(table, without=("run_id",)))
@@ -50,7 +51,7 @@ def read_run(spark: SparkSession, root: Location, table: Table, run_id: str) -> 
 
 def _read_files(spark: SparkSession, listed: RunFiles, schema: StructType) -> DataFrame:
     if not listed.files:
-        # Nothing is read, planned or shuffled below an empty relation.
+        # Spark reads, plans and shuffles nothing below an empty relation.
         columns = [F.lit(None).cast(field.dataType).alias(field.name) for field in schema]
         return spark.range(0).where(F.lit(False)).select(*columns)
     paths = [_GLOB.sub(r"\\\g<0>", spark_url(listed.checked_path(file))) for file in listed.files]
@@ -77,8 +78,8 @@ class TaskRows:
     """Rows that tasks make while they write them, so that they never go through the JVM.
 
     frame: what they are made of; its partitions, and the rows in them, in the order of the table's `sort_by`.  make:
-    Arrow batches of `frame`, and counts that it may raise, to batches in the table's columns without `run_id`.  told:
-    called with the counts of all tasks when the rows are written.
+    from Arrow batches of `frame`, and counts that it may raise, to batches in the table's columns without `run_id`.
+    told: called with the counts of all tasks when the rows are written.
     """
 
     frame: DataFrame
@@ -87,7 +88,7 @@ class TaskRows:
 
 
 def stage_run(rows: DataFrame | TaskRows, root: Location, table: Table, run_id: str) -> None:
-    """Writes the rows of a run in place of any that the run wrote before; invisible until the run is published."""
+    """Writes the rows of a run, which replace those that it wrote before; invisible until the run is published."""
     check_run_id(run_id)
     if isinstance(rows, DataFrame):
         rows = TaskRows(_laid_out(rows, table), lambda batches, _: batches, lambda _: None)
@@ -99,7 +100,7 @@ def stage_run(rows: DataFrame | TaskRows, root: Location, table: Table, run_id: 
 
 
 def _laid_out(frame: DataFrame, table: Table) -> DataFrame:
-    """The columns of `table` but `run_id`, in order, and rows in order of `sort_by`."""
+    """The columns of `table` except `run_id`, in order, and rows in order of `sort_by`."""
     frame = frame.select(*[name for name in table.names if name != "run_id"])
     if table.sort_by:
         frame = frame.repartitionByRange(*table.sort_by).sortWithinPartitions(*table.sort_by)

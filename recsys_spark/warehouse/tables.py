@@ -1,4 +1,4 @@
-"""Every table of the product, declared once; pure data, rendered elsewhere.
+"""Declarations of all tables of the product: pure data, rendered elsewhere.
 
 Owns: names, columns, units, keys and layout.  The feature groups add their columns to `user_features` and
 `item_features` (see `recsys_spark.features.declared`).

@@ -1,7 +1,7 @@
-"""Files that are whole or absent, in a folder or in an object store.
+"""Atomic file writes (whole or absent), in a folder or in an object store, and a local cache of stored files.
 
-Owns: how a file takes the place of another, and copies of an object store's files for what needs a file of this
-machine, and the folder that they are in.
+Owns: how a file replaces another, copies of an object store's files for code that needs a file of this machine, and the
+folder that they are in.
 """
 
 import errno
@@ -21,17 +21,17 @@ import pyarrow as pa
 from recsys_spark.errors import EnvironmentFault
 from recsys_spark.warehouse.location import Location, ObjectPath, Stat, answering
 
-_PIECE_BYTES = 16 << 20  # held at once while a file is copied
-_SAME_S = 1e-3  # that times may differ by after their way through floats
-_KEPT_FOR_S = 3 * 86_400  # without use: the shards of the bundles before the last are not searched again
+_PIECE_BYTES = 16 << 20  # held in memory at once while a file is copied
+_SAME_S = 1e-3  # by which equal times may differ after conversion to floats
+_KEPT_FOR_S = 3 * 86_400  # without use: shards of older bundles are not searched again
 _OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
 def whole_file(place: Location, is_synced: bool = False) -> Iterator[Path]:
-    """A file to write that takes the place of `place` when the block is left; a reader sees the old one or the new one.
+    """A file to write, which replaces `place` when the block is left; a reader sees the old one or the new one.
 
-    is_synced: it is on disk before it takes its place.  An object store answers only when it is.
+    is_synced: it is on disk before it replaces `place`.  An object store answers only when it is stored.
     """
     if isinstance(place, ObjectPath):
         with TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def sync(path: Path) -> None:
 
 
 def upload(path: Path, place: ObjectPath) -> None:
-    """Stores the file at `place`; in one write, for one that is given up half-way would end with half of the file."""
+    """Stores the file at `place`, in one write: an upload that is given up half-way would leave half of the file."""
     with answering(place), pa.memory_map(str(path)) as source:
         content = source.read_buffer()
         with place.open("wb") as target:
@@ -71,9 +71,9 @@ def download(place: ObjectPath, path: Path) -> None:
 
 
 def cached(place: ObjectPath, is_new: bool = False) -> Path:
-    """A copy of the file at `place`, kept for the next who asks on this machine as long as `place` is not written anew.
+    """A copy of the file at `place`, kept for later calls on this machine until `place` is written anew.
 
-    is_new: also over a copy that is there.  Raises FileNotFoundError if there is no such file, EnvironmentFault if this
+    is_new: replace an existing copy.  Raises FileNotFoundError if there is no such file, EnvironmentFault if this
     machine cannot keep it.
     """
     stored = place.stat()
@@ -94,7 +94,7 @@ def cached(place: ObjectPath, is_new: bool = False) -> Path:
 
 
 def _is_copy(path: Path, stored: Stat) -> bool:
-    """Whether a copy is there that was made of the file with these facts."""
+    """Whether there is a copy with the size and time of the stored file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -103,9 +103,9 @@ def _is_copy(path: Path, stored: Stat) -> bool:
 
 
 def own_folder() -> Path:
-    """A folder for files of this machine, of this user alone: what others could write there would be taken for ours.
+    """The folder for files of this machine, which only this user may write to: others' files would be taken for ours.
 
-    What nobody used for three days is removed.  Raises EnvironmentFault if others can write to it.
+    Files that were not used for three days are removed.  Raises EnvironmentFault if others can write to it.
     """
     folder = Path(gettempdir()) / f"recsys-spark-{os.getuid()}"
     with suppress(FileExistsError):
@@ -117,7 +117,7 @@ def own_folder() -> Path:
             "set TMPDIR to another place"
         )
     for old in folder.iterdir():
-        with suppress(FileNotFoundError):  # another process removed it, or gave it its name
+        with suppress(FileNotFoundError):  # another process removed it, or renamed it to its final name
             if max(old.lstat().st_atime, old.lstat().st_mtime) < time() - _KEPT_FOR_S:
                 old.unlink()
     return folder

@@ -12,7 +12,7 @@ build      Spark on local[2] trains, fills and stores the shards from the table;
            turns; the median of the rounds counts.  build_ratio = ours / FAISS.
 recall     What the step itself measures, at every nprobe, after the re-rank; and recall@10 without it, of the shards
            merged and of the peer's one index, at every nprobe.
-retrieval  All users' best 200 by the step's own adapter, and by the exact blocked search with all items in each worker
+retrieval  All users' best 200 by the step's own search, and by the exact blocked search with all items in each worker
            (of a part of the users; its time is proportional to them); and what part of the exact lists is found.
 query      One query for 500 items through the reader, on one thread, with merge and exact re-rank: p50 and p99.
 autofaiss  With --autofaiss, the Python of an environment that has it (2.18 works with faiss-cpu 1.8.0 and pyarrow below

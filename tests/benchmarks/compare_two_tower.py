@@ -4,9 +4,9 @@
                                                        [--users N] [--dates N] [--settings N] [--epochs N]
 
 Every setting that is not named comes from conf/base.toml; recall@20 and ndcg@20.  Dates, weights, availability and what
-is hidden from whom are those of compare_item_cf.  The model is trained by the code of the step (adapters/tower_epochs),
-one process on one core, without a warm start; of its features those that these logs have: title, category or genres,
-country, and how many users had an item of late.
+is hidden from whom are those of compare_item_cf.  The model is trained by the code of the step
+(two_tower/training_process.py), one process on one core, without a warm start; of its features those that these logs
+have: title, category or genres, country, and how many users had an item of late.
 
 --tune  On the tuning dates alone: one setting at a time around the defaults, by the mean over both logs of recall in
         parts of that of 28-day popularity.
@@ -128,7 +128,7 @@ def embedded(
 
 
 def stage(case: Case, settings: TwoTower, with_features: bool, with_ids: bool, scratch: Scratch) -> None:
-    """What adapters/tower_shards stages, of one date; times are microseconds before it."""
+    """What two_tower/training_stage.py stages, of one date; times are microseconds before it."""
     weights, age = case.past.weights, case.past.age_days
     order = np.lexsort((weights.indices, age, weights.rows))
     values = np.where(age <= settings.training_days, weights.values, 0)
@@ -152,7 +152,7 @@ def stage(case: Case, settings: TwoTower, with_features: bool, with_ids: bool, s
 
 
 def inputs_of(table: pa.Table, names: tuple[str, ...], n_ids: int, settings: TwoTower) -> TowerInputs:
-    """What adapters/tower_columns makes of these columns."""
+    """What two_tower/feature_columns.py makes of these columns."""
     fields = []
     for name in names:
         column = table[name]

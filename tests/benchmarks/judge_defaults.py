@@ -17,7 +17,7 @@ the training events in the same way.
 New items (logs called ..._new): the catalogue with its tags is known, and what anybody had of a twentieth of the items
 (seed 0) is taken out of the training events; "new:" rows are recall of these items alone, published, and of the list of
 content alone, "old:" rows of all others, "all:" rows of both; published is also run with content off.
-Made logs (planted_logs.py): ours alone, without user_cf.
+Synthetic logs (planted_logs.py): ours alone, without user_cf.
 Every row is stored below DIR as soon as it is made, and not made again.  The last line is JSON: by log the mean of each
 list, and paired 95 % intervals of the ratios of published to the best source and to the best peer.
 """

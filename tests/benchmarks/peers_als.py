@@ -1,7 +1,7 @@
 """Three solvers of implicit ALS beside each other: ours, `implicit` and MLlib, one data set and one judge for all.
 
-Owns: how each is fitted, the choice of its setting, and the difference of two with its interval.  Called by
-`compare_als`, whose docstring has the protocol.
+Owns: how each is fitted, the choice of its setting, and the difference of two with its interval.  The protocol is in
+the docstring of `compare_als`.
 """
 
 from collections.abc import Callable

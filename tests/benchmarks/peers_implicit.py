@@ -1,6 +1,6 @@
 """`implicit` on one matrix of counts: its models, the choice of a setting, and lists.
 
-Owns: how it is fitted and searched.  Called by `judge_defaults`, whose docstring has the protocol.
+Owns: how it is fitted and searched.  The protocol is in the docstring of `judge_defaults`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the towers are compared with, user by user, and the features that the two logs have."""
+"""Baselines of the towers, item-item CF and popularity user by user, and the features that the two logs have."""
 
 from typing import Any
 

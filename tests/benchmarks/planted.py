@@ -1,6 +1,6 @@
-"""The benchmark's log: users with long-tailed activity, items with long-tailed popularity, planted groups of taste.
+"""Synthetic log of the benchmarks: long-tailed activity of users and popularity of items, planted groups of taste.
 
-Owns: the generator.  Called by the benchmarks that need millions of interactions; the shape is that of a large film log
+Owns: the generator, for the benchmarks that need millions of interactions; the shape is that of a large film log
 (138k users x 27k items, 9 to 10 million pairs, 66 a user on average), and every number is drawn from one seed.
 """
 

@@ -1,6 +1,6 @@
-"""Twelve made logs, from dense to sparse, flat to steep, with a clock, an order or neither, with repeats or without.
+"""Twelve synthetic logs, dense to sparse, flat to steep, with a clock, an order or neither, with repeats or without.
 
-Owns: their specifications and how they are made.  Called by `judge_defaults`.
+Owns: their specifications and how they are made.
 
 A user has a taste, two of the groups of items, and takes nine of ten items from these, each as popular as its rank
 says: (rank + 10)^-steepness.  Where there is an order, three of ten events are what goes with the item before (a fixed

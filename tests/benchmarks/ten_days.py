@@ -3,10 +3,10 @@
     uv run --group bench python tests/benchmarks/ten_days.py [--first 2011-09-05] [--days 10] [--log-from 2009-12-01]
                                                 [--folder DIR] [--towers]
 
-The log before the first date is let in first, without its own time.  Every date is run on top of the one before (warm
-starts), its bundle is judged by the next one (hindsight), and `gc` runs after each, as if its grace had passed.  Days
-on which the shop was closed are run too.  Prints the seconds of every step by date, the bytes that the tables list and
-that are on disk, and the recall that hindsight measured.
+The log before the first date is ingested first, and its time is not counted.  Every date is run on top of the one
+before (warm starts), its bundle is judged by the next one (hindsight), and `gc` runs after each, as if its grace had
+passed.  Days on which the shop was closed are run too.  Prints the seconds of every step by date, the bytes that the
+tables list and that are on disk, and the recall that hindsight measured.
 The last line is JSON: day3_s, day10_s, ratio (at most 1.3 is asked for), bytes after the third and the last gc.
 Exit status 1 if the last day took more than 1.3 times the third.
 """

@@ -62,7 +62,7 @@ def test_fit_shown_refuses_more_bytes_than_it_may_collect(
 
 
 def _fit(spark: SparkSession, inputs: dict[str, DataFrame], candidates: Candidates):
-    shown = collect.Shown(*_shown(spark))
+    shown = collect.VisibleItems(*_shown(spark))
     settings = fit_settings(inputs["source_candidates"], candidates)
     return fit_shared(inputs["source_candidates"], settings, shown)
 

@@ -1,4 +1,4 @@
-"""Prices next to each other, and what users take from the shelf, on rows that can be counted by hand."""
+"""Price levels, and the categories that users engage with, on rows that can be counted by hand."""
 
 from pyspark.sql import DataFrame, SparkSession
 

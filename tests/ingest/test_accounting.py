@@ -106,7 +106,7 @@ def test_report_says_where_the_lines_went() -> None:
     report = IngestReport(("events",), (batch,), ())
     assert report.lines() == [
         "events batch 3 (replayed): 1 files, 1,234 lines = 1,000 new + 200 anonymous + 30 duplicate + 4 quarantined",
-        "  set aside: bad_time 1, future 3",
+        "  quarantined: bad_time 1, future 3",
         "  columns without a mapping: foo 9",
         "  late: 2025-01-03 5",
     ]

@@ -1,4 +1,4 @@
-"""Snapshots are dated by their paths; how they are stored is tested with the whole ingest, in test_catalog."""
+"""Snapshots are dated by their paths; how they are stored is tested with the whole ingest, in test_step_ingest."""
 
 from datetime import UTC, datetime
 

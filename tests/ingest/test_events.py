@@ -87,7 +87,7 @@ def test_ingest_tries_files_again_that_another_mapping_may_read(spark: SparkSess
     drop(config, "a.jsonl", jsonl(event(number) for number in range(5)))
     report = ingest(spark, config, received_at=RECEIVED_AT)
     assert file_rows(config)["a.jsonl"]["reason"] == "missing_column"
-    assert "1 of 1 files were set aside: a.jsonl (missing_column)" in report.warnings[0]
+    assert "1 of 1 files were quarantined: a.jsonl (missing_column)" in report.warnings[0]
     report = ingest(spark, with_sets(config), received_at=RECEIVED_AT)
     assert report.total("n_new") == 5
     assert batch_states(config)[-1] == (2, "done")

@@ -1,4 +1,4 @@
-"""A run that is not known cannot be judged; what figures of a run are is in test_backtest, and in adapters."""
+"""A run that is not known cannot be judged; what figures of a run are is in test_backtest, and in tests/evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path

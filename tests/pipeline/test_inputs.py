@@ -76,7 +76,7 @@ def test_read_inputs_gives_pinned_tables_as_they_were_and_those_of_the_run_and_o
         stage_rows(root, run_id, make_rows(run_id, users, {}))
     append_event(root, DAY - timedelta(days=1))
     pinned = replace(RUN, pins={"events": last_version(root, "events")})
-    append_event(root, DAY - timedelta(days=2))  # let in while the run is on its way
+    append_event(root, DAY - timedelta(days=2))  # ingested while the run is on its way
     step = replace(STEP, reads=("events", "user_index"))
     inputs = read_inputs(_context(spark, make_config()), pinned, step)
     assert set(inputs) == {"events", "user_index", "base_item_features"}

@@ -1,26 +1,25 @@
-"""Lists that are not all of one kind: a choice from each user's pool that weighs relevance against sameness.
+"""Diversification of lists: MMR, caps and category calibration, by a greedy choice from each user's pool.
 
-Owns: what the settings mean, and what input is refused.  The choice itself is `blend.kernels.greedy`.
+Owns: what the settings mean, what input is refused, and totals that keep the order of the choice.  The choice itself is
+`blend.kernels.greedy`.
 
 A list is made one item at a time; the next is the candidate i with the highest
 
     (1 - c) ((1 - w) relevance_i - w max_j cos(i, j)) - c KL(p || q~ with i),   j over the items chosen before,
 
 the earlier in the pool if two are equal.
-- relevance = score * popularity ** -d, over the highest of the user's pool.  A fused score depends on the number of
-  sources and on rrf_k, about 1 / 60, while a cosine goes up to 1: with 1 for everybody's best candidate w says the same
-  for every user, and after a change of the sources.
-- cos counts from 0 up.  Else an item opposite to the list would be taken for that alone, and one without a vector,
-  which is neither near nor far, would count as near.
+- relevance = score * popularity ** -d, divided by the highest of the user's pool.  A fused score depends on the number
+  of sources and on rrf_k, about 1 / 60, while a cosine goes up to 1: with 1 for everybody's best candidate w means the
+  same for every user, and after a change of the sources.
+- A cosine below 0 counts as 0.  Else an item opposite to the list would be chosen for that alone, and one without a
+  vector, which is neither near nor far, would count as near.
 - KL: see `blend.kernels.greedy`.  A user without history gets the choice without it.
-- A cap is kept even if the list gets shorter: what is over it is left out.
-
-Sources: Carbonell, Goldstein 1998, "The use of MMR"; Steck 2018, "Calibrated recommendations".
-
-The pool of a block of users cut to lists that are not all of one kind, with totals that keep their order.
+- A cap is kept even if the list gets shorter: items beyond it are left out.
 
 A list has the fused scores of its items, each raised to the highest after it, so that scores fall with the rank as they
-do everywhere; within equal ones the rank decides, by a few units of 2**-40.
+do everywhere; among equal scores the rank decides, by a few units of 2**-40.
+
+Sources: Carbonell, Goldstein 1998, "The use of MMR"; Steck 2018, "Calibrated recommendations".
 """
 
 from collections.abc import Sequence
@@ -39,13 +38,16 @@ _NO_CAP = int(np.iinfo(np.int64).max)
 _CODE_BITS = 31
 
 
+POOL_LISTS = 2  # a list of k is chosen from this many times k candidates, those with the highest totals
+
+
 @dataclass(frozen=True)
 class Diversity:
-    """What a list gives up relevance for; as it stands, nothing.
+    """Settings of diversification; by default lists stay as they are.
 
     mmr_weight: w, 0 to below 1, of being unlike the items above.  category_cap, brand_cap: items of one category or
     brand in a list, at most; 0 for any number; items without one are not counted.  calibration_weight: c, 0 to below
-    1, of having the categories of the user's history in their shares.  popularity_damping: d >= 0.
+    1, of having the category shares of the user's history.  popularity_damping: d >= 0.
     """
 
     mmr_weight: float = 0.0
@@ -74,7 +76,7 @@ NO_TRAITS = ItemTraits()
 
 
 def widest(wanted: Sequence[Diversity]) -> Diversity:
-    """What needs to be known of items for any of `wanted`: of every setting the highest."""
+    """The highest value of every setting in `wanted`: what it needs to know of items is enough for all of them."""
     return Diversity(*(max(values) for values in zip(*map(astuple, wanted), strict=True)))
 
 
@@ -174,7 +176,7 @@ def _check_traits(pools: RankedLists, traits: ItemTraits, wanted: Diversity) -> 
 
 
 def _candidates(pools: RankedLists, traits: ItemTraits, wanted: Diversity) -> Pools:
-    """The pools with what the choice reads of every candidate."""
+    """The pools with all that the choice reads of every candidate."""
     none = np.full(len(pools.items), _NO_CODE, np.int32)
     categories = brands = none
     if traits.categories is not None and (wanted.category_cap or wanted.calibration_weight):
@@ -197,7 +199,7 @@ def _candidates(pools: RankedLists, traits: ItemTraits, wanted: Diversity) -> Po
 
 
 def _mixes(history: CategoryMixes | None, n_users: int, wanted: Diversity) -> CategoryMixes:
-    """`history`, checked, as far as it is asked for."""
+    """`history`, checked; empty rows where lists are not calibrated."""
     if not wanted.calibration_weight:
         return CategoryMixes(np.zeros(n_users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
     rows = 0 if history is None else len(history.indptr) - 1
@@ -223,9 +225,6 @@ def _mixes(history: CategoryMixes | None, n_users: int, wanted: Diversity) -> Ca
     )
 
 
-POOL_LISTS = 2  # a list of k is chosen from as many times k candidates, those with the highest totals
-
-
 def diverse_pool(
     pool: Pool,
     totals: np.ndarray,
@@ -235,11 +234,10 @@ def diverse_pool(
     k: int,
     kept: np.ndarray | None = None,
 ) -> tuple[Pool, np.ndarray]:
-    """The chosen items alone, k of a user at most, and int64 totals that `fuse` orders as they were chosen.
-
-    kept: bool (n_items,), items that stay in the pool with their totals though they were not chosen: they are pinned.
+    """The pool cut to the chosen items, at most k of a user, and int64 totals by which `fuse` keeps their order.
 
     totals: int64 (n_items,), of the pool, in units of 2**-40, not below 0; a total of 0 counts as one unit.
+    kept: bool (n_items,), pinned items: they stay in the pool with their totals even if they are not chosen.
     With `wanted` all 0 both are returned as they are.  Errors: as `diversify`.
     """
     if wanted == NOTHING or not len(pool.items):
@@ -257,7 +255,7 @@ def diverse_pool(
 
 
 def _pool_where(pool: Pool, chosen: np.ndarray) -> Pool:
-    """The pool with the items at `chosen` alone, int64, ascending; proposals of others stay where they are."""
+    """The pool with the items at `chosen` alone, int64, ascending; the arrays of proposals stay whole."""
     return replace(
         pool,
         users=pool.users[chosen],

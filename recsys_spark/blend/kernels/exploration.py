@@ -1,16 +1,14 @@
-"""Which fresh items each user is shown to learn about them, with what chance, and where in the list they stand.
+"""Exploration of fresh items by Thompson sampling: each user's explored items, their propensities and their places.
 
 Owns: the posterior samples, the walk of a sample past what a user may not see, the propensity, the places of explored
-items.  The samples are drawn once a day for everybody; a block of users is then a pure function of the samples, so a
-user's items do not depend on who else is in the block.
+items in a list and their provenance.  The samples are drawn once a day for everybody; a block of users is then a pure
+function of the samples, so a user's items do not depend on who else is in the block.
 
-A user takes one of S samples by the hash of their id, which is as good as even over users.  The propensity of an item
-for a user is therefore no estimate: it is the share of the S samples that would have given this user the item.
+A user takes one of S samples by the hash of their id, which spreads users over them about evenly.  The propensity of an
+item for a user is therefore exact: it is the share of the S samples that would have given this user the item.
 
 Letters: n fresh items, S samples, u user of the block, m explored items a user at most, k list length.
 Source: Thompson 1933; Chapelle, Li 2011, "An empirical evaluation of Thompson sampling".
-
-Lists of a block of users with explored items at their places, and their propensities in the provenance.
 """
 
 from collections.abc import Sequence
@@ -27,13 +25,13 @@ from recsys_spark.numeric.ragged import Ragged, offsets
 
 _NO_ITEM = -1
 
-# Above the rounding of rank * share, below the step of any share that is typed: 0.29 * 100 is 28.999999999999996.
+# Above the rounding of rank * share, below the step of any share that a person types: 0.29 * 100 is 28.999999999999996.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class FreshItems:
-    """What is known of the items that are new.
+    """Fresh items and their counts.
 
     items: int32 (n,), dense indices, ascending.  trials: int64 (n,), showings.  successes: int64 (n,), those that were
     followed by an engagement, 0 to trials.
@@ -58,7 +56,7 @@ class Drawing:
 
     mode: "thompson" orders a sample by rates drawn from the posteriors, "epsilon" evenly at random.
     floor_rate, min_chance: an item is left out, in both modes, if fewer than min_chance of its S posterior draws reach
-    floor_rate.  One of which not one success was to be expected stays: nearly all draws of a small prior are 0.
+    floor_rate.  An item with less than one expected success stays: nearly all draws of a small prior are 0.
     n_samples: S.  A propensity is a multiple of 1 / S, and one that is logged is never below it.
     """
 
@@ -93,7 +91,7 @@ class Explored:
 
 @dataclass(frozen=True)
 class Merged:
-    """Final lists laid end to end, each entry by where it came from; one of the two arrays is -1.
+    """Final lists laid end to end, and where each entry comes from; the other of the two arrays is -1 there.
 
     indptr: int64 (n_users + 1,).  from_list: int64 (n_entries,), entry of the lists before.  from_explored: int64
     (n_entries,), entry of `Explored.items.ravel()`.
@@ -107,8 +105,8 @@ class Merged:
 def global_prior(successes: int, trials: int, strength: float) -> Prior:
     """Prior whose mean is the rate over all items and that weighs as much as `strength` trials.
 
-    Half a success and half a failure are added, so that both parameters are > 0 whatever was counted; of no trials the
-    mean is 1 / 2.
+    Half a success and half a failure are added, so that both parameters are > 0 whatever was counted; without trials
+    the mean is 1 / 2.
     """
     rate = (successes + 0.5) / (trials + 1)
     return Prior(rate * strength, (1 - rate) * strength)
@@ -139,8 +137,8 @@ def assign_samples(user_ids: Sequence[str], seed: int, n_samples: int) -> np.nda
 def explore(samples: Samples, sample_of: np.ndarray, hidden: Sequence[Ragged], m: int) -> Explored:
     """The first m items of each user's sample that are not hidden from them, with exact propensities.
 
-    sample_of: int (n_users,).  hidden: by user, in any order, any number of times: what a user may not see and what
-    their list holds already; an index that is no fresh item, or -1, changes nothing.
+    sample_of: int (n_users,).  hidden: by user, what they may not see and what their list holds already, in any order,
+    also repeated; an index that is no fresh item, or -1, changes nothing.
     The propensity is over the S samples, in both modes, because a user's draw is one of them: in epsilon mode its mean
     over the admissible items is exactly m / n_admissible.
     Raises KernelError if `hidden` has not a row for every user.
@@ -279,7 +277,7 @@ def _walk_around(
 
 @njit(cache=True, nogil=True)
 def _walk(order: np.ndarray, roles: np.ndarray, chosen: np.ndarray) -> int:
-    """Number of items found, the first of `order` that are not hidden, which are written to `chosen`, (m,)."""
+    """Writes the first items of `order` that are not hidden to `chosen`, (m,), and returns how many they are."""
     size = 0
     for place in order:
         if size == len(chosen):
@@ -307,7 +305,7 @@ def with_explored(fused: Fused, explored: Explored, ranks: np.ndarray, k: int, c
     """`fused` with the explored items at `ranks`, int64 (>= m,), from 1; lists of at most k.
 
     The provenance of an explored item is `column` alone, its number among the user's from 1 as source rank and its
-    propensity as source score.  Its fused score is 0: nothing is known of it that could be compared.
+    propensity as source score.  Its fused score is 0: it has no score that could be compared.
     """
     merged = merge_explored(fused.indptr, explored, ranks, k)
     is_explored = merged.from_explored >= 0

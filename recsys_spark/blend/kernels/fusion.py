@@ -1,14 +1,10 @@
-"""Fusion of several walked lists into one top-K per user.
+"""Reciprocal-rank fusion of several walked lists into one top-k per user, with provenance.
 
-Owns: reciprocal-rank fusion, the choice of the best, provenance.  Everything is done on whole blocks of users; nothing
-is a Python object per candidate.
+Owns: reciprocal-rank fusion, the choice of the best, provenance, and changes of finished lists: other entries at other
+places, and more reasons.  Everything is done on whole blocks of users; nothing is a Python object per candidate.
 
 Letters: u user of the block, c column (one list per user), k list length, n_* counts.
 Source: Cormack, Clarke, Buettcher 2009, "Reciprocal rank fusion outperforms Condorcet".
-
-Finished lists of a block of users, changed: other entries at other places, and more reasons.
-
-Letters: n_users users of the block, n_* counts.
 """
 
 from collections.abc import Sequence
@@ -21,7 +17,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.numeric.ragged import offsets
 
 # Fused scores are summed as integers of 2**-40: the sum does not depend on the order of the columns, so equal scores
-# are equal bits and ties really break by the smaller index.  Neighbours at rank 1000 still differ by 2**20 units.
+# have equal bits and ties really break by the smaller index.  Neighbours at rank 1000 still differ by 2**20 units.
 UNITS = float(2**40)
 
 _PADDING = np.iinfo(np.int64).max
@@ -47,7 +43,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Fused:
-    """Top-K lists laid end to end, best first, and where each item came from.
+    """Top-k lists laid end to end, best first, and where each item came from.
 
     indptr: int64 (n_users + 1,).  items: int32 (n_items,).  ranks: int32, from 1.  scores: float32, fused.
     source_indptr: int64 (n_items + 1,) into the three arrays of provenance: columns (position in `walked`), int32;
@@ -87,7 +83,7 @@ def pool_lists(walked: Sequence[Walked], wanted: Sequence[bool]) -> Pool:
 
 
 def pool_rrf(walked: Sequence[Walked], weights: Sequence[float], rrf_k: int) -> tuple[Pool, np.ndarray]:
-    """The pool, and of every pooled item the sum of weight / (rrf_k + rank) over the columns that propose it.
+    """The pool, and for every pooled item the sum of weight / (rrf_k + rank) over the columns that propose it.
 
     A column of weight 0 is left out.  Raises KernelError as `pool_lists`, or if the weights are out of range.
     """
@@ -118,7 +114,7 @@ def fuse(pool: Pool, totals: np.ndarray, k: int) -> Fused:
 
 
 def _points(weights: Sequence[float], rrf_k: int, width: int) -> np.ndarray:
-    """What a proposal of each column at each rank is worth, int64 (n_columns, width), in units of 2**-40."""
+    """weight / (rrf_k + rank) of each column at each rank, int64 (n_columns, width), in units of 2**-40."""
     per_rank = 1.0 / (rrf_k + np.arange(1, width + 1))
     points: np.ndarray = np.rint(np.outer(weights, per_rank) * UNITS)
     # An order key holds a total and a place in 63 bits.
@@ -146,9 +142,9 @@ def _group_starts(users: np.ndarray, flat: np.ndarray, slot_bits: int, width: in
 
 
 def best_of_users(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each user's k highest totals stand, best first, int64, and the offsets of the users among them.
+    """Positions of each user's k highest totals, best first, int64, and the offsets of the users among them.
 
-    users, totals: int64 (n_items,), by user, then item: the order among equals is by item.
+    users, totals: int64 (n_items,), ordered by user, then item, so that ties break by the smaller item.
     """
     n_groups = np.bincount(users, minlength=n_users)
     firsts = offsets(n_groups)[:-1]
@@ -166,10 +162,10 @@ def best_of_users(users: np.ndarray, totals: np.ndarray, n_users: int, k: int) -
 
 
 def relist(fused: Fused, added: np.ndarray, scores: np.ndarray, picked: np.ndarray, lengths: np.ndarray) -> Fused:
-    """Lists of the entries `picked`, int64, best first and user by user, `lengths` of them, int64 (n_users,).
+    """Lists made of the entries `picked`, int64, user by user and best first; lengths: int64 (n_users,), of the lists.
 
     Entries are those of `fused` and, from its end on, those of the items `added`, (n_added,), which have no reasons
-    yet.  scores: float32 (n_entries + n_added,), those of all.
+    yet.  scores: float32 (n_entries + n_added,), of all entries.
     """
     indptr = offsets(lengths)
     ends = np.append(fused.source_indptr, np.full(len(added), fused.source_indptr[-1]))
@@ -198,7 +194,7 @@ def raised(fused: Fused) -> Fused:
 def with_reasons(
     fused: Fused, entries: np.ndarray, columns: np.ndarray, ranks: np.ndarray, scores: np.ndarray
 ) -> Fused:
-    """`fused` with one more reason at the end of those of each of `entries`, int64, ascending."""
+    """`fused` with one more reason, the last, for each of `entries`, int64, ascending."""
     at = fused.source_indptr[entries + 1]
     added = np.searchsorted(entries, np.arange(len(fused.source_indptr)))
     return replace(
@@ -211,7 +207,7 @@ def with_reasons(
 
 
 def spread(indptr: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of all that `groups` hold, laid end to end, and how many each holds; both int64."""
+    """The positions of all values of `groups`, laid end to end, and how many values each has; both int64."""
     lengths = np.diff(indptr)[groups]
     ends = np.cumsum(lengths)
     return np.arange(int(lengths.sum())) + np.repeat(indptr[groups] - (ends - lengths), lengths), lengths

@@ -1,26 +1,23 @@
-"""The greedy choice of diversified lists, in compiled loops.
+"""Greedy choice of diversified lists, in compiled loops: MMR, calibration and caps.
 
-Owns: the value of a candidate and the search for the best one.
+Owns: the value of a candidate, its similarity to the chosen items, the divergence of a list from the user's history,
+and the search for the best candidate.
 
-A candidate's similarity to the list only grows, so that what it was worth before, divergence aside, bounds what it is
-worth now.  A tile of candidates whose bound does not reach the best value found is passed over, and catches up when it
-may matter: the choice is that of the full search, bit for bit.
+Search.  A candidate's similarity to the list only grows, so that its value before, divergence aside, is an upper bound
+of its value now.  A tile of candidates whose bound does not reach the best value found is skipped, and brought up to
+date when it may matter: the choice is that of the full search, bit for bit.
 (One core, pool 400, k = 200, f = 64: 3 100 users a second at weight 0.3, 1 700 without bounds; 1 900 and 1 600 at 0.7.)
 
-How close the items of a pool are to those already chosen from it, kept up to date in compiled loops.
-
-A pool is cut into tiles of 64 items, each with its vectors turned, (f, 64): one chosen item meets the whole tile in one
-go, and every cosine is summed from the first number of the vector to the last, in float32.  So it has the same bits on
-every processor and in every block, without a sum across a vector register.
+Similarity.  A pool is cut into tiles of 64 items, each with its vectors transposed, (f, 64): a chosen item is compared
+with the whole tile at once, and every cosine is summed from the first number of the vector to the last, in float32.  So
+it has the same bits on every processor and in every block, without a sum across a vector register.
 (64 was the fastest of 16, 32, 64 and 128 at a pool of 400, f = 64.)
 
-How far the categories of a list are from those of its user's history, for every next item that the list may get.
-
-With p the shares of the history's categories g, and q those of the list, the distance is KL(p || q~), in nats, where
-q~ = (1 - ALPHA) q + ALPHA p keeps it finite.  Items without a category are left out of q: they say nothing about the
-mix, for or against.  A list without any category has q = 0.  The next item changes one count and the total, so that
-there are few cases, its slots: slot g < G is the history's category g, G any other category, G + 1 none.  They cost 2 G
-logarithms together, however many candidates there are.
+Calibration.  With p the shares of the history's categories g, and q those of the list, the distance is KL(p || q~), in
+nats, where q~ = (1 - ALPHA) q + ALPHA p keeps it finite.  Items without a category are left out of q: they say nothing
+about the mix, for or against.  A list without any category has q = 0.  The next item changes one count and the total,
+so that there are few cases, its slots: slot g < G is the history's category g, G any other category, G + 1 none.  All
+slots together cost 2 G logarithms, however many candidates there are.
 Source: Steck 2018, "Calibrated recommendations", eqs. 4 and 5, every item of the list weighing the same.
 """
 
@@ -32,8 +29,12 @@ from numba import njit
 ALPHA = 0.01  # Steck 2018, section 5
 
 
+TILE = 64
+_NONE = -1
+
+
 class CategoryMixes(NamedTuple):
-    """What users' histories are made of: user u's row is `indptr[u]:indptr[u + 1]`, empty if nothing is known.
+    """Category shares of users' histories: user u's row is `indptr[u]:indptr[u + 1]`, empty if nothing is known.
 
     indptr: int64 (n_users + 1,).  categories: int32, codes from 0, each once in a row.  shares: float32, from 0 up,
     scaled to a sum of 1 here; one of 0 is as good as absent.
@@ -45,7 +46,7 @@ class CategoryMixes(NamedTuple):
 
 
 class ListMix(NamedTuple):
-    """One list beside its user's history.
+    """The categories of one list against those of its user's history.
 
     categories: int32 (G,), ascending.  shares: float64 (G,), above 0, of sum 1.  counts: float64 (G + 1,), items of the
     list by slot.  divergences: float64 (G + 2,), KL(p || q~) after one more item, by slot.
@@ -59,7 +60,7 @@ class ListMix(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def empty_list(mixes: CategoryMixes, user: int) -> ListMix:
-    """The mix of a list with nothing in it; without a history all divergences are 0 and stay so."""
+    """The mix of an empty list; without a history all divergences are 0 and stay so."""
     first, last = mixes.indptr[user], mixes.indptr[user + 1]
     used = first + np.flatnonzero(mixes.shares[first:last] > 0.0)
     used = used[np.argsort(mixes.categories[used])]
@@ -98,7 +99,7 @@ def add_item(mix: ListMix, slot: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _look_ahead(mix: ListMix) -> None:
-    """Divergences after an item with a category; that after one without is the list's own."""
+    """Writes the divergences after one more item with a category; one without leaves the list's own divergence."""
     n, total = len(mix.shares), mix.counts.sum() + 1.0
     diluted = 0.0
     for slot in range(n):
@@ -112,15 +113,12 @@ def _look_ahead(mix: ListMix) -> None:
     mix.divergences[n] = diluted
 
 
-TILE = 64
-
-
 class PoolSimilarity(NamedTuple):
     """The vectors of one pool at length 1, and the highest cosine of each with the chosen ones, from 0 up.
 
     tiles: float32 (n_tiles, f, TILE).  chosen: float32 (k, f), in the order of choice.  nearest: float32
-    (n_tiles, TILE), as far as `seen`, int64 (n_tiles,), of the chosen ones.  cosines: float32 (TILE,), squares: float64
-    (TILE,) and rows: float32 (TILE, f), for the work on one tile.
+    (n_tiles, TILE), over the first `seen`, int64 (n_tiles,), of the chosen ones.  cosines: float32 (TILE,), squares:
+    float64 (TILE,) and rows: float32 (TILE, f), buffers for the work on one tile.
     """
 
     tiles: np.ndarray
@@ -134,7 +132,7 @@ class PoolSimilarity(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def similarity_room(n_items: int, f: int, k: int) -> PoolSimilarity:
-    """Room for pools of up to `n_items`, from which k are chosen."""
+    """Buffers for pools of up to `n_items`, from which k are chosen."""
     n_tiles = -(-n_items // TILE)
     return PoolSimilarity(
         np.zeros((n_tiles, f, TILE), np.float32),
@@ -164,7 +162,7 @@ def load_pool(room: PoolSimilarity, vectors: np.ndarray, items: np.ndarray) -> b
 
 @njit(cache=True, nogil=True)
 def _turn(vectors: np.ndarray, items: np.ndarray, rows: np.ndarray, tile: np.ndarray) -> None:
-    """The vectors of `items` as the first columns of `tile`, the others 0; through rows, twice as fast as directly."""
+    """Transposes the vectors of `items` into `tile`, its other columns 0; through `rows`, twice as fast as directly."""
     f = vectors.shape[1]
     for lane in range(len(items)):
         vector, row = vectors[items[lane]], rows[lane]
@@ -199,14 +197,14 @@ def _make_units(tile: np.ndarray, squares: np.ndarray) -> bool:
 
 @njit(cache=True, nogil=True)
 def note_chosen(room: PoolSimilarity, place: int, rank: int) -> None:
-    """Takes down that the item at `place` of the pool is the chosen one number `rank`, from 0."""
+    """Stores the item at `place` of the pool as chosen item number `rank`, from 0."""
     for at in range(room.chosen.shape[1]):
         room.chosen[rank, at] = room.tiles[place // TILE, at, place % TILE]
 
 
 @njit(cache=True, nogil=True)
 def catch_up(room: PoolSimilarity, tile: int, n_chosen: int) -> None:
-    """Makes `nearest` of one tile right for the first `n_chosen`."""
+    """Brings `nearest` of one tile up to date with the first `n_chosen` items."""
     vectors, nearest, cosines = room.tiles[tile], room.nearest[tile], room.cosines
     f = len(vectors)
     whole = f // 4 * 4
@@ -227,14 +225,11 @@ def catch_up(room: PoolSimilarity, tile: int, n_chosen: int) -> None:
     room.seen[tile] = n_chosen
 
 
-_NONE = -1
-
-
 class Pools(NamedTuple):
     """Candidates of many users laid end to end; user u's are `indptr[u]:indptr[u + 1]`, best first.
 
-    items, categories, brands: int32, -1 for no category or brand.  weights: float64, above 0, relevance but for a
-    factor.
+    items, categories, brands: int32, -1 for no category or brand.  weights: float64, above 0, relevance up to a factor
+    per user.
     """
 
     indptr: np.ndarray
@@ -245,7 +240,7 @@ class Pools(NamedTuple):
 
 
 class ListSettings(NamedTuple):
-    """Weights and caps, as in `diversify.Diversity`, but that a cap too high to matter stands for none."""
+    """Weights and caps, as in `diversity.Diversity`, but without a cap it is a number too high to matter."""
 
     mmr_weight: float
     calibration_weight: float
@@ -256,8 +251,8 @@ class ListSettings(NamedTuple):
 class _Work(NamedTuple):
     """One user's candidates while the list is made, by place in the pool, up to a whole number of tiles.
 
-    gains: float64 (n_places,), what relevance is worth; -inf for what cannot be chosen (any more).  worths: the same
-    less the penalty of similarity, as far as that is up to date.  tops: float64 (n_tiles,), at least the highest of the
+    gains: float64 (n_places,), the weighted relevance; -inf for what cannot be chosen (any more).  worths: gains less
+    the penalty of similarity, as far as that is up to date.  tops: float64 (n_tiles,), at least the highest of the
     tile's `worths`.  slots: int64 (n_places,), in the list's mix.  by_category, by_brand: int64, chosen items by code,
     all 0 between users.
     """
@@ -340,7 +335,7 @@ def _load(work: _Work, pool: Pools, mix: ListMix, rule: ListSettings) -> None:
 
 @njit(cache=True, nogil=True)
 def _fill(work: _Work, pool: Pools, mix: ListMix, rule: ListSettings, chosen: np.ndarray) -> int:
-    """Writes the places of the list's items to `chosen`; their number."""
+    """Writes the places of the list's items to `chosen`, and returns how many they are."""
     size = 0
     while size < min(len(chosen), len(pool.items)):
         place = _best(work, mix, rule, size)
@@ -370,7 +365,7 @@ def _fill(work: _Work, pool: Pools, mix: ListMix, rule: ListSettings, chosen: np
 
 @njit(cache=True, nogil=True)
 def _close(work: _Work, codes: np.ndarray, full: int) -> None:
-    """Takes the candidates of one code out of the choice."""
+    """Closes the candidates of one code: its cap is reached."""
     for place in range(len(codes)):
         if codes[place] == full:
             work.gains[place] = work.worths[place] = -np.inf
@@ -378,7 +373,7 @@ def _close(work: _Work, codes: np.ndarray, full: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _best(work: _Work, mix: ListMix, rule: ListSettings, size: int) -> int:
-    """Place of the candidate worth most beside the `size` chosen ones, the first of equals; -1 if all are closed."""
+    """Place of the candidate of highest value after `size` chosen ones, the first of equals; -1 if all are closed."""
     lowest = rule.calibration_weight * mix.divergences.min()
     best, best_value = _NONE, -np.inf
     start = int(np.argmax(work.tops))  # so that a high value rules tiles out early

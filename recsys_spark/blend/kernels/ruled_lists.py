@@ -1,7 +1,7 @@
-"""Lists of a block of users with boosts and pins, and the rules that acted in their provenance.
+"""Boosts and pins in the lists of a block of users, with the rules that acted in the provenance.
 
 Owns: the arithmetic of boosts, the places of pins.  What rules mean, and which of two decides, is in
-`blend.kernels.rules`; what users may not see is not in the pool any more.
+`blend.kernels.rules`; what users may not see is no longer in the pool.
 
 Letters: u user of the block, m pins of a user, k list length, n_* counts.
 """
@@ -13,7 +13,7 @@ from recsys_spark.blend.kernels.rules import EVERYBODY, Pins, RuleBook
 from recsys_spark.blend.kernels.walks import cells_of
 from recsys_spark.numeric.ragged import Ragged, offsets
 
-# A boosted score ends at 64: an order key of `fuse` has 62 bits, of which 16 count the items of a user's pool.
+# A boosted score is at most 64: an order key of `fuse` has 62 bits, of which 16 count the items of a user's pool.
 _MAX_BOOSTED = 2.0**46
 
 # Wider than any position, so that one running maximum serves all users.
@@ -60,7 +60,7 @@ def is_pinned(pins: Pins, pool: Pool) -> np.ndarray:
 def fuse_boosted(
     book: RuleBook, audiences: np.ndarray, pins: Pins, pool: Pool, totals: np.ndarray, k: int, n_columns: int
 ) -> Fused:
-    """As `fuse`, with every item in the list that will be pinned, for `place_pins`; boosts are in the provenance.
+    """As `fuse`, but every item that will be pinned is in the list, for `place_pins`; boosts are in the provenance.
 
     Provenance has rule r as column n_columns + r, after the lists.
     totals: as `boost_totals` makes them.  audiences: int64 (n_users,).  pins: of the users, by `pins_of`.
@@ -68,7 +68,7 @@ def fuse_boosted(
     """
     kept = is_pinned(pins, pool)
     if kept.any():
-        totals = np.where(kept, totals.max(initial=0) + 1, totals)  # and so they keep their provenance
+        totals = np.where(kept, totals.max(initial=0) + 1, totals)  # in the list they keep their provenance
     return _with_boosts(book, audiences, fuse(pool, totals, k), n_columns)
 
 
@@ -115,7 +115,7 @@ def _with_boosts(book: RuleBook, audiences: np.ndarray, fused: Fused, n_columns:
 def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int, kept: np.ndarray) -> Fused:
     """`fused` with the pins at their places.
 
-    Of `fused` the items that are pinned may stand anywhere; own: float32 (n_pins,), scores of the pinned items.
+    Pinned items may stand anywhere in `fused`.  own: float32 (n_pins,), scores of the pinned items.
     """
     n_users, n_entries = len(fused.indptr) - 1, len(fused.items)
     users = np.repeat(np.arange(n_users), np.diff(fused.indptr))
@@ -139,8 +139,10 @@ def _with_pins(fused: Fused, pins: Pins, own: np.ndarray, k: int, n_columns: int
 
 
 def _stays(users: np.ndarray, kept: np.ndarray, room: np.ndarray, n_users: int) -> np.ndarray:
-    """Which entries stay in lists that have room for `room` of them, int64 (n_users,): those that are kept, then the
-    first; bool (n,).  users: int64 (n,), ascending.  kept: bool (n,)."""
+    """Which entries stay in lists with room for `room` of them, int64 (n_users,): kept ones, then the first; bool (n,).
+
+    users: int64 (n,), ascending.  kept: bool (n,).
+    """
     order = np.lexsort((np.arange(len(users)), ~kept, users))
     firsts = np.searchsorted(users, np.arange(n_users))
     stays = np.empty(len(users), bool)

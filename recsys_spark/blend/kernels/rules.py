@@ -1,7 +1,7 @@
-"""Rules of the business on blocks of users: what may not be listed, what counts more, what stands at a given position.
+"""Business rules on blocks of users: what may not be listed, what counts more, what stands at a given position.
 
-Owns: the order in which rules act, and what of an audience's rules is the same for all of its users.  `rule_set` makes
-`Rules`; `ruled_lists` makes lists by them.
+Owns: the order in which rules act, and what of an audience's rules is the same for all of its users.
+`blend.compile_rules` makes `Rules`; `blend.kernels.ruled_lists` applies boosts and pins to lists.
 
 A rule is for everybody or for one segment; both have equal force.  The audience of a user is that of their segment, 0
 if no rule names it.  When rules disagree about an item, the earlier of these decides:
@@ -12,8 +12,8 @@ if no rule names it.  When rules disagree about an item, the earlier of these de
    the segment add up.
 4. pin: the item stands at its position, also if no source proposed it, and the others move down.  Pins of one position
    are in the order of their rule ids, those of the segment before those for everybody; the later take the next free
-   positions.  An item that is pinned twice has the first of its pins.  Where the list ends before a pin's position, it
-   stands at the end, and pins before it move up as far as that needs.
+   positions.  An item that is pinned twice has the first of its pins.  Where the list ends before a pin's position, the
+   pin stands at the end, and pins before it move up as far as that needs.
 5. boost: the fused score is multiplied before the list is cut to k; the factors of one item multiply.  Scores are never
    below 0, so a factor above 1 never lowers an item.
 
@@ -30,7 +30,7 @@ from recsys_spark.numeric.ragged import offsets
 
 EVERYBODY = 0  # the audience of rules without a segment, and of users whose segment no rule names
 
-_MAX_PRODUCT = 2.0**62  # of factors; times a total of 0 it is still 0
+_MAX_PRODUCT = 2.0**62  # of factors; finite, so that times a total of 0 it is 0
 
 # One bit for each item and audience: 255 segments with 8 million items.
 _MAX_BARRED_BYTES = 256 << 20
@@ -67,8 +67,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Boosts:
-    """Boosts by audience and item: group g, cells[g] of int64 (n_groups,), ascending, has the boosts indptr[g]:indptr[g
-    + 1] of rules, int32, and factors, float64, and their product, products[g].  is_boosted: bool (n_items,), for any.
+    """Boosts by audience and item; group g, of cell cells[g], has the boosts indptr[g]:indptr[g + 1].
+
+    cells: int64 (n_groups,), ascending.  rules: int32, and factors: float64, of the boosts.  products: of the factors
+    of each group.  is_boosted: bool (n_items,), for any audience.
     """
 
     cells: np.ndarray
@@ -107,9 +109,9 @@ class RuleBook:
 
 
 def open_rules(rules: Rules, shown: np.ndarray) -> RuleBook:
-    """The rules for items that may be shown, bool (n_items,).
+    """The rules made ready.  shown: bool (n_items,), items that may be shown.
 
-    Raises KernelError if rules tell more audiences apart than memory is set aside for.
+    Raises KernelError if rules tell more audiences apart than _MAX_BARRED_BYTES has room for.
     """
     n_audiences = len(rules.segments) + 1
     n_bytes = (n_audiences + 7) // 8

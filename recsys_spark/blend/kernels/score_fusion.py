@@ -1,4 +1,4 @@
-"""Fusion of scores: what every source thinks of every pooled item, put on one scale and summed by weights.
+"""Score fusion: the scores of every source for every pooled item, put on one scale and summed by weights.
 
 Owns: the scale, and the total of an item.
 
@@ -7,9 +7,9 @@ A source's scores are put on one scale for each user:
     background   (score - mean) / deviation, both over all items of the catalogue: how far an item stands out
     capped       the same, 10 at most: a few items of few neighbours do not decide alone
 
-An item that a source has no score for counts 0: as any item of the catalogue does.  Lists that many users share stand
-on the same scale.  Weights of lists that a user does not have count for nothing.  The sums of a user are then laid out
-between 0 and 1, so that rules act on them alike whatever sources and weights there are.
+An item without a score of a source counts 0, as an average item of the catalogue.  Lists that many users share stand on
+the same scale.  A list that a user does not have adds nothing.  The sums of a user are then scaled to 0 to 1, so that
+rules act on them alike whatever sources and weights there are.
 
 Sources: z-scores and scaling by the best as in Fox, Shaw 1994, "Combination of multiple searches", and Wu, Crestani,
 Bi 2006, "Evaluating score normalization methods in data fusion".
@@ -27,16 +27,16 @@ Scaling = Literal["background", "capped"]
 
 _CAP = 10.0  # deviations
 
-# Of a list that otherwise counts for nothing: far below what one place makes in a list that counts.
+# Weight by which shared lists break ties: far below the difference of one place in a list that has a weight.
 _REST = 1e-6
 
 
 class Known(NamedTuple):
     """All scores of one source for a block of users.
 
-    cells: int64 (n,), user and item, ascending (`list_walks.cells_of`).  scores: float64 (n,).  mean, deviation:
-    float64 (n_users,), of each user's scores over all items, nan where they are not known: then its scores are in parts
-    of the best.  best: float64 (n_users,), greatest of each user's scores.
+    cells: int64 (n,), user and item, ascending (`walks.cells_of`).  scores: float64 (n,).  mean, deviation: float64
+    (n_users,), of each user's scores over all items, nan where they are not known: then scores are divided by the best.
+    best: float64 (n_users,), greatest of each user's scores.
     """
 
     cells: np.ndarray
@@ -57,7 +57,7 @@ class Moments(NamedTuple):
 class Fusion:
     """How scores are fused.  weights: of every list, float64 (n_lists,), at least 0.
 
-    of_new: the same for items that nobody has had; None: as of all others.
+    of_new: the same for items without interactions; None: as for all others.
     """
 
     weights: np.ndarray
@@ -77,12 +77,12 @@ def known_scores(
 
 
 def bounded(standard: np.ndarray, scaling: Scaling) -> np.ndarray:
-    """Standard scores as `scaling` has them."""
+    """Standard scores, capped if `scaling` says so."""
     return np.minimum(standard, _CAP) if scaling == "capped" else standard
 
 
 def moments_of(lists: RankedLists, n_listed: int) -> Moments:
-    """Moments of the scores of every list over all `n_listed` items that lists may hold; what a list lacks has 0."""
+    """Moments of the scores of every list over all `n_listed` items that lists may hold; a missing item counts as 0."""
     scores, n = lists.scores.astype(np.float64), max(1, n_listed)
     sums = (np.diff(np.concatenate([[0.0], np.cumsum(one)])[lists.indptr]) for one in (scores, scores**2))
     mean, square = (one / n for one in sums)
@@ -120,10 +120,10 @@ def scaled(pool: Pool, known: Known, scaling: Scaling) -> np.ndarray:
 
 
 def fused_totals(pool: Pool, said: list[tuple[float | np.ndarray, np.ndarray]], shared: list[np.ndarray]) -> np.ndarray:
-    """Totals for `blend.fuse`, int64 (n_items,), in units of 2**-40; the least of each user is 0, the greatest 1.
+    """Totals for `fusion.fuse`, int64 (n_items,), in units of 2**-40; the least of each user is 0, the greatest 1.
 
-    said: of every list its weight, one or one an item, and what it says of every item.  shared: what lists say that
-    many users share, by which those are ordered of whom no list of their own says anything.
+    said: of every list its weight, one number or one per item, and its score of every pooled item.  shared: the scores
+    of lists that many users share; they order items that no other list tells apart.
     """
     total = np.zeros(len(pool.items))
     for weight, values in said:

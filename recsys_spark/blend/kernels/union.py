@@ -1,4 +1,4 @@
-"""What any list proposes to a user, and lists that say what they think of all of it.
+"""Union of a user's lists, and lists extended to all of it, so that every list scores what any list proposes.
 
 Owns: the union of lists, and what is appended to each.  A fusion of scores must not take an item for worthless because
 a list was cut before it.
@@ -31,13 +31,13 @@ def first_items(lists: Iterable[Ranked], depth: int) -> np.ndarray:
 
 
 def for_all_cells(n_users: int, items: np.ndarray, hidden: Csr) -> np.ndarray:
-    """Every user with every one of `items` that is not hidden from them, ascending (`list_walks.cells_of`)."""
+    """Every user with every one of `items` that is not hidden from them, ascending (`walks.cells_of`)."""
     cells = cells_of(np.repeat(np.arange(n_users), len(items)), np.tile(items, n_users))
     return cells[~np.isin(cells, cells_of(hidden.rows, hidden.indices))]
 
 
 def union_cells(listed: Sequence[Listed], depth: int) -> np.ndarray:
-    """Every user and item that stands among the first `depth` of any list, once, ascending (`list_walks.cells_of`)."""
+    """Every user and item that stands among the first `depth` of any list, once, ascending (`walks.cells_of`)."""
     parts = [np.zeros(0, np.int64)]
     for users, lists in listed:
         lengths = np.diff(lists.indptr)
@@ -47,7 +47,7 @@ def union_cells(listed: Sequence[Listed], depth: int) -> np.ndarray:
 
 
 def missing(cells: np.ndarray, listed: Listed) -> tuple[np.ndarray, np.ndarray]:
-    """Row in `listed` and item of the cells that its lists lack, of users who have a list there; int64, int32, (n,)."""
+    """Row in `listed` and item of the cells that its lists lack, for users with a list there; int64, int32, (n,)."""
     users, lists = listed
     own = np.sort(cells_of(np.repeat(users, np.diff(lists.indptr)), lists.indices))
     place = np.searchsorted(own, cells)

@@ -1,8 +1,8 @@
-"""Lists of ranked items, walked past what a user may not see.
+"""Walks of ranked lists: the first k items of each list that a user may see, for whole blocks of users.
 
 Owns: the forms of lists, and the walk.  A list is walked until k admissible items are found, so no list has to be
-fetched longer "to be safe", and the rank of an item is its place among what this user may see.  Everything is done on
-whole blocks of users; nothing is a Python object per candidate.
+fetched longer "to be safe", and the rank of an item is its place among what this user may see.  Nothing is a Python
+object per candidate.
 
 Letters: u user of the block, k list length, n_* counts.
 """
@@ -16,7 +16,7 @@ from recsys_spark.numeric.ragged import Ragged, offsets
 
 NO_ITEM = -1
 ITEM_BITS = 31
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 by the golden ratio: multiplicative hashing (Knuth, vol. 3, 6.4)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: multiplicative hashing (Knuth, vol. 3, 6.4)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def walk_own(own: RankedLists, users: np.ndarray, excluded: Ragged, k: int) -> W
 
 
 def rows_of(walked: Walked, users: np.ndarray, lists: np.ndarray, n_users: int) -> Walked:
-    """Of every user the list that is theirs, (n_users, k), nothing for who has none: lists[i], int64, is users[i]'s."""
+    """The list of every user, (n_users, k), empty for users without one: list lists[i], int64, is that of users[i]."""
     list_of = np.full(n_users, -1)
     list_of[users] = lists
     items = np.vstack([walked.items, np.full(walked.items.shape[1], NO_ITEM, np.int32)])[list_of]
@@ -151,8 +151,8 @@ def _gather(lists: RankedLists, flat: np.ndarray, reached: np.ndarray) -> Walked
 def _among(excluded: Ragged, users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Which (user, item) are among the excluded ones, bool (n_values,).
 
-    Nearly none is, and a search costs 50 ns where a look into a table of hashes costs 5: only what meets there is
-    searched for.
+    Nearly none is, and a search costs 50 ns where a look into a table of hashes costs 5: only what has a hash in the
+    table is searched for.
     """
     forbidden = cells_of(excluded.rows, excluded.values)
     cells = cells_of(users, items)

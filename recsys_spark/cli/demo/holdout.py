@@ -1,4 +1,4 @@
-"""The protocol by which published lists are judged: what customers newly bought in the four weeks from the date on.
+"""Temporal hold-out of the demo: lists are judged on what customers newly bought in the 28 days from the date on.
 
 Owns: who is judged, on which items, and the popularity lists to compare with.
 

@@ -1,4 +1,4 @@
-"""What the lists of a run were worth, four weeks later: those that were published, and those of every source.
+"""Evaluation in the demo: recall and ndcg of the published lists, of every source's lists and of popularity.
 
 Owns: the last scene of the demo.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 K = 20  # list length of the figures
-_LISTED = 2000  # entries of a source's list that are looked at: nobody has bought all but K of them
+_LISTED = 2000  # entries of a source's list that are read: nobody has bought so many that fewer than K are left
 
 
 def judge_bundle(spark: "SparkSession", root: Location, bundle: Bundle, purchases: pa.Table, console: Console) -> None:
@@ -93,7 +93,7 @@ def lists_by_source(
 
 
 def exact_lists(bundle: Bundle, holdout: Holdout) -> dict[str, list[str]]:
-    """By judged customer with an embedding the items by all products of it, best first: what the index approximates."""
+    """For each judged customer with an embedding the items by exact inner product: what the index approximates."""
     items = bundle.read_table("item_embeddings", ("item_id", "item_idx", "vector", "shown")).sort_by("item_idx")
     items = items.filter(items["shown"])
     users = bundle.read_table("user_embeddings", ("user_id", "vector"))

@@ -1,4 +1,4 @@
-"""The shop of the demo: the invoice lines of Online Retail II, written as a shop would drop its logs and catalogue.
+"""Log files of the demo: the invoice lines of Online Retail II, written as a shop would export its logs and catalogue.
 
 Owns: what an event and a catalogue row of the demo look like.  Files are the same bytes every time, so their content
 hashes are stable.  The data's licence is beside the data.

@@ -1,6 +1,6 @@
-"""How much memory a command and everything that it started took at most.
+"""Peak memory of a process and all its descendants, sampled from /proc.
 
-Owns: the sampling of /proc.
+Owns: the sampling.
 """
 
 import os
@@ -16,9 +16,9 @@ _PERIOD_S = 0.5
 class PeakMemory:
     """Samples this process and its descendants while its block runs.
 
-    A page that processes share counts once, in parts (PSS), and a height counts once two samples in a row have seen
-    it.  Hadoop forks the JVM for each file that it writes, and for some milliseconds that looks like a second JVM: the
-    highest single sample of resident sizes said 6.2 GiB where 3.4 were in use.
+    A page that processes share counts once, split between them (PSS), and a value counts only if two samples in a row
+    reach it.  Hadoop forks the JVM for each file that it writes, and for some milliseconds that looks like a second
+    JVM: the highest single sample of resident sizes said 6.2 GiB where 3.4 were in use.
     """
 
     def __init__(self) -> None:

@@ -48,8 +48,8 @@ SHOWN_CANDIDATES = 10
 # The item that most customers bought, and how many related items are shown beside it.
 SHOWN_ITEM, SHOWN_RELATED = "85123A", 5
 
-# The faster compiler alone: a demo is too short to earn back what the optimising one costs.  Its own code cache of
-# 48 MiB is full after two minutes of Spark, and then nothing is compiled any more.
+# Only the JVM's fast compiler (C1): a demo is too short to earn back what the optimising one costs.  C1's default code
+# cache of 48 MiB is full after two minutes of Spark, and then nothing is compiled any more.
 _FAST_START = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
 }

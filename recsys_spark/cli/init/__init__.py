@@ -1,1 +1,1 @@
-"""From logs to a settings file."""
+"""From logs to a settings file: schema inference for `recsys-spark init`."""

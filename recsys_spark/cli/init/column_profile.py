@@ -1,4 +1,4 @@
-"""What a sample of a log shows of each column: its values, how many are distinct, what they can be.
+"""Column profiles of a sample of a log: the values of each column, how many are distinct, what they can be.
 
 Owns: the form of a column's evidence.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-# More distinct values than this are no kinds of events, surfaces or segments.
+# A column with more distinct values than this does not name types of events, surfaces or segments.
 _MAX_KINDS = 60
 
 
@@ -60,7 +60,7 @@ class Profile:
 
     @property
     def is_kind(self) -> bool:
-        """Whether the values are few and come again: a name of a kind, not of a thing."""
+        """Whether the values are few and repeat: a categorical column, not an id."""
         few = self.n_distinct <= _MAX_KINDS and (self.n_distinct <= 3 or self.n_distinct * 4 <= len(self.values))
         return self.is_id and few and max(map(len, self.texts)) <= 64
 

@@ -1,4 +1,4 @@
-"""Which feed a log file belongs to and which of its columns means what, guessed from names and values.
+"""Schema inference: which feed a log file belongs to and what each of its columns means, by names and values.
 
 Owns: the order of the evidence: a whole name, then the words of a name, then values.
 """
@@ -28,7 +28,7 @@ def guess_feed(path: str, columns: Mapping[str, Profile]) -> Feed | None:
     hint, is_log = _path_words(path)
     if hint is not None:
         own = {"items": item, "users": user}[hint]
-        # A catalogue has one row per thing; a row may still name another thing, as who made it or sells it.
+        # A catalogue has one row per item or user; the row may still name another one, such as its maker or seller.
         if own is None or not (user and item and time) or columns[own.name].is_unique:
             return hint if own or "id" in _by_spelling(columns) else None
     if user and item:
@@ -40,7 +40,7 @@ def guess_feed(path: str, columns: Mapping[str, Profile]) -> Feed | None:
 
 
 def _path_words(path: str) -> tuple[Feed | None, bool]:
-    """The catalogue that the path speaks of, and whether it speaks of a log; what is nearer to the file wins."""
+    """The catalogue that the path names, and whether it names a log; a word nearer to the file's name wins."""
     for part in reversed(re.split(r"[\\/]", path)):
         said = set(words(part.split(".")[0]))
         if said & LOG_WORDS:
@@ -52,7 +52,7 @@ def _path_words(path: str) -> tuple[Feed | None, bool]:
 
 
 def guess_columns(feed: Feed, columns: Mapping[str, Profile]) -> dict[str, Found]:
-    """Our column -> the log's, for each that can be told; a column of the log has one meaning."""
+    """Our column -> the log's, for each that can be inferred; a column of the log has one meaning."""
     free = dict(columns)
     found: dict[str, Found] = {}
     for tell in (_find_by_name, _find_by_values):
@@ -93,7 +93,7 @@ def _speaks_of(rule: ColumnRule, name: str) -> bool:
 
 
 def _find_by_values(feed: Feed, ours: str, free: Mapping[str, Profile]) -> Found | None:
-    """A column whose name says nothing, told by its values; always for a person to look at."""
+    """A column whose name says nothing, inferred from its values; a person should always look at it."""
     if feed != "events":
         name = _by_spelling(free).get("id") if ours in REQUIRED[feed] else None
         return Found(name, f"the only id of a file of {feed}; {free[name].evidence}") if name else None

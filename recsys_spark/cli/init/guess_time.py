@@ -1,4 +1,4 @@
-"""How a log writes its times: the format that reads a sample of them, with the evidence for it.
+"""Inference of a log's time format: the format that reads a sample of its times, with the evidence for it.
 
 Owns: the formats that a time may be guessed to have.
 """
@@ -52,7 +52,7 @@ class TimeGuess:
 def guess_time(values: Sequence[Any], known_days: frozenset[date], today: date) -> TimeGuess | None:
     """The format that reads `values`; None if they are no times.
 
-    known_days: days in the names of the files, evidence where day and month can be told apart by nothing else.
+    known_days: days in the names of the files, the evidence where nothing else tells day and month apart.
     today: nothing in a log is later.
     """
     filled = [value for value in values if value is not None and str(value).strip()]
@@ -68,7 +68,7 @@ def guess_time(values: Sequence[Any], known_days: frozenset[date], today: date) 
         return None
     texts = list(dict.fromkeys(str(value).strip() for value in filled))[:_MAX_TRIED]
     found = _guess_number(texts, today)
-    # Ingest reads a number as nothing but a count of seconds or of parts of one.
+    # Ingest reads a number only as a count of seconds or of parts of a second.
     if found is None and all(isinstance(value, str) for value in filled):
         found = _guess_text(texts, known_days, today)
     return found
@@ -150,7 +150,7 @@ def _swapped(pattern: str) -> str:
 def _decide(
     first: str, rivals: list[str], texts: list[str], known_days: frozenset[date], today: date
 ) -> tuple[str, str, tuple[str, ...]]:
-    """The format, the evidence and a warning, where the values can be read with the day or the month in front."""
+    """The format, the evidence and a warning, where values can be read with the day or with the month first."""
     if not rivals:
         return first, "", ()
     days = {one: {time.date() for text in texts if (time := read_time(text, one))} for one in (first, *rivals)}
@@ -184,7 +184,8 @@ def _notes_of(times: list[datetime]) -> tuple[str, ...]:
 
 
 def _unread(n_read: int, n_values: int) -> tuple[str, ...]:
-    return (f"{n_values - n_read} of {n_values} values are no such time and would be set aside",) * (n_read < n_values)
+    text = f"{n_values - n_read} of {n_values} values are no such time and would be quarantined"
+    return (text,) * (n_read < n_values)
 
 
 def _shown(time: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""What a type of event means, guessed from its name: its role, a weight to start from, how its value counts.
+"""Inference of what an event type means from its name: its role, a weight to start from, how its value counts.
 
 Owns: the words of actions, and the weights that `recsys-spark init` proposes.
 """
@@ -44,7 +44,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 # The weights say how far an act commits: looking costs nothing (1), marking for later is rarer (3), paying is rarest
-# (5).  What is undone takes away what it gave.  They are a start; hindsight on published lists tells better ones.
+# (5).  An act that undoes another takes its weight away.  They are a start; hindsight on published lists gives better
+# ones.
 _MEANINGS = (
     _Meaning(
         "takes back a purchase",

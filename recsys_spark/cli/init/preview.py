@@ -1,4 +1,4 @@
-"""A sample as ingest would read it, by the parsers of ingest with the proposed settings.
+"""Preview of a sample: its rows as ingest would read them, by ingest's own parsers with the proposed settings.
 
 Owns: what of a sample is shown before anything is written.
 """
@@ -24,14 +24,14 @@ from recsys_spark.ingest.values import to_datetime, to_us
 
 _SHOWN_ROWS = 6
 _LONGEST_CELL = 40
-# Ours alone: no person can check them.
+# Columns that only the product fills: a person cannot check them.
 _HIDDEN = {"event_key", "ds", "content_sha256", "dated_by_file", "vectors"}
 _TIMES = {"event_time", "created_at", "valid_from"}
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What became of the sample of one feed.
+    """The parsed sample of one feed.
 
     rows: some of the parsed rows.  n_parsed: all of them.  refused: lines by the reason of their refusal, each with an
     example.  pairs: user and item of the parsed rows, of events alone.
@@ -103,7 +103,7 @@ def preview_table(feed: Feed, preview: Preview) -> Table:
         for at, name in enumerate(preview.columns)
         if name not in _HIDDEN and any(row[at] not in (None, "") for row in preview.rows)
     ]
-    # Without a date of its own, a snapshot is dated by its path or its arrival, which is not known here.
+    # A snapshot without a date of its own is dated by its path or its arrival, which is not known here.
     filled = [at for at in filled if preview.columns[at] != "valid_from" or any(row[at] for row in preview.rows)]
     names = [preview.columns[at] for at in filled]
     table = Table(*names, title=f"{feed}, as they would be read", title_justify="left")

@@ -1,8 +1,7 @@
-"""Settings for a feed, proposed from samples of its files: every one with the evidence, and what a person should check.
+"""Settings proposed for a feed from samples of its files: columns, times, event types, each with its evidence.
 
-Owns: what `recsys-spark init` writes for a feed.
-
-Event types for the settings, proposed from the lines of a sample: names, roles, weights, what their values count.
+Owns: what `recsys-spark init` writes for a feed, notes for a person to check included; of event types: names, roles,
+weights, and what their values count.
 """
 
 from collections import Counter
@@ -19,8 +18,15 @@ from recsys_spark.cli.init.spellings import REQUIRED, RULES, Feed
 from recsys_spark.config.settings_text import Setting
 from recsys_spark.errors import ArgumentError
 
-# Lines of a type that name an item less often than this are no engagement with one: searches, logins.
+# If fewer lines of a type than this share name an item, it is no engagement with items: searches, logins.
 _MIN_WITH_ITEM = 0.5
+
+
+# If a larger share of lines is refused, ingest refuses the batch (ingest.max_bad_row_ratio).
+_FEW = 0.01
+_MEANS = {"user_id": "the user", "item_id": "the item"}
+_SEGMENTS = ("segment", "tier", "plan", "country", "region", "market", "language", "city")
+_MIN_VECTOR = 8  # shorter lists of numbers are sizes and coordinates
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def propose_types(lines: EventLines) -> tuple[list[ProposedType], list[str], lis
             f"{n_without} of {len(lines.rows)} lines have no event type: they are refused, or set default_type"
         )
     if skipped:
-        notes.append(f"lines of these types are set aside, because they name no item: {', '.join(skipped)}")
+        notes.append(f"lines of these types are quarantined, because they name no item: {', '.join(skipped)}")
     return types, notes, skipped
 
 
@@ -104,14 +110,6 @@ def _values_of(lines: EventLines, raws: list[str]) -> list[float]:
     value, column = lines.found["value"].name, lines.found.get("event_type")
     chosen = (row for row in lines.rows if column is None or str(row.get(column.name)) in raws)
     return [abs(float(row[value])) for row in chosen if row.get(value) not in (None, "")]
-
-
-# More lines than this refused, and ingest would refuse the batch (ingest.max_bad_row_ratio).
-_FEW = 0.01
-
-_MEANS = {"user_id": "the user", "item_id": "the item"}
-_SEGMENTS = ("segment", "tier", "plan", "country", "region", "market", "language", "city")
-_MIN_VECTOR = 8  # shorter lists of numbers are sizes and coordinates
 
 
 @dataclass(frozen=True)
@@ -173,12 +171,12 @@ def propose_events(evidence: Evidence) -> Proposal:
 
 
 def _clock_setting(proposal: Proposal, evidence: Evidence) -> Setting:
-    """`clock` of a log without times; a column that tells the order is among the proposal's then."""
+    """`clock` of a log without times; a column that tells the order is added to the proposal's columns."""
     taken = {one.name for ours, one in proposal.columns.items() if ours != "position"}
     found = find_order(evidence.columns, taken)
     places = [(row.get(proposal.columns["user_id"].name), row.get(found.name)) for row in evidence.rows if found]
     n_users = len({user for user, _ in places})
-    # A place on a screen comes again, where users do.
+    # A position on a screen repeats within a user who comes again; a place in an order does not.
     if found and len(set(places)) == len(places) and 2 * n_users <= len(places):
         proposal.columns["position"] = found
         return Setting("clock", "order", f"no column has times; {found.name} says what came first of a user's events")
@@ -212,7 +210,7 @@ def propose_catalogue(feed: Feed, evidence: Evidence) -> Proposal:
 
 
 def _required(feed: Feed, evidence: Evidence) -> dict[str, Found]:
-    """The columns of the feed; raises ArgumentError unless those that it cannot do without are among them."""
+    """The columns of the feed; raises ArgumentError unless the required ones are among them."""
     found = guess_columns(feed, evidence.columns)
     missing = [ours for ours in REQUIRED[feed] if ours not in found and ours != "event_time"]
     if missing:
@@ -227,7 +225,7 @@ def _required(feed: Feed, evidence: Evidence) -> dict[str, Found]:
 
 
 def _described(profile: Profile) -> str:
-    """The column as an error shows it: its name, and what is inside where that is more than one value."""
+    """The column as an error shows it: its name, and the names of nested fields."""
     inner = next((value for value in profile.values if isinstance(value, dict)), None)
     return f"{profile.name} (nested: {', '.join(map(str, inner))})" if inner else profile.name
 
@@ -256,7 +254,7 @@ def _time_settings(proposal: Proposal, evidence: Evidence, ours: tuple[str, ...]
 
 
 def _column_settings(feed: Feed, proposal: Proposal, columns: Mapping[str, Profile]) -> list[Setting]:
-    """The mapping where it differs from ours; "" where a column of our name means something else."""
+    """The mapping where the log's name differs from ours; "" where a column of our name means something else."""
     settings = []
     for ours in RULES[feed]:
         found = proposal.columns.get(ours)
@@ -299,7 +297,7 @@ def _transform_settings(transform: str, largest: float) -> list[Setting]:
 
 
 def _note_missing(proposal: Proposal, evidence: Evidence) -> None:
-    """Says what share of lines lacks a user, or lacks what an event cannot do without."""
+    """Notes how many lines lack a user or a time, and which columns are not kept."""
     n_rows = len(evidence.rows)
     for ours in (one for one in ("user_id", "event_time") if one in proposal.columns):
         n_without = n_rows - len(evidence.columns[proposal.columns[ours].name].values)

@@ -1,8 +1,7 @@
-"""A look into a folder of logs: some lines of some files, read with the decoders of ingest.
+"""Samples of a folder of logs: some lines of some files, read with the decoders of ingest, and the files by feed.
 
-Owns: which files are looked into and how far.
-
-Which files of a probed folder are event logs, item snapshots and user snapshots, and the folder of each feed.
+Owns: which files are read and how far, and which of them are event logs, item snapshots and user snapshots, each feed
+in a folder of its own.
 """
 
 import re
@@ -24,12 +23,16 @@ from recsys_spark.ingest.landing import list_landing
 from recsys_spark.ingest.records import CsvReader, Record, RowFault, parquet_records, read_jsonl, split_lines
 
 ROWS_PER_FILE = 2000
-# Logs of one kind look alike: the first, the middle and the last tell the spellings, and formats that changed.
+# Files of one kind look alike: the first, the middle and the last show the spellings, and formats that changed.
 FILES_PER_KIND = 3
 _MAX_KINDS = 40
 _LIMITS = Limits(1 << 62, 1 << 62, 1 << 40, max_line_bytes=1 << 20)
 _PIECES_PER_FILE = 8  # of decode.PIECE_BYTES each
 _CSV_MARKS = (",", "\t", ";", "|")
+
+
+FEEDS: tuple[Feed, ...] = ("events", "items", "users")
+_DAY = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})[-_/]?([01][0-9])[-_/]?([0-3][0-9])(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies in a folder of logs.  unread: (path, reason) of files that ingest would set aside whole."""
+    """What lies in a folder of logs.  unread: (path, reason) of files that ingest would quarantine."""
 
     kinds: tuple[Kind, ...]
     unread: tuple[tuple[str, str], ...]
@@ -76,7 +79,7 @@ def read_samples(logs: Path) -> Folder:
 
 
 def _stem(path: str) -> str:
-    """The path without what changes from day to day and from part to part."""
+    """The path without the digits and random names that change from day to day and from part to part."""
     folder, _, name = path.rpartition("/")
     # Writers in parallel give every part a random name.
     name = re.sub(r"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+", "#", name.split(".")[0])
@@ -117,7 +120,7 @@ def _read_lines(file: BinaryIO, layout: Layout) -> Iterator[Record]:
     pieces = list(islice(read_pieces(file, layout, _LIMITS), _PIECES_PER_FILE + 1))
     lines = list(islice(split_lines(pieces[:_PIECES_PER_FILE], _LIMITS.max_line_bytes), ROWS_PER_FILE + 1))
     if len(pieces) > _PIECES_PER_FILE and len(lines) <= ROWS_PER_FILE:
-        lines.pop()  # cut where the look ended
+        lines.pop()  # cut where reading ended
     if layout.format == "jsonl":
         return read_jsonl(lines)
     header = lines[0][1] if lines else b""
@@ -127,10 +130,6 @@ def _read_lines(file: BinaryIO, layout: Layout) -> Iterator[Record]:
     if any(re.fullmatch(r"-?[0-9]+([.,][0-9]+)?", cell.strip()) for cell in reader.header):
         raise FileFault("missing_column", f"expected a first line with the names of the columns, got {text[:60]!r}")
     return reader.records()
-
-
-FEEDS: tuple[Feed, ...] = ("events", "items", "users")
-_DAY = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})[-_/]?([01][0-9])[-_/]?([0-3][0-9])(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class FeedFiles:
 def sort_by_feed(logs: Path, folder: Folder) -> tuple[dict[Feed, FeedFiles], list[str]]:
     """The files by feed, events first, and what is to be said of the rest.
 
-    Raises ArgumentError if there is no feed, or if two feeds are in one folder, where ingest could not part them.
+    Raises ArgumentError if there is no feed, or if two feeds are in one folder, where ingest could not tell them apart.
     """
     kinds: dict[Feed, list[Kind]] = {}
     notes = list(folder.warnings)
@@ -184,10 +183,10 @@ def name_files(paths: Sequence[str]) -> str:
 
 
 def _say_unread(folder: Folder) -> list[str]:
-    """Files that ingest would set aside whole; enough of them, and it would refuse the batch."""
+    """Notes on files that ingest would quarantine; if they are many, it would refuse the batch."""
     counts = Counter(reason for _, reason in folder.unread)
     first = {reason: path for path, reason in reversed(folder.unread)}
-    notes = [f"{n} file(s) such as {first[reason]} would be set aside: {reason}" for reason, n in counts.items()]
+    notes = [f"{n} file(s) such as {first[reason]} would be quarantined: {reason}" for reason, n in counts.items()]
     if folder.n_not_tried:
         notes.append(f"{folder.n_not_tried} more kinds of files were not looked into")
     return notes

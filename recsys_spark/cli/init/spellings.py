@@ -1,4 +1,4 @@
-"""How logs call what we call user, item, time, type and value, and what the values of such a column must be.
+"""Synonyms of column names: how logs call user, item, time, type and value, and the checks of such columns' values.
 
 Owns: the spellings, as data, and the checks beside them.  Only generic words stand here: a data set is never recognised
 by its name.
@@ -81,7 +81,7 @@ def _is_kind(profile: Profile) -> bool:
 
 
 def _is_event_id(profile: Profile) -> bool:
-    # Lines are told apart by it: one that comes twice would lose events.
+    # It identifies a line: if a value came twice, an event would be lost.
     return profile.is_id and profile.is_unique and len(profile.values) == profile.n_rows
 
 
@@ -111,7 +111,7 @@ def _is_list_or_text(profile: Profile) -> bool:
     return bool(profile.values) and all(isinstance(value, str | list) for value in profile.values)
 
 
-# Of a log without times: what came first of a user's events.
+# In a log without times: the column that orders a user's events.
 ORDER = ColumnRule(_names("position pos order seq sequence sequenceno step index idx place rank turn n"), _is_place)
 
 _USER = ColumnRule(
@@ -148,7 +148,7 @@ _VALID_FROM = ColumnRule(
     is_time,
 )
 
-# In the order in which columns are given away: a column has one meaning.
+# In the order in which columns are assigned: a column has one meaning.
 RULES: dict[Feed, dict[str, ColumnRule]] = {
     "events": {
         "user_id": _USER,
@@ -231,7 +231,7 @@ RULES: dict[Feed, dict[str, ColumnRule]] = {
     "users": {"user_id": _USER, "created_at": _CREATED, "valid_from": _VALID_FROM},
 }
 
-# What a line of the feed cannot do without.
+# The columns that a line of the feed must have.
 REQUIRED: dict[Feed, tuple[str, ...]] = {
     "events": ("user_id", "item_id", "event_time"),
     "items": ("item_id",),

@@ -1,4 +1,4 @@
-"""`recsys-spark init LOGS`: looks at a folder of logs, shows it as ingest would read it, and writes a settings file.
+"""The command `recsys-spark init LOGS`: samples a folder of logs, shows it as ingest would read it, writes settings.
 
 Owns: the way from a folder to a settings file.  Before anything is written, the file is loaded as every command would
 load it, and the sample is parsed with it.
@@ -78,7 +78,7 @@ def _propose(logs: Path, feed: Feed, files: FeedFiles) -> Proposal:
         seen = {name for row in kind.rows for name in row}
         absent = [one.name for ours, one in proposal.columns.items() if ours in needed and one.name not in seen]
         if absent:
-            proposal.notes.append(f"{name_files(kind.files)} would be set aside: no column {', '.join(absent)}")
+            proposal.notes.append(f"{name_files(kind.files)} would be quarantined: no column {', '.join(absent)}")
         if kind.faults:
             n_lines = len(kind.rows) + len(kind.faults)
             proposal.notes.append(f"{name_files(kind.files)}: {len(kind.faults)} of {n_lines} lines: {kind.faults[0]}")

@@ -1,4 +1,4 @@
-"""The figures of a backtest as a person reads them: every list, how sure it is, and where two lists really differ.
+"""Output of `recsys-spark backtest`: metrics of every list with confidence intervals, paired differences, groups.
 
 Owns: what is printed of a backtest.
 """
@@ -21,7 +21,7 @@ _FEW_USERS = 30  # fewer of a segment say little of a gap between segments
 
 
 def show_backtest(folds: Folds, console: Console, against: Folds | None = None) -> None:
-    """Prints the lists, the groups, and what is paired: the published lists less each other one."""
+    """Prints the metrics of all lists, paired differences (the published lists less each other one), and groups."""
     empty = [str(day) for day, figures in sorted(folds.items()) if not figures]
     if empty:
         console.warn(f"nobody engaged with anything new in the window of {', '.join(empty)}; these dates are left out")
@@ -46,7 +46,7 @@ def places_of(folds: Folds) -> int:
 
 
 def lists_table(folds: Folds) -> Table:
-    """Every list: means over dates of means over users, with the 95 % interval of those that users make."""
+    """Every list: means over dates of means over users, with 95 % bootstrap intervals over users."""
     k = places_of(folds)
     n_users = [str(int(one.n[0])) for one in tallies(folds, Figure(PUBLISHED, ALL, "recall", k))]
     title = f"{len(n_users)} dates, {' + '.join(n_users)} users, lists cut to {k}"
@@ -57,7 +57,7 @@ def lists_table(folds: Folds) -> Table:
 
 
 def differences_table(folds: Folds, others: Folds, title: str, same: bool = False) -> Table:
-    """Recall and ndcg of the published lists less those of every list of `others`; `same`: of the list of its name."""
+    """Recall and ndcg of the published lists less every list of `others`; `same`: of each list less its namesake."""
     k = places_of(folds)
     table = Table("list", f"recall@{k}", f"ndcg@{k}", title=title)
     for name in list_names(others):
@@ -86,7 +86,7 @@ def groups_table(folds: Folds) -> Table:
 
 
 def promises_table(folds: Folds) -> Table:
-    """How well the places of every list kept what they promised on earlier dates, from the second date on."""
+    """Calibration of every list: how well rates by place, from earlier dates, predict each date from the second on."""
     days, n_places = sorted(folds), places_of(folds)
     title = f"Promises of the first {n_places} places, kept on {len(days) - 1} dates"
     table = Table("list", "log loss", "calibration error", title=title)

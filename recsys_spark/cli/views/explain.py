@@ -1,4 +1,4 @@
-"""`recsys-spark explain RUN`: what a run was made of, what each step made of it, and what became of it; no Spark.
+"""Output of `recsys-spark explain RUN`: inputs, settings, steps, gates and publishes of a run; no Spark.
 
 Owns: that view.  Everything is read from the ledgers, as it was recorded then.
 """
@@ -39,7 +39,7 @@ def show_run(root: Location, run_id: str, console: Console) -> None:
 
 
 def _made_of(root: Location, states: list[dict[str, Any]]) -> Table:
-    """Where it came from, and what became of it.  states: its rows in `runs`, the oldest first."""
+    """The run's inputs, states and publishes.  states: its rows in `runs`, the oldest first."""
     row = states[-1]
     publishes = [
         f"{one.kind} {one.publish_seq} at {one.published_at:%Y-%m-%d %H:%M} UTC"
@@ -65,7 +65,7 @@ def _made_of(root: Location, states: list[dict[str, Any]]) -> Table:
 
 
 def _choices(rows: list[dict[str, Any]]) -> Table:
-    """What was tried on what was held out: the best of each kind first."""
+    """The settings that were tried on held-out events, the best of each kind first."""
     whole = next(row for row in rows if row["kind"] == ALL)
     title = f"Chosen on {whole['made_on']} by {whole['held_out']}" if whole["held_out"] else "Nothing was chosen"
     table = Table("what", "tried", "recall@10, @20", "users", "", title=escape(f"{title}; {whole['why']}".rstrip("; ")))
@@ -84,7 +84,7 @@ def _place(row: dict[str, Any], kinds: list[str]) -> tuple[int, float]:
 
 
 def _logs(root: Location, opened: dict[str, Any]) -> Table:
-    """The batches that were there when the run was opened and brought anything before its date."""
+    """The batches that were done when the run was opened and that brought rows from before its date."""
     of_date = set(input_batches(root, opened["data_date"]))
     done = {
         one["batch_seq"]: one

@@ -1,4 +1,4 @@
-"""The index of a bundle as a person reads it: its shards, why it has its form, and how much it finds.
+"""Output about the ANN index of a bundle: its shards, why its form was chosen, and its recall by nprobe.
 
 Owns: what is printed of an index.
 """

@@ -1,4 +1,4 @@
-"""What the current bundle holds for a user (`recsys-spark lookup`) or beside an item (`related`); no Spark.
+"""Output of `recsys-spark lookup` and `related`: what the current bundle holds for a user or beside an item; no Spark.
 
 Owns: these views of the reader.
 """

@@ -1,4 +1,4 @@
-"""`recsys-spark size`: the arithmetic of a deployment, as a table and a few lines; no warehouse, no Spark.
+"""Output of `recsys-spark size`: the capacity estimate as a table and a few lines; no warehouse, no Spark.
 
 Owns: that view.
 """
@@ -19,7 +19,7 @@ _UNCOUNTED = ", without what only passes over the log: ingest, catalog, index, i
 
 
 class Cores(NamedTuple):
-    """What there is to work with: n of these, each so fast, with so much memory for its Python worker."""
+    """The cores of the cluster: n of them, the speed of each, and the memory of its Python worker."""
 
     n: int
     gflops: float

@@ -1,4 +1,4 @@
-"""`recsys-spark status`: what is current, what ran, what was let in; read from the ledgers, no Spark.
+"""Output of `recsys-spark status`: the current bundle, last runs and ingest batches, read from the ledgers; no Spark.
 
 Owns: that view, and the tables of steps and gates that `explain` shows too.
 """

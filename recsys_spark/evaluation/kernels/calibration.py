@@ -1,10 +1,10 @@
-"""What the places of a list promise, and whether it is kept: a place promises the rate that it had on earlier dates.
+"""Calibration of lists by place: the engagement rate of every place on earlier dates, held against later outcomes.
 
-Owns: the log loss and the calibration error of these promises.  A list that ranks has no probabilities; the share of
-users who engaged with the item at its place, on dates before, is one that a service could use, and dates after show how
+Owns: the rates of places, and their log loss and calibration error.  A ranked list has no probabilities; the share of
+users who engaged with the item at a place, on earlier dates, is one that a service could use, and later dates show how
 good it is.
 
-Letters: r place of the list; tallies are of the users who had an item at r, and of those who engaged with it.
+A tally counts, for one place, the users who had an item there (n) and those of them who engaged with it (total).
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from recsys_spark.numeric.bootstrap import Tally
 
 
 def place_rates(earlier: Sequence[Sequence[Tally]]) -> np.ndarray:
-    """The rate of every place over all earlier dates, float64 (n_places,), above 0 and below 1.
+    """The engagement rate of every place over all earlier dates, float64 (n_places,), above 0 and below 1.
 
-    earlier: of every date one tally per place, of the same places.  Half a user is added to both outcomes, so that what
-    never happened can happen (Krichevsky, Trofimov 1981).  Raises KernelError if there is no date, or other places.
+    earlier: of every date one tally per place, of the same places.  Half a user is added to both outcomes, so that no
+    rate is 0 or 1 (Krichevsky, Trofimov 1981).  Raises KernelError if there is no date, or if dates differ in places.
     """
     if not earlier or len({len(places) for places in earlier}) > 1:
         raise KernelError(
@@ -33,9 +33,9 @@ def place_rates(earlier: Sequence[Sequence[Tally]]) -> np.ndarray:
 
 
 def outcome_loss(rates: np.ndarray, outcomes: Sequence[Tally]) -> Tally:
-    """Negative log-likelihood in nats of what users did, a mean over the items that were listed.
+    """Log loss of the rates: negative log-likelihood of the outcomes in nats, a mean over the listed items.
 
-    rates: as `place_rates`.  kept: one tally per place.
+    rates: as `place_rates` gives them.  outcomes: one tally per place.
     """
     n, engaged = _stacked(outcomes)
     losses = -(engaged * np.log(rates)[:, None] + (n - engaged) * np.log1p(-rates)[:, None])
@@ -43,9 +43,9 @@ def outcome_loss(rates: np.ndarray, outcomes: Sequence[Tally]) -> Tally:
 
 
 def calibration_error(rates: np.ndarray, outcomes: Sequence[Tally]) -> Tally:
-    """Expected calibration error, each place a bin: mean over listed items of |promised - kept rate|, 0 to 1.
+    """Expected calibration error, each place a bin: mean over listed items of |predicted - observed rate|, 0 to 1.
 
-    As measured only: chance adds to an absolute value, so that resamples lie above it.
+    Without resamples: chance adds to an absolute value, so that resamples lie above the measured value.
     Source: Naeini, Cooper, Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning".
     """
     n, engaged = (values[:, :1] for values in _stacked(outcomes))

@@ -1,10 +1,10 @@
-"""What lists were worth to the users who were judged by them: every figure of every list, summed over a block of users.
+"""Ranking metrics of every list by group of users and items, summed over a block of judged users.
 
 Owns: the groups of users and items, and which figures are made of which group.
 
-Groups: `all` is users who were known before the date, on items that were.  `users/...` are parts of the users, on the
-same items; `users/new` were not known before.  `items/...` are known users on parts of the items; `items/new` were not
-known before.  A user without a target in the group does not count in it.
+Groups: `all` is users who were known before the date, on items that were known.  `users/...` are parts of the users, on
+the same items; `users/new` were not known before.  `items/...` are known users on parts of the items; `items/new` were
+not known before.  A user without a target in the group does not count in it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ ALL = "all"
 NEW_USERS = "users/new"
 NEW_ITEMS = "items/new"
 MAIN = ("recall", "ndcg")  # the figures of every group; the others are of all users
-RATE = "rate"  # the share of users who engaged with what stood at place k, of those whose list has one
+RATE = "rate"  # of the users whose list has a place k, the share that engaged with the item there
 
 
 class Figure(NamedTuple):
@@ -50,9 +50,9 @@ class Block:
     user_groups: bool (n_users,) by name.  item_groups: bool (n_targets,) by name.
     popular: the list of what most users had engaged with lately, without what the user may not see.
     item_users: int64 (n_items,), users who had engaged with each item; n_users: users who had engaged with any.
-    vectors: float32 (n_items, f), by which items of a list are alike; None: diversity is not measured.
-    histories: what each user had engaged with before, and categories: of every item the categories; None: how far a
-    list's mix of categories is from the history's is not measured.  rated_places: so many get a RATE.
+    vectors: float32 (n_items, f), for the similarity of a list's items; None: diversity is not measured.
+    histories: what each user had engaged with before; categories: the categories of every item; None: the distance of
+    a list's mix of categories from the history's is not measured.  rated_places: how many places get a RATE.
     """
 
     targets: Ragged
@@ -86,7 +86,7 @@ def tallies_of(
     found: dict[Figure, Tally] = {}
     for name, ranked in lists.items():
         columns = list(_values(block, ranked, lengths))
-        # One product for all figures of a list: a thousand of single ones are bound by memory.
+        # One product for all figures of a list: a thousand single ones would be bound by memory.
         sums = tally(np.array([values for *_, values in columns]), draws)
         for row, (group, metric, k, _) in enumerate(columns):
             found[Figure(name, group, metric, k)] = Tally(sums.n[row], sums.total[row])
@@ -146,7 +146,7 @@ class _Judged:
         yield "auc", self._spread(hits.auc_at_k(k, self.n_items, n_listed))
 
     def rates(self, n_places: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Of every place from 1 whether its item was a hit; nan where a list has none there."""
+        """For every place from 1 whether its item was a hit; nan for a list that has no item there."""
         hits = np.zeros((len(self.users), n_places))
         near = self.match.positions < n_places
         hits[self.match.rows[near], self.match.positions[near]] = 1.0

@@ -1,15 +1,19 @@
-"""What a list is worth beyond its hits: one value per user, float64 (n_users,).
+"""List metrics beyond accuracy: novelty, serendipity, diversity and calibration of lists, coverage and Gini of all.
 
-Owns: novelty, serendipity, diversity and calibration.  A user for whom a value has no meaning (an empty list, say) gets
-nan: leave these users out of the mean.  Letters: u user, f length of an item vector, k list length.
-
-How the lists of all users together spread over the catalogue: one number for one set of lists.
+Owns: these metrics.  Novelty, serendipity, diversity and calibration are one value per user, float64 (n_users,); a user
+for whom a value has no meaning (an empty list, say) gets nan: leave these users out of the mean.  Coverage and Gini are
+one number for the lists of all users.  Letters: u user, f length of an item vector, k list length.
 """
 
 import numpy as np
 
 from recsys_spark.errors import KernelError
 from recsys_spark.numeric.ragged import Ragged, check_no_repeats, check_rows_pair, find_in_rows
+
+# Part of the history's mix that is added to the list's, so that a category that the list lacks costs a finite amount.
+CALIBRATION_ALPHA = 0.01
+# Vectors are gathered in blocks of at most this many float64: 32 MiB.
+BLOCK_VALUES = 2**22
 
 
 def coverage_at_k(lists: Ragged, n_items: int, k: int) -> float:
@@ -30,7 +34,7 @@ def gini_at_k(lists: Ragged, n_items: int, k: int) -> float:
     """Gini coefficient of how often each item is listed, 0 if all equally often, 1 if one item has every place.
 
     Items that are never listed count.  nan if the first k of the lists hold no known item.
-    Raises KernelError as `coverage_at_k`, and if the catalogue has fewer than 2 items: one alone is equal and has all.
+    Raises KernelError as `coverage_at_k`, and if the catalogue has fewer than 2 items: for one both 0 and 1 would hold.
     Source: Shani, Gunawardana 2011, "Evaluating Recommendation Systems", eq. for the Gini index (divided by n - 1).
     """
     if n_items < 2:
@@ -40,7 +44,7 @@ def gini_at_k(lists: Ragged, n_items: int, k: int) -> float:
 
 def gini(listed: np.ndarray, n_items: int) -> float:
     """As `gini_at_k` for n_items of 2 or more.  listed: as in `coverage`."""
-    listed = np.sort(listed[listed > 0])  # ascending; items that are not listed come before, and add nothing
+    listed = np.sort(listed[listed > 0])  # ascending; items that are not listed would come first and add nothing
     if not len(listed):
         return float("nan")
     weights = 2 * np.arange(n_items - len(listed) + 1, n_items + 1) - n_items - 1.0
@@ -48,7 +52,7 @@ def gini(listed: np.ndarray, n_items: int) -> float:
 
 
 def listings_at_k(lists: Ragged, n_items: int, k: int) -> np.ndarray:
-    """Number of lists' places among the first k that each item has, int64 (n_items,).  Errors: as `coverage_at_k`."""
+    """How many places among the first k of all lists each item has, int64 (n_items,).  Errors: as `coverage_at_k`."""
     check_items(lists, n_items)
     top = lists.head(k).values
     return np.bincount(top[top >= 0], minlength=n_items)
@@ -63,13 +67,6 @@ def check_items(lists: Ragged, n_items: int) -> None:
         raise KernelError(
             f"metrics lists: expected items below n_items={n_items}, got {largest}; index lists and catalogue alike"
         )
-
-
-# Weight of the history's mix within the list's, so that a category that the list lacks costs a finite amount.
-CALIBRATION_ALPHA = 0.01
-
-# Vectors are gathered in blocks of at most this many float64: 32 MiB.
-BLOCK_VALUES = 2**22
 
 
 def novelty_at_k(lists: Ragged, item_users: np.ndarray, n_users: int, k: int) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""One file a group of features, found by being here."""
+"""Feature groups, one file each, discovered by the name of the file."""

@@ -1,4 +1,4 @@
-"""How much, how recently and how variedly a user engages, in the window of `[interactions]`.
+"""Activity features of users: how much, how recently and how variedly they engage, in the window of `[interactions]`.
 
 Owns: the first group of user features.
 Rows: `days` (see `signals.engagement.engagement_days`), `items` (see `engaged_pairs`).

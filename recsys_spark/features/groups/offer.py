@@ -1,4 +1,4 @@
-"""What an item costs, in itself and next to others of its category, by the catalogue as of the date.
+"""Price features of items: the price, and its level within the category, by the catalogue as of the date.
 
 Owns: the item features of the catalogue.
 Rows: the index with prices as in `features.price_levels.price_levels`.

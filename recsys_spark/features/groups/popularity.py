@@ -1,6 +1,6 @@
-"""How much, how recently and by how many an item is engaged with, in the window of `[interactions]`.
+"""Popularity features of items: how much, how recently and by how many users, in the window of `[interactions]`.
 
-Owns: the first group of item features.  Events without a user count in what counts events, not in what counts users.
+Owns: the first group of item features.  Events without a user count in features of events, not in those of users.
 Rows: `days` (see `signals.engagement.engagement_days`), `users` (see `engaged_pairs`), and the index with created_days
 (age by the catalogue) and n_active (users who engaged with anything in the last RECENT_DAYS days).
 """

@@ -1,4 +1,4 @@
-"""To whom an item was shown, and what came of it.
+"""Exposure features of items: how often an item was shown to known users, and its conversion.
 
 Owns: the item features of exposures.
 Rows: `showings` (see `signals.exposures.shown_pairs`).

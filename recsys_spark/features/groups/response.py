@@ -1,4 +1,4 @@
-"""What a user was shown, and what came of it.
+"""Exposure features of users: how many items a user was shown, and the conversion.
 
 Owns: the user features of exposures.
 Rows: `showings` (see `signals.exposures.shown_pairs`).

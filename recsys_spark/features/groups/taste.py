@@ -1,4 +1,4 @@
-"""What kind of items a user engages with, in the window of `[interactions]`: their prices and categories.
+"""Taste features of users: prices and categories of the items they engage with, in the window of `[interactions]`.
 
 Owns: the user features that are made of the catalogue.
 Rows: `categories` (see `features.price_levels.category_rows`).
@@ -23,7 +23,7 @@ AFFINITIES = ListOf(
     )
 )
 
-# A list in an order of its own, not a map: the hash of a row may not depend on the order of its parts.
+# A sorted list, not a map: the hash of a row must not depend on the order of its parts.
 _GREATEST_FIRST = """array_sort(collect_list(struct(-weight AS descending, category))
     FILTER (WHERE category IS NOT NULL AND weight > 0))"""
 _AFFINITIES = f"""transform(

@@ -16,6 +16,11 @@ from recsys_spark.numeric.sparse import Csr
 _SPARSE = 8
 
 
+ENTRY_BYTES = 8  # of a user's row: an index and a value
+LISTED_BYTES = 8  # of a place in a list: an index and a score
+SUM_BYTES = 16  # of a co-occurrence that waits for more users: index, sum and count
+
+
 class CoOccurrences(NamedTuple):
     """c_ij of a block of items with all others, as far as users have been seen; rows as in a `Csr`, in any order.
 
@@ -232,11 +237,6 @@ def _grown(array: np.ndarray, at_least: int) -> np.ndarray:
     grown = np.empty(max(at_least, 2 * len(array)), array.dtype)
     grown[: len(array)] = array
     return grown
-
-
-ENTRY_BYTES = 8  # of a user's row: an index and a value
-LISTED_BYTES = 8  # of a place in a list: an index and a score
-SUM_BYTES = 16  # of a co-occurrence that waits for more users: index, sum and count
 
 
 def item_blocks(

@@ -1,1 +1,1 @@
-"""What a deployment takes, before machines are bought."""
+"""Capacity estimates: what a deployment takes, before machines are bought."""

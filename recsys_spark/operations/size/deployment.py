@@ -1,7 +1,7 @@
-"""A deployment before it is bought: what every step takes, what the product will choose, and what it will refuse.
+"""Capacity estimate of a deployment: what every step takes, what the product will choose, and what it will refuse.
 
 Owns: the list of the bounds that a size meets, and the words for choices and refusals.  The arithmetic of the steps is
-in `deployment_fits` and `deployment_lists`.
+in `size.fits` and `size.lists`.
 """
 
 from typing import NamedTuple
@@ -31,9 +31,9 @@ from recsys_spark.two_tower.embedding import MAX_MODEL_BYTES
 
 
 class Limit(NamedTuple):
-    """Bytes that a step collects to send them to every worker, the most that it does, and the setting to lower.
+    """Bytes that a step collects to broadcast them, the bound above which it refuses, and the setting to lower.
 
-    per_item: whether they are so many an item.
+    per_item: whether the bytes grow with the number of items.
     """
 
     step: str
@@ -150,7 +150,7 @@ def _index_lines(load: Load, config: Config) -> list[str]:
 
 
 def warnings_of(load: Load, n_cores: int, worker_bytes: int, config: Config) -> list[str]:
-    """What would be refused, first; then what would be done, and take more than it should."""
+    """First what would be refused; then what would run, but take more memory than it should."""
     refused = [one for one in limits_of(load, config) if one.refuses]
     lines = [
         f"{one.step}: refuses, {in_bytes(one.n_bytes)} of {one.what} are more than {in_bytes(one.bound)}"
@@ -180,7 +180,7 @@ def in_bytes(n: float) -> str:
 
 
 def in_flop(n: float) -> str:
-    """`n` FLOP likewise; "" for none, which says that a step is no arithmetic."""
+    """`n` FLOP likewise; "" for 0, where the arithmetic of a step does not count."""
     return _scaled(n, ("k", "M", "G", "T", "P", "E", "Z")) if n else ""
 
 

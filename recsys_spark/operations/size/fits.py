@@ -1,6 +1,6 @@
-"""What the steps that fit store, shuffle, hold and compute for so many users and items: item_cf, als, two_tower.
+"""Cost model of interactions, item_cf, als and two_tower: bytes stored, shuffled and held, FLOP, core-seconds.
 
-Owns: their arithmetic, and the words in which `deployment_lists` gives that of the other steps.
+Owns: their arithmetic, and `Load` and `StepSize`, in which `size.lists` gives that of the other steps.
 
 Bytes are those before compression; tests hold them against the files of a real run.  FLOP are of single precision.
 Core-seconds are those of a core that makes products of matrices at REFERENCE_GFLOPS; the constants that end in _S are
@@ -39,8 +39,8 @@ _LONG_TAIL = 2.0  # mean square of a user's number of items, in squares of the m
 
 
 class Load(NamedTuple):
-    """What a deployment is to carry; pairs: of a user and an item.  id_bytes: of an external id, by default as
-    `spark.broadcast` reckons.
+    """The size of a deployment's data; pairs: of a user and an item.  id_bytes: of an external id, by default as
+    `spark.broadcast` counts it.
     """
 
     users: int
@@ -66,13 +66,13 @@ class StepSize:
 
 
 def touched(n_bins: float, n_draws: float) -> float:
-    """How many of `n_bins` are met by so many draws, each bin as likely: blocks in which a row has an entry."""
+    """Expected number of `n_bins` hit by uniform draws: the blocks in which a row has an entry."""
     return -n_bins * expm1(n_draws * log1p(-1 / n_bins)) if n_bins > 1 else min(1.0, n_draws)
 
 
 def struct_bytes(n_fields: int, text_bytes: int = 0) -> int:
-    """Of a struct in an array as Spark shuffles it: words of 8 for its place, for what is null, and for each field; a
-    text has words of its own besides.
+    """Bytes of a struct in an array as Spark shuffles it: 8 for its place, 8 for the null bits, 8 for each field, and
+    those of a text besides, rounded up to 8.
     """
     return 8 * (2 + n_fields - (-text_bytes // 8))
 
@@ -144,7 +144,7 @@ def als_plan(load: Load, n_cores: int, config: Config) -> AlsPlan:
 
 
 def als_size(load: Load, n_cores: int, config: Config) -> StepSize:
-    """So many passes as [als] iterations allows, and the users once more; a fit may end before, see `tolerance`."""
+    """As many passes as [als] iterations allows, and the users once more; a fit may end before, see `tolerance`."""
     (n_users, n_items, n_pairs), f, iterations = load[:3], config.als.factors, config.als.iterations
     plan = als_plan(load, n_cores, config)
     users = _half(n_pairs, f, plan.exchange, _Side(n_users, plan.users), _Side(n_items, plan.items))

@@ -1,9 +1,9 @@
-"""What the steps that embed, index, search and blend store, shuffle, hold and compute for so many users and items.
+"""Cost model of embed, ann, retrieve and blend: bytes stored, shuffled and held, FLOP, core-seconds.
 
 Owns: their arithmetic.
 
-Every item counts as one that may be shown, and every user as active.  Bytes, FLOP and seconds as in `deployment_fits`;
-what an index takes was not measured there: its FLOP count as a matrix product's, its look-ups as _LOOKUP_S each.
+Every item counts as one that may be shown, and every user as active.  Bytes, FLOP and seconds as in `size.fits`; what
+an index takes was not measured there: its FLOP count as a matrix product's, its look-ups as _LOOKUP_S each.
 
 Letters: d length of a vector, k of a list.
 """
@@ -34,12 +34,12 @@ from recsys_spark.retrieval.declared import check_params
 from recsys_spark.retrieval.user_lists import COMPLETED, fuses_scores
 from recsys_spark.spark.broadcast import LISTED_BYTES
 
-# Of the first items of one list those that another lacks.
+# Share of the first items of one list that another list lacks.
 _COMPLETED_SHARE = 0.7
 
 _RANKED_BYTES = 12  # of an entry of `source_candidates`: item_idx, rank, score
 _FLOP_S = 1 / (REFERENCE_GFLOPS * 1e9)
-_SCORE_S = 2e-9  # to hold a score against the worst of a list
+_SCORE_S = 2e-9  # to compare a score with the worst of a list
 _NEAR_S = 1e-8  # to add a similarity to a sum of a user's
 _BLENDED_S = 1e-6  # to fuse an entry of a list and to store what becomes of it
 _EMBED_S = 2.1e-5  # to read and encode a row with title and categories, on one core: tests/benchmarks/bench_embed.py
@@ -51,7 +51,7 @@ _SHORTEST_CODE = 9  # bytes of one sub-quantiser and the id
 _NPROBE = 64  # lists that a search visits; the build finds out how many it takes
 _TRAIN_PASSES = 10  # of k-means over the sample
 _GRAPH_STEPS = 2_000  # centroids that a vector is compared with where a graph finds its lists
-_CODEWORDS = 256  # of every sub-quantiser; all together they are so many vectors
+_CODEWORDS = 256  # of every sub-quantiser; those of all together are as large as so many vectors
 
 # Sources whose own arithmetic is here; the others' lists are counted, their work is not.
 COUNTED = ("als", "item_cf", "two_tower")
@@ -103,7 +103,7 @@ def embed_size(load: Load, config: Config) -> StepSize:
 
 
 def ann_size(load: Load, config: Config) -> StepSize:
-    """One training on a sample, then every item into its shard; the vectors lie beside the codes for the re-rank."""
+    """One training on a sample, then every item into its shard; vectors lie beside the codes for exact re-scoring."""
     index, n_items = index_of(load, config), load.items
     choice, d = index.choice, index.d
     vector, code = d * NUMBER_BYTES + 8, bytes_per_vector(choice, d)  # 8: the id

@@ -1,1 +1,1 @@
-"""Every bound that a bundle has to keep."""
+"""Gates: every bound that a bundle has to keep before it is published."""

@@ -1,4 +1,4 @@
-"""Gates on what the lists hold, beside what those of the day before held: content that no single list would give away.
+"""Content gates: statistics over all lists, compared with those of the bundle before; no single list would show them.
 
 Owns: what is measured over all lists at once, and its bounds.  Lists are compared with those of the newest bundle of an
 earlier date; without one, gates that compare are skipped, and say so.
@@ -46,9 +46,9 @@ def content(inputs: dict[str, DataFrame], context: Context, measured: Measured) 
 
 _NO_BASE = "no bundle of an earlier date, or nobody with a list in both"
 _NO_JUMP = f"{_NO_BASE}, or every item is in the lists for everybody too"
-_FEW_LISTS = 20  # below which that several users have the same list says nothing
-_FIRST_PLACES = 20  # of a list, in which a rise is a rise
-_LONG_LISTS = 0.75  # beyond this part of all listed items a list has room for whatever is new
+_FEW_LISTS = 20  # with fewer, it says nothing that several users have the same list
+_FIRST_PLACES = 20  # of a list, in which a rise of an item counts
+_LONG_LISTS = 0.75  # a list of more than this share of all listed items has room for anything new
 
 
 def _measure_lists(inputs: dict[str, DataFrame]) -> _Lists:
@@ -78,10 +78,10 @@ def _measure_lists(inputs: dict[str, DataFrame]) -> _Lists:
 
 
 def _item_gates(inputs: dict[str, DataFrame], context: Context, n_lists: int) -> list[Gate]:
-    """Only available items; no item that has come into most lists overnight; not all of it unknown or of one brand."""
+    """Only available items; no item that jumped into most lists; not too many never engaged with, or of one brand."""
     audit = context.config.audit
     row = _measure_items(inputs, context, n_lists)
-    # Where fewer items than a list is long were ever had, the rest of it can be nothing else.
+    # If fewer items were ever engaged with than a list is long, the rest of it must be items that nobody engaged with.
     length = row["n_listed"] / max(1, n_lists)
     most_never = max(audit.max_never_engaged, round(1 - row["n_engaged"] / max(1.0, length), 4))
     bounds = {
@@ -151,8 +151,8 @@ def _measure_items(inputs: dict[str, DataFrame], context: Context, n_lists: int)
 def _jumps(inputs: dict[str, DataFrame], n_lists: int) -> DataFrame:
     """item_id and jump: the rise of the share of lists that have the item in their first places, null if not judged.
 
-    What is in the lists for everybody, or for a segment, may come into all lists overnight: it is what sells.  At the
-    end of lists an item comes and goes with its neighbours there.  What is explored comes and goes by design.
+    Items in the lists for everybody, or for a segment, may enter all lists overnight: they are what sells.  At the end
+    of lists an item comes and goes with its neighbours there.  Explored items come and go by design.
     """
     first = F.filter(F.slice("items", 1, _FIRST_PLACES), lambda item: ~_is_explored(item)).alias("items")
     now = _n_lists(inputs["candidates"].select(first), "n_first")

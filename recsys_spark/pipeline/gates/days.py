@@ -1,8 +1,7 @@
-"""What is known of a date before it is run: are the days before it all there?
+"""Gates on the days before a date: do they all have events, and completed runs?
 
-Owns: the gates on days without events.
-
-Dates without a run: days on which the pipeline was paused, or failed and was not run again.
+Owns: the gates on days without events, and the dates without a run: days on which the pipeline was paused, or failed
+and was not run again.
 """
 
 from collections.abc import Sequence
@@ -13,6 +12,10 @@ from recsys_spark.errors import GateRefused
 from recsys_spark.pipeline.gates.verdict import Forced, Gate, verdict
 from recsys_spark.pipeline.run_ledger import RunLedger
 from recsys_spark.warehouse.run_files import days_with_rows
+
+_REMEDY = (
+    "ingest the missing logs, give another --date, change [audit], or pass over a gate with --force GATE --why TEXT"
+)
 
 
 def dates_without_run(ledger: RunLedger, first: date | None = None, last: date | None = None) -> list[date]:
@@ -47,11 +50,6 @@ def gap_text(days: Sequence[date]) -> str:
     return ", ".join(" to ".join(map(str, one)) for one in ranges)
 
 
-_REMEDY = (
-    "ingest the missing logs, give another --date, change [audit], or pass over a gate with --force GATE --why TEXT"
-)
-
-
 def check_days(config: Config, ledger: RunLedger, day: date, forced: Forced) -> list[Gate]:
     """The verdicts on the days before `day`; raises GateRefused if one failed that is not forced.
 
@@ -76,7 +74,7 @@ def check_days(config: Config, ledger: RunLedger, day: date, forced: Forced) -> 
 
 
 def warnings_of(gates: list[Gate]) -> list[str]:
-    """What a run says of the days before it, though it goes on."""
+    """Warnings of a run that goes on in spite of the days before it."""
     found = [f"passed over: {gate}" for gate in gates if gate.outcome == "failed"]
     by_name = {gate.name: gate for gate in gates}
     empty, missed = by_name["days_without_events"], by_name["days_without_run"]

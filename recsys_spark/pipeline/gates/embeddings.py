@@ -1,4 +1,4 @@
-"""Gates on embeddings and the index over them; a run without a two-tower model skips them, and says so.
+"""Gates on embeddings and the ANN index over them; a run without a two-tower model skips them, and says so.
 
 Owns: what is measured on the staged rows, and its bounds.
 """
@@ -80,7 +80,7 @@ def shards(inputs: dict[str, DataFrame], context: Context, measured: Measured) -
 
 
 def drift(inputs: dict[str, DataFrame], context: Context, measured: Measured) -> list[Gate]:
-    """Items are where they were, by a model that was trained on from the last bundle's."""
+    """Embeddings of items have not moved far, where training went on from the last bundle's model."""
     least = context.config.audit.min_embedding_cosine
     bound = f">= {least}"
     cosine = measured.drift_cosine

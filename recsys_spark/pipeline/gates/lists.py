@@ -1,4 +1,4 @@
-"""The gates of a day: every figure that a bundle is held against before anybody can see it.
+"""Gates on lists, and GATES, all that a bundle is checked by before anybody can see it.
 
 Owns: what is measured on the staged rows and the bound of each gate.
 """
@@ -67,7 +67,7 @@ def _falling_finite_scores() -> Column:
 
 
 def coverage(inputs: dict[str, DataFrame], context: Context, measured: Measured) -> list[Gate]:
-    """Every active user has a row; it may be empty, for one who has seen all that there is."""
+    """Every active user has a row; it may be empty, for a user who has seen all items."""
     bound = context.config.audit.min_coverage
     days = context.config.candidates.active_within_days
     active = inputs["interactions"]
@@ -114,7 +114,7 @@ def top_item_share(inputs: dict[str, DataFrame], context: Context, measured: Mea
 
 
 def fallback_share(inputs: dict[str, DataFrame], context: Context, measured: Measured) -> list[Gate]:
-    """Few enough users have nothing but what is for segments and for everybody."""
+    """Few enough users get only the fallback lists, of their segment or for everybody."""
     bound = f"<= {context.config.audit.max_fallback_share}"
     share = measured.share_fallback
     if share is None:

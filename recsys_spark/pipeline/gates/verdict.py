@@ -1,4 +1,4 @@
-"""What a gate says, and which gates somebody has decided to pass over.
+"""Verdict of a gate, and the gates that an operator has decided to pass over.
 
 Owns: the verdict of one gate and its text.  Made by the modules of gates, recorded by the audit.
 """
@@ -26,7 +26,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the day has measured before its audit, None where it did not.
+    """Figures that the run measured before its audit, None where it did not.
 
     previous_lists: lists in the newest bundle of an earlier date.  drift_cosine, share_fallback: figures of the steps
     `embed` and `blend`.
@@ -45,12 +45,12 @@ class Forced:
     why: str = ""
 
     def refused(self, gates: Iterable[Gate]) -> list[Gate]:
-        """Those of `gates` that failed and may not."""
+        """Those of `gates` that failed and are not forced."""
         return [gate for gate in gates if gate.outcome == "failed" and gate.name not in self.gates]
 
 
 def verdict(name: str, passed: bool, figure: float | None, bound: str, detail: str = "") -> Gate:
-    """The verdict of a gate that was held against its bound."""
+    """The verdict of a gate whose figure was compared with its bound."""
     return Gate(name, "passed" if passed else "failed", figure, bound, detail)
 
 

@@ -1,4 +1,4 @@
-"""What item embeddings look like: their main directions, a map of them, folding, and what their length follows.
+"""Diagnostics of item embeddings: principal components, a t-SNE map, folding, and norms by popularity.
 
 Owns: the measures behind a report on embeddings, which is to come; until then only its tests call it.
 Letters: n items, d length of a vector, c components, s sampled items, g groups, m items looked at, p pairs of groups.
@@ -16,7 +16,7 @@ _MAX_PERPLEXITY = 30.0  # scikit-learn's default
 # Fewer give a perplexity below 1, which is less than one neighbour each.
 _MIN_MAPPED = 4
 _N_DECILES = 10
-# Norms this close, relative to the longest, are those of unit vectors: their order is that of rounding.
+# Norms that differ less, relative to the longest, are those of unit vectors: their order comes from rounding.
 _SAME_NORM = 1e-6
 _BLOCK_ITEMS = 16_384  # whose neighbours are listed at once: 6 MiB of them at k = 50
 _BLOCK_BYTES = 64 << 20
@@ -128,10 +128,10 @@ def tsne_map(vectors: np.ndarray, seed: int, max_items: int = 2000) -> TsneMap:
 
 
 def folding(vectors: np.ndarray, groups: np.ndarray, co_users: np.ndarray, k: int, n_worst: int = 20) -> Folding:
-    """Whether groups of items that no user has in common lie on each other, by the k nearest of every item.
+    """Whether groups of items that have no user in common overlap, by the k nearest of every item.
 
-    A loss that never sets such groups against each other may put both in one place: each is in order by itself, and
-    users of one are recommended the other.
+    A loss that never compares such groups may put both in one place: each is in order by itself, and users of one are
+    recommended items of the other.
 
     vectors: float32 (n, d), of any length; nearest is by cosine, exact, and an item is not its own neighbour.  groups:
     int32 (n,), below 0 for none.  co_users: (g, g), users of both groups, symmetric; the diagonal is not read.  Items

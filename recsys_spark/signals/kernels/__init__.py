@@ -1,1 +1,1 @@
-"""How likely an item was seen at a place of a list."""
+"""Propensities of exposure and of positions."""

@@ -1,11 +1,11 @@
-"""With what chance a user got to judge an item: that it was shown at all, and that its position was looked at.
+"""Propensities of exposure: the chance that an item is shown to a user, and the chance that its position is examined.
 
-Owns: the two propensities, which are estimated from different things and kept apart.  An item is engaged with if it is
-shown, examined and liked; the first two are the policy's doing, and an inverse weight takes them out.
+Owns: the two propensities, which are estimated from different data and kept apart.  An item is engaged with if it is
+shown, examined and liked; the policy decides the first two, and an inverse weight removes their effect.
 
-The propensity of a position comes from items that were shown at several positions.  What differs between the
-engagements of one item at two positions is then the examination, as long as its position does not depend on how much
-this user likes it.  Where the order of a list is personal that holds only for showings whose position was drawn or
+The propensity of a position comes from items that were shown at several positions (intervention harvesting).  The
+engagements of one item at two positions then differ only by examination, as long as its position does not depend on how
+much this user likes it.  Where the order of a list is personal that holds only for showings whose position was drawn or
 moved at random: give the kernel those, or use (context, item) as the item.
 
 Letters: d item, K positions, n_dk showings and c_dk engagements of item d at position k.
@@ -42,8 +42,9 @@ class PositionCounts:
 class Harvest:
     """Sums over items that were shown at several positions.
 
-    engaged: float64 (K, K), A[k, l] = sum over d of c_dk n_dl / (n_dk + n_dl), an engagement count that an item shown
-    once adds next to nothing to.  shared: bool (K, K), where two positions have an item in common.  n_usable: showings.
+    engaged: float64 (K, K), A[k, l] = sum over d of c_dk n_dl / (n_dk + n_dl), an engagement count to which an item
+    shown once adds next to nothing.  shared: bool (K, K), where two positions have an item in common.  n_usable:
+    showings.
     """
 
     engaged: np.ndarray
@@ -59,9 +60,9 @@ class Harvest:
 class PositionPropensity:
     """Chance that a position is examined, relative to position 1.
 
-    propensity: float64 (K,), 1 at position 1, never rising.  identified: bool (K,), False where no items that lead to
-    position 1 were shown, so that the value of the position before stands.  n_usable: showings of items that were shown
-    at several positions.  fitted: False if these are too few, and then every propensity is 1.
+    propensity: float64 (K,), 1 at position 1, never rising.  identified: bool (K,), False for a position that no chain
+    of shared items connects with position 1: it has the value of the position before.  n_usable: showings of items that
+    were shown at several positions.  fitted: False if these are too few, and then every propensity is 1.
     """
 
     propensity: np.ndarray
@@ -72,7 +73,7 @@ class PositionPropensity:
 
 @dataclass(frozen=True)
 class ExposureCounts:
-    """What is known of how each item is shown.
+    """Counts of how each item was shown.
 
     n_users_exposed: users who were shown anything.  n_users: int64 (n_items,), users who were shown the item.
     n_rows, n_logged: int64 (n_items,), showings, and those of them with a logged propensity.  inverse_logged: float64
@@ -87,7 +88,7 @@ class ExposureCounts:
 
 
 def harvest(counts: PositionCounts, n_positions: int) -> Harvest:
-    """What the items that were shown at several positions say of positions 1 to K = n_positions.
+    """Sums over the items that were shown at several of the positions 1 to K = n_positions.
 
     All cells of an item must be in one `counts`; the harvests of several add up.  Raises KernelError if a position is
     out of range.
@@ -144,10 +145,10 @@ def non_increasing(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def shown_propensity(counts: ExposureCounts, floor: float) -> np.ndarray:
-    """Chance that an exposed user is shown the item, float64 (n_items,), at least `floor`; that of an item never shown.
+    """Chance that an exposed user is shown the item, float64 (n_items,), at least `floor`; an item never shown has it.
 
     Where every showing of an item has a logged propensity it is their harmonic mean: users with a high chance are
-    shown the item more often, and the harmonic mean is that of all users again, while the plain mean is that of the
+    shown the item more often, so that the harmonic mean is the mean chance of all users, the plain mean that of the
     users who were shown it.  Else it is the share of the exposed users who were shown the item.
     Raises KernelError unless the floor is above 0 and at most 1, or if what was logged is no chance.
     """
@@ -204,7 +205,7 @@ def _fit_chain(engaged: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.
     """Logarithm of every position's propensity and its weight, float64 (K,), and which are identified, bool (K,).
 
     engaged: (K, K), A + 1 / 2.  shared: bool (K, K), where two positions have an item in common.  Position 1 has 0; the
-    normal equations of the pairs are those of a graph, solved over the positions that are connected with position 1.
+    matrix of the normal equations is a graph Laplacian, solved over the positions that are connected with position 1.
     """
     identified = np.arange(len(shared)) == 0
     for _ in range(len(shared)):

@@ -24,6 +24,9 @@ from recsys_spark.two_tower.kernels.inputs import Encoded
 _POWER = 0.75
 
 
+NONE = -1  # in the place of an item
+
+
 def proposal(share: np.ndarray, had: np.ndarray, kind: Literal["uniform", "popularity"]) -> np.ndarray:
     """How probable each item is in a draw, float64 (n_items,): the same for all, or as share ** 0.75.
 
@@ -51,9 +54,6 @@ def expected_log_counts(share: np.ndarray, n_in_batch: int, probabilities: np.nd
     """
     expected = n_in_batch * share + n_random * probabilities
     return np.asarray(np.log(np.maximum(expected, np.finfo(np.float32).tiny)), np.float32)
-
-
-NONE = -1  # in the place of an item
 
 
 class Shard(NamedTuple):

@@ -30,6 +30,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _RERUN = "run the date again, or go back to a whole bundle with `recsys-spark rollback`"
 
 
+SUFFIX = ".safetensors"
+
+
 def pack(tensors: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> bytes:
     """The file; the same tensors and card give the same bytes, in whatever order they come.
 
@@ -97,9 +100,6 @@ def _card_of(data: bytes) -> dict[str, Any]:
 def _not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:
     floats = {name: array for name, array in tensors.items() if array.dtype == np.float32}
     return sorted(name for name, array in floats.items() if not np.isfinite(array).all())
-
-
-SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ from recsys_spark.two_tower.kernels.towers import Shape, history_weights
 NO = -1e30
 
 
+_LAST_RATE = 0.02  # of the learning rate: it falls linearly to this part
+_EVAL_ROWS = 16_384  # rows that are embedded at a time
+
+
 def sampled_softmax(positive: Tensor, corrected: Tensor, hard: Tensor, w: Tensor) -> Tensor:
     """Softmax over all items, estimated from samples of them (Bengio and Senecal 2008).
 
@@ -66,11 +70,6 @@ def triplet(
     far = (anchor[:, None] - negatives).square().sum(dim=2)
     lost = torch.where(taking_part, F.relu(near[:, None] - far + margin), 0.0)
     return (w * lost.sum(dim=1) / taking_part.sum(dim=1).clamp(min=1)).sum()
-
-
-_LAST_RATE = 0.02  # of the learning rate: it falls linearly to this part
-
-_EVAL_ROWS = 16_384  # rows that are embedded at a time
 
 
 @dataclass(frozen=True)

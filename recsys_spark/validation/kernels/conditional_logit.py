@@ -1,11 +1,11 @@
-"""Weights of sources chosen on what users did afterwards, drawn towards equal ones as far as that is needed.
+"""Conditional logit with a ridge: weights of sources fitted on what users took, shrunk towards equal weights.
 
-Owns: the fit.  What every source says of an item is on one scale (`score_fusion`).
+Owns: the fit.  The scores of all sources are on one scale (`blend.kernels.score_fusion`).
 
 The items that any source proposes to user u are a choice set; item i has the utility c sum over l of w_l z_ui,l.
 Fitted are the weights w, and the scale c, under which what u took afterwards is likeliest (a conditional logit), plus
-ridge / 2 |w - prior|^2.  With much to learn from the weights are free; with little, or with one kind of hold-out, they
-stay near the prior.
+ridge / 2 |w - prior|^2.  With much data the weights are free; with little, or with one kind of hold-out, they stay near
+the prior.
 
 Letters: u user, i item of the choice set, l source, n_* counts.  Source: McFadden 1974, "Conditional logit analysis of
 qualitative choice behavior"; Hoerl, Kennard 1970, "Ridge regression", for the shrinkage.
@@ -44,7 +44,7 @@ def fit_weights(held: Taken, prior: np.ndarray, ridge: float) -> np.ndarray:
 
     prior: float64 (n_sources,).  Raises KernelError if the ridge is not above 0.
     """
-    from scipy.optimize import minimize  # a second to import, which workers, who only weigh, need not wait for
+    from scipy.optimize import minimize  # takes a second to import, and only the fit needs it
 
     if not ridge > 0:
         raise KernelError(f"weights of sources: expected ridge > 0, got {ridge}; raise it")

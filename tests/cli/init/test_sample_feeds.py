@@ -63,7 +63,7 @@ def test_sort_by_feed_says_what_is_of_no_feed() -> None:
     assert notes == [
         "w",
         "odd.csv: neither a log nor a catalogue (columns foo)",
-        "2 file(s) such as x.txt would be set aside: why",
+        "2 file(s) such as x.txt would be quarantined: why",
         "2 more kinds of files were not looked into",
     ]
 

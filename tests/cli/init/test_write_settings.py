@@ -334,7 +334,7 @@ def test_write_settings_says_what_it_did_not_understand(probed: Callable[[], tup
         "the event type zorp is not understood",
         "set timezone if need be",
         "columns that are not kept: colour",
-        "notes.txt would be set aside",
+        "notes.txt would be quarantined",
         "broken.jsonl: neither a log nor a catalogue",
     ):
         assert note in " ".join(said.split())
