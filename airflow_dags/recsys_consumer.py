@@ -1,6 +1,6 @@
 """`recsys_consumer`: an example of a DAG that waits for published candidates, and says for which day they are.
 
-Yours would copy what `recsys_spark.serving.bundle.changed_users` names into a key-value store.  A backfill of an older
+Yours would copy what `recsys_spark.reader.changed_users` names into a key-value store.  A backfill of an older
 date ends well too, and does not become current: ask the bundle which day is.
 """
 

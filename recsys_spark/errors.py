@@ -51,7 +51,8 @@ def missing_extra(where: str, err: ModuleNotFoundError) -> EnvironmentFault | No
     if extra is None:
         return None
     return EnvironmentFault(
-        f"{where}: expected the package {name}, got an install without it; run `pip install 'recsys-spark[{extra}]'`"
+        f"{where}: expected the package {name}, got an install without it; run `pip install 'recsys-spark[{extra}]'`, "
+        f"in a checkout `uv sync --extra {extra}`"
     )
 
 

@@ -36,7 +36,7 @@ TEST_SETTINGS = FEW_ROWS | {
 }
 
 # Of the slow tests, the files that take longest, which would else leave one worker alone at the end.
-LONGEST = ("test_benchmarks", "test_cluster", "test_airflow_project", "test_demo", "test_killed_runs")
+LONGEST = ("test_benchmarks", "test_cluster", "test_airflow_project", "test_story", "test_killed_runs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         order = {name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
     else:
-        items.sort(key=lambda item: item.path.parent.name != "kernels")
+        items.sort(key=lambda item: item.path.parent.name not in ("kernels", "numeric"))
 
 
 def _is_slow_run(config: pytest.Config) -> bool:

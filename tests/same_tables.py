@@ -60,7 +60,9 @@ def main() -> None:
         place.mkdir()
         found.append(shop(tree, place, folder / "landing"))
         if asked.demo:
-            run(tree, "demo", "--folder", str(place / "demo"))
+            # An earlier demo trained the towers without being asked.
+            towers = ["--towers"] if (tree / "recsys_spark" / "cli" / "demo").is_dir() else []
+            run(tree, "demo", "--folder", str(place / "demo"), *towers)
             (demo,) = (place / "demo").glob("**/tables")
             found[-1] |= {f"demo {name}": value for name, value in hashes(demo.parent).items()}
     before, now = found

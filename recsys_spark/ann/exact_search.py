@@ -65,13 +65,13 @@ def list_records(
         [pa.array(lists.indices), pa.array(ranks.astype(np.int32)), pa.array(lists.scores)],
         fields=list(listed.value_type),
     )
-    offsets = np.append(lists.indptr[:-1][filled], lists.indptr[-1]).astype(np.int32)
+    starts = np.append(lists.indptr[:-1][filled], lists.indptr[-1]).astype(np.int32)
     return pa.RecordBatch.from_arrays(
         [
             pa.array([source] * len(filled), pa.string()),
             pa.array(users[filled].astype(np.int32)),
             pa.nulls(len(filled), pa.string()),
-            pa.ListArray.from_arrays(pa.array(offsets), entries, type=listed),
+            pa.ListArray.from_arrays(pa.array(starts), entries, type=listed),
             *(
                 pa.nulls(len(filled), kind) if column is None else pa.array(column[filled], kind)
                 for column, kind in ((n_own, pa.int32()), (mean, pa.float64()), (deviation, pa.float64()))

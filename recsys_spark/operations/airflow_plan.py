@@ -12,6 +12,9 @@ from typing import Any
 from recsys_spark import package_root
 from recsys_spark.plan import BUNDLE_TABLES, PLAN, Step, steps_before
 
+# Two steps share a module.
+_FUNCTIONS = {"ingest": "ingest", "catalog": "ingest_catalogue"}
+
 PLAN_FILE = Path("airflow_dags") / "plan.json"
 
 
@@ -45,8 +48,13 @@ def _all_before(step: Step) -> set[str]:
 
 
 def _first_line(step: Step) -> str:
+    """The first paragraph of the module's docstring; of what comes before a run, of the step's own function."""
     path = package_root().joinpath(*step.module.split(".")).with_suffix(".py")
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    tree: ast.Module | ast.FunctionDef = ast.parse(path.read_text(encoding="utf-8"))
+    if step.name in _FUNCTIONS:
+        own = (one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == _FUNCTIONS[step.name])
+        tree = next(own)
+    text = ast.get_docstring(tree) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 

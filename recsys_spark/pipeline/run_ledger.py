@@ -16,6 +16,7 @@ from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.ingest.rules import rules_of
 from recsys_spark.ingest.values import midnight
 from recsys_spark.plan import PINNED
+from recsys_spark.two_tower.dimensions import has_torch, uses_towers
 from recsys_spark.warehouse.ledger import append_rows, read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.run_files import last_version
@@ -46,7 +47,8 @@ class OpenRun:
 class RunLedger:
     """The ledgers `runs` and `run_steps` as one command sees them: each is read once, what it appends is added to both.
 
-    What other commands append meanwhile is not seen: a command that writes opens it under its lock.
+    What other commands append meanwhile is not seen: a command that writes opens it under its lock.  A command of many
+    dates opens one for each, under the lock of that date.  What services ask of steps is `warehouse.ledger.steps_of`.
     """
 
     def __init__(self, root: Location) -> None:
@@ -104,6 +106,8 @@ class RunLedger:
         """
         hashed, code = config_hash(config), code_version()
         inputs = [hashed, code, rules_of(self.root, day)[0], *input_batches(self.root, day)]
+        if uses_towers(config) and not has_torch():  # the same date is another run once torch is there
+            inputs.append("without torch")
         fingerprint = sha256(json.dumps(inputs).encode()).hexdigest()
         published = read_rows(self.root, PUBLISHES)
         self._settle(day, {row["run_id"] for row in published})
@@ -166,6 +170,8 @@ def code_version() -> str:
     digest = sha256()
     package = package_root()
     for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] == "airflow_dags":  # carried by a wheel, and no code of a run
+            continue
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from recsys_spark.config.choices import Settings
+from recsys_spark.warehouse.tables import ITEM_CATEGORIES, ITEM_LISTS
 
 
 class Stage(NamedTuple):
@@ -87,7 +88,7 @@ _FIRST: Mapping[str, Sequence[Settings]] = {
 
 _N_BEST = 3  # longer factors need another ridge: the best with 64 were the fourth with 256 on one log of five
 
-ATTRIBUTES = ["category", "brand", "tags"]  # attributes of items that may enter the factors
+ATTRIBUTES = [*ITEM_CATEGORIES, *ITEM_LISTS]  # attributes of items that may enter the factors
 
 _AGES = (0.0, 180.0)  # half-lives in days that are tried beside that of the fallback
 

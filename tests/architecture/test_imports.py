@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": BASE | {"blend", "features", "ingest"},
     "validation": BASE | MODELS | {"evaluation", "retrieval"},
     "report": {"numeric"},
-    "pipeline": BASE | {"ann", "blend", "features", "ingest"},
+    "pipeline": BASE | {"ann", "blend", "features", "ingest", "two_tower"},
     "serving": {"als", "ann", "two_tower", "warehouse"},
     "operations": BASE | MODELS | {"evaluation", "ingest", "pipeline", "retrieval", "validation"},
     "reader": {"serving"},

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_day(folder: Path, submit: Callable[..., subprocess.Popen[bytes]]) -> tuple[float, float]:
     """Seconds of a day that is run in `folder`, and the MB that it shuffled.  submit: of settings and properties."""
-    settings = write_settings(folder)
+    settings = write_settings(folder, towers=True)
     started = time.perf_counter()
     code, output = end_run(submit(settings, *event_log(folder / "events")), 3600)
     if code:

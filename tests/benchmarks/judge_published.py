@@ -116,7 +116,7 @@ def land_shop(folder: Path, log: Log) -> None:
     write_events(folder / "landing", LOG_STARTS, date(2011, 12, 10))
     for day in log.judged:
         write_catalogue(folder / "landing", day)
-    write_settings(folder)
+    write_settings(folder, towers=True)
 
 
 def land_films(folder: Path, log: Log) -> None:

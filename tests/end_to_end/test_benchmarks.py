@@ -97,7 +97,7 @@ def load(
         except ModuleNotFoundError as err:
             if err.name != "implicit":
                 raise
-            pytest.skip("compares with implicit: run the tests with `uv run --group bench`")
+            pytest.skip("compares with implicit: run the tests with `uv run --group bench pytest`")
         for place in (module, sys.modules["recsys_spark.spark.session"]):
             monkeypatch.setattr(place, "open_session", lambda *_: spark, raising=False)
         monkeypatch.setattr(SparkSession, "stop", lambda _: None)

@@ -35,7 +35,7 @@ def test_the_package_is_in_it_with_its_settings_and_without_the_logs_of_the_demo
         "recsys_spark/conf/base.toml",
         "recsys_spark/retrieval/sources/als.py",
     } <= found
-    assert not any("__pycache__" in name or name.startswith("recsys_spark/data") for name in found)
+    assert not any("__pycache__" in name or name.startswith("recsys_spark/cli/demo/data") for name in found)
 
 
 def test_a_python_has_its_program_and_its_library() -> None:

@@ -64,7 +64,7 @@ def test_write_settings_gives_settings_that_load(tmp_path: Path) -> None:
     assert load_config(file=write_settings(folder, towers=True)).sources.enabled[3:] == ["two_tower"]
 
 
-# The demo as it is, and with a year of the log and towers that are trained for two passes over it.
+# The whole demo with the towers, and the demo as it is told of with a year of the log.
 WHOLE = """
 import sys
 from recsys_spark.cli.main import main
@@ -76,7 +76,7 @@ from datetime import date
 from pathlib import Path
 from recsys_spark.cli.console import Console
 from recsys_spark.cli.demo.story import run_demo
-run_demo(Console(json_logs=False), Path(sys.argv[1]), True, date(2010, 9, 1), ("two_tower.epochs=2",))
+run_demo(Console(json_logs=False), Path(sys.argv[1]), False, date(2010, 9, 1))
 """
 
 
@@ -105,6 +105,10 @@ def test_demo_publishes_and_is_not_worse_than_all_time_popularity(tmp_path: Path
     assert "945 customers" in done.stdout
     assert recall["most bought in 28 days"] == 0.0505
     assert recall["most bought of all time"] == 0.0302
-    assert min(recall["published lists"], recall["source two_tower"]) > recall["most bought of all time"]
+    assert recall["published lists"] > recall["most bought of all time"]
+    if program is SHORT:
+        assert not [name for name in recall if "two_tower" in name]
+        return
+    assert recall["source two_tower"] > recall["most bought of all time"]
     assert "(served)" in done.stdout  # the recall of the index by nprobe
     assert abs(recall["source two_tower"] - recall["source two_tower, searched exactly"]) <= 0.01
