@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.lists import Candidates
-from recsys_spark.numeric.ragged import offsets
+from recsys_spark.numeric.ragged import row_offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr
 from recsys_spark.numeric.top_k import Items, damped, search_items, top_k
@@ -115,8 +115,8 @@ def search_users(users: DataFrame, hidden: DataFrame, n_users: int, items: Items
     per_block = max(1, _BLOCK_BYTES // 2 // (k * _LIST_BYTES + size * 12))
     busy = min(spark.sparkContext.defaultParallelism * _BLOCKS_PER_CORE, n_users // _USERS_PER_BLOCK)
     starts = even_starts(n_users, max(1, busy, -(-n_users // per_block)))
-    sent = spark.sparkContext.broadcast(items)
-    return user_blocks(users, hidden, starts).mapInArrow(_search(sent, source, k), USER_LISTS)
+    broadcast = spark.sparkContext.broadcast(items)
+    return user_blocks(users, hidden, starts).mapInArrow(_search(broadcast, source, k), USER_LISTS)
 
 
 def user_blocks(users: DataFrame, hidden: DataFrame, starts: np.ndarray) -> DataFrame:
@@ -163,9 +163,9 @@ def read_block(batches: Iterator[pa.RecordBatch], n_items: int) -> UserBlock | N
     return UserBlock(block, users[order], vectors, hidden_rows(users[order], rows, cols, n_items))
 
 
-def _search(sent: Any, source: str, k: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _search(broadcast: Any, source: str, k: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        items: Items = sent.value
+        items: Items = broadcast.value
         found = read_block(batches, len(items.places))
         if found is not None:
             yield list_records(source, found.users, top_k(found.vectors, items, k, found.hidden, _SCORES_BYTES))
@@ -180,5 +180,5 @@ def hidden_rows(users: np.ndarray, rows: list[np.ndarray], cols: list[np.ndarray
     wanted = users[np.minimum(place, len(users) - 1)] == user
     place, item = place[wanted], item[wanted]
     order = np.lexsort((item, place))
-    indptr = offsets(np.bincount(place, minlength=len(users)))
-    return Csr(indptr.astype(np.int64), item[order], np.empty(0, np.float32), n_items)
+    indptr = row_offsets(place, len(users))
+    return Csr(indptr, item[order], np.empty(0, np.float32), n_items)

@@ -168,12 +168,12 @@ def fill_shards(
     placed = _places(items, parts).select(
         "place", shard.cast("int").alias("shard"), "item_idx", "vector"
     ).repartitionById(parts[-1].shards.stop, F.col("shard"))  # fmt: skip
-    sent = items.sparkSession.sparkContext.broadcast(dict(trained))
-    filled = placed.sortWithinPartitions("item_idx").mapInArrow(_fill(sent, longest, root.absolute()), _FILLED)
+    broadcast = items.sparkSession.sparkContext.broadcast(dict(trained))
+    filled = placed.sortWithinPartitions("item_idx").mapInArrow(_fill(broadcast, longest, root.absolute()), _FILLED)
     return sorted((row.asDict() for row in filled.collect()), key=lambda row: row["shard"])
 
 
-def _fill(sent: Any, longest: float | None, root: Location) -> Batches:
+def _fill(broadcast: Any, longest: float | None, root: Location) -> Batches:
     def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.ann.kernels.faiss_index import add, load_index, set_threads, write_index
         from recsys_spark.ann.shard_files import INDEX_SUFFIX, VECTORS_SUFFIX
@@ -184,7 +184,7 @@ def _fill(sent: Any, longest: float | None, root: Location) -> Batches:
             with vectors_file.path.open("wb") as out:
                 for place, shard, ids, vectors in _blocks(batches):
                     if index is None:
-                        trained = sent.value[place]
+                        trained = broadcast.value[place]
                         index, number, first = load_index(trained, len(trained)), shard, int(ids[0])
                     add(index, ids, _indexable(vectors, longest))
                     out.write(np.ascontiguousarray(vectors).data)

@@ -63,9 +63,9 @@ def search_shards(
     blocks = user_blocks(users, hidden, starts).mapInArrow(_join, _SCATTERED)
     scattered = blocks.withColumn("shard", F.explode(F.sequence(F.lit(0), F.lit(len(rows) - 1))))
     task = F.col("shard") * n_groups + F.col("block") % n_groups
-    sent = spark.sparkContext.broadcast(rows)
+    broadcast = spark.sparkContext.broadcast(rows)
     answered = scattered.repartitionById(len(rows) * n_groups, task).mapInArrow(
-        _search(sent, k, root.absolute()), _ANSWERED
+        _search(broadcast, k, root.absolute()), _ANSWERED
     )
     return answered.repartitionById(n_blocks, F.col("block")).mapInArrow(_gather(source, k), USER_LISTS)
 
@@ -85,7 +85,7 @@ def _record(block: int, arrays: Mapping[str, np.ndarray]) -> pa.RecordBatch:
     )
 
 
-def _search(sent: Any, k: int, root: Location) -> Batches:
+def _search(broadcast: Any, k: int, root: Location) -> Batches:
     def search(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.ann.kernels.faiss_index import set_threads
         from recsys_spark.ann.shard_files import open_shard
@@ -95,7 +95,7 @@ def _search(sent: Any, k: int, root: Location) -> Batches:
         for batch in batches:
             for at in range(batch.num_rows):
                 if shard is None:  # all records of a task are for one shard
-                    shard = open_shard(root, sent.value[batch["shard"][at].as_py()], mapped=True)
+                    shard = open_shard(root, broadcast.value[batch["shard"][at].as_py()], mapped=True)
                 users, indptr = read_array(batch["users"], at, "int32"), read_array(batch["indptr"], at, "int64")
                 vectors = read_array(batch["vectors"], at, "float32").reshape(len(users), -1)
                 items = read_array(batch["items"], at, "int32")

@@ -76,8 +76,8 @@ def measure_recall(
     """
     # Tasks go by row, not by number of shard: a shard that the hash left empty has no row.
     tasks = spark.createDataFrame([(place,) for place in range(len(rows))], "row int")
-    sent = spark.sparkContext.broadcast((list(rows), list(parts), users))
-    answers = tasks.repartitionById(len(rows), F.col("row")).mapInArrow(_answer(sent, rerank, root), _ANSWERS)
+    broadcast = spark.sparkContext.broadcast((list(rows), list(parts), users))
+    answers = tasks.repartitionById(len(rows), F.col("row")).mapInArrow(_answer(broadcast, rerank, root), _ANSWERS)
     n_chunks = -(-len(users) // _CHUNK)
     met = answers.repartitionById(n_chunks * len(parts), F.col("part") * n_chunks + F.col("chunk"))
     found = met.mapInArrow(_count_hits, _HITS).groupBy("part", "nprobe", "k")
@@ -104,7 +104,7 @@ def recall_table(measured: Sequence[Recall], part: int) -> str:
     return "\n".join(lines)
 
 
-def _answer(sent: Any, rerank_factor: int, root: Location) -> Batches:
+def _answer(broadcast: Any, rerank_factor: int, root: Location) -> Batches:
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.ann.kernels.faiss_index import set_threads
         from recsys_spark.ann.shard_files import open_shard
@@ -112,7 +112,7 @@ def _answer(sent: Any, rerank_factor: int, root: Location) -> Batches:
         set_threads(1)
         for batch in batches:
             for at in batch["row"].to_pylist():
-                rows, parts, users = sent.value
+                rows, parts, users = broadcast.value
                 place = next(place for place, part in enumerate(parts) if rows[at]["shard"] in part.shards)
                 shard = open_shard(root, rows[at])
                 yield _records(place, EXACT, KS[-1], _exact(shard, users, parts[place].n_shards))
@@ -210,14 +210,14 @@ def shard_faults(shards: DataFrame, root: Location) -> list[str]:
     rows = {row["shard"]: row.asDict() for row in shards.collect()}
     if not rows:
         return []
-    sent = shards.sparkSession.sparkContext.broadcast(rows)
+    broadcast = shards.sparkSession.sparkContext.broadcast(rows)
     tasks = shards.sparkSession.createDataFrame([(number,) for number in rows], "shard int")
     placed = tasks.repartitionById(len(rows), F.pmod("shard", F.lit(len(rows))))
-    found = placed.mapInArrow(_open(sent, root.absolute()), "fault string")
+    found = placed.mapInArrow(_open(broadcast, root.absolute()), "fault string")
     return sorted(row["fault"] for row in found.collect())
 
 
-def _open(sent: Any, root: Location) -> Batches:
+def _open(broadcast: Any, root: Location) -> Batches:
     def open_each(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from recsys_spark.ann.shard_files import open_shard
 
@@ -225,7 +225,7 @@ def _open(sent: Any, root: Location) -> Batches:
             faults = []
             for number in batch["shard"].to_pylist():
                 try:
-                    open_shard(root, sent.value[number], mapped=True)
+                    open_shard(root, broadcast.value[number], mapped=True)
                 except DamagedError as err:
                     faults.append(str(err))
             yield pa.RecordBatch.from_pydict({"fault": pa.array(faults, pa.string())})

@@ -24,7 +24,7 @@ from recsys_spark.blend.kernels.score_fusion import Fusion
 from recsys_spark.blend.worker import BlendBroadcast, Settings, VisibleItems, shared_lists
 from recsys_spark.config.lists import MAIN, Candidates
 from recsys_spark.config.schema import Config
-from recsys_spark.numeric.ragged import offsets
+from recsys_spark.numeric.ragged import row_offsets
 from recsys_spark.signals.visibility import shown_items
 from recsys_spark.spark.broadcast import MAX_ID_BYTES, check_bytes
 
@@ -201,7 +201,7 @@ def _blocks(rows: list[pa.RecordBatch], n_users: int) -> Iterator[pa.RecordBatch
     if not known.all():
         lists, at = lists.filter(pa.array(known)), at[known]
     own = pa.StructArray.from_arrays([lists[name] for name in _LISTS], names=list(_LISTS))
-    ends = offsets(np.bincount(at, minlength=len(user_idx))).astype(np.int32)
+    ends = row_offsets(at, len(user_idx)).astype(np.int32)
     columns = {name: users[name] for name in users.schema.names if name not in _LISTS}
     block = pa.RecordBatch.from_pydict(columns | {"own": pa.ListArray.from_arrays(pa.array(ends), own)})
     for first in range(0, block.num_rows, n_users):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from recsys_spark import package_root
+from recsys_spark import shipped
 from recsys_spark.cli.console import Console
 from recsys_spark.errors import ArgumentError
 
@@ -19,7 +19,7 @@ FILES = ("recsys_daily.py", "recsys_submit.py", "recsys_consumer.py", "plan.json
 
 def airflow(folder: Annotated[Path, typer.Option("--out", help="Folder of Airflow's DAGs.")]) -> None:
     """Write the Airflow DAG, its operator and its plan into a folder of DAGs."""
-    source = _root() / "airflow_dags"
+    source = shipped("airflow_dags")
     if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"--out: expected a folder, got {folder}, which is a file; give another")
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,11 +29,5 @@ def airflow(folder: Annotated[Path, typer.Option("--out", help="Folder of Airflo
     console.say(
         f"{folder}: {', '.join(FILES)}; give Airflow's processes these variables, and absolute paths in your settings:"
     )
-    for name, value in (("RECSYS_ROOT", _root()), ("RECSYS_VENV", Path(sys.prefix))):
+    for name, value in (("RECSYS_ROOT", source.parent), ("RECSYS_VENV", Path(sys.prefix))):
         console.say(f"  {name}={value}")
-
-
-def _root() -> Path:
-    """The folder with jobs/, conf/ and airflow_dags/: the package in an installed wheel, the checkout otherwise."""
-    package = package_root()
-    return package if (package / "airflow_dags").is_dir() else package.parent

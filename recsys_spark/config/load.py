@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recsys_spark import package_root
+from recsys_spark import shipped
 from recsys_spark.config.schema import Config
 from recsys_spark.errors import ConfigError
 
@@ -35,10 +35,8 @@ Places = dict[tuple[str, ...], str]
 
 
 def conf_folder() -> Path:
-    """The folder with base.toml: beside the package in a checkout, inside it in an installed wheel."""
-    package = package_root()
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+    """The folder with base.toml."""
+    return shipped("conf")
 
 
 def load_config(profile: str = "local", file: Path | None = None, sets: tuple[str, ...] = ()) -> Config:

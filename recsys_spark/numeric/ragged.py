@@ -18,6 +18,11 @@ def offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return ends
 
 
+def row_offsets(rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """Where each row begins among entries in the order of their rows, int64 (n_rows + 1,); rows: of each entry."""
+    return offsets(np.bincount(rows, minlength=n_rows))
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of different length: row r is `values[indptr[r]:indptr[r + 1]]`; both int64, indptr (n_rows + 1,)."""

@@ -7,11 +7,11 @@ file; needs no Spark.  Format: https://prometheus.io/docs/instrumenting/expositi
 import logging
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.ingest.values import midnight
 from recsys_spark.pipeline.publish import current_row
 from recsys_spark.pipeline.run_ledger import COMPLETED, RunLedger
 from recsys_spark.warehouse.ledger import gates_of
@@ -63,9 +63,8 @@ def _samples(root: Location) -> Iterator[tuple[str, dict[str, str], float]]:
     """Samples of one name follow each other."""
     current = current_row(root)
     if current is not None:
-        midnight = datetime.combine(current.data_date, time(), UTC)
         yield "recsys_published_timestamp_seconds", {}, current.published_at.timestamp()
-        yield "recsys_data_date_timestamp_seconds", {}, midnight.timestamp()
+        yield "recsys_data_date_timestamp_seconds", {}, midnight(current.data_date).timestamp()
         yield "recsys_publish_seq", {}, float(current.publish_seq)
     ledger = RunLedger(root)
     runs = ledger.runs()

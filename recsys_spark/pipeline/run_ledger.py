@@ -16,7 +16,7 @@ from recsys_spark.config.schema import Config, derive_seed
 from recsys_spark.ingest.rules import rules_of
 from recsys_spark.ingest.values import midnight
 from recsys_spark.plan import PINNED
-from recsys_spark.two_tower.dimensions import has_torch, uses_towers
+from recsys_spark.two_tower.dimensions import lacks_torch
 from recsys_spark.warehouse.ledger import append_rows, read_rows
 from recsys_spark.warehouse.location import Location
 from recsys_spark.warehouse.run_files import last_version
@@ -106,7 +106,7 @@ class RunLedger:
         """
         hashed, code = config_hash(config), code_version()
         inputs = [hashed, code, rules_of(self.root, day)[0], *input_batches(self.root, day)]
-        if uses_towers(config) and not has_torch():  # the same date is another run once torch is there
+        if lacks_torch(config):  # the same date is another run once torch is there
             inputs.append("without torch")
         fingerprint = sha256(json.dumps(inputs).encode()).hexdigest()
         published = read_rows(self.root, PUBLISHES)

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from recsys_spark.ann.exact_search import USER_LISTS, list_records
 from recsys_spark.blend.kernels.union import appended, for_all_cells, missing, union_cells
 from recsys_spark.config.lists import Candidates
-from recsys_spark.numeric.ragged import offsets
+from recsys_spark.numeric.ragged import row_offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.retrieval.scorers import Model, Scorer, Users, VectorModel
 from recsys_spark.signals.visibility import is_hidden
@@ -171,7 +171,7 @@ def _rows(table: pa.Table, first: int, end: int) -> RowBlock:
         for name, dtype in _PAIRS
     )
     order = np.lexsort((items, users))
-    indptr = offsets(np.bincount(users - first, minlength=end - first))
+    indptr = row_offsets(users - first, end - first)
     columns = {name: array[order] for name, array in zip(_COLUMNS, values, strict=True)}
     return RowBlock(first, indptr, items[order], columns)
 

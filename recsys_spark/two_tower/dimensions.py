@@ -23,6 +23,11 @@ def has_torch() -> bool:
     return find_spec("torch") is not None
 
 
+def lacks_torch(config: Config) -> bool:
+    """Whether an enabled source asks the towers, and none can be trained here."""
+    return uses_towers(config) and not has_torch()
+
+
 def check_torch(where: str) -> None:
     """Raises EnvironmentFault if torch is not installed."""
     fault = None if has_torch() else missing_extra(where, ModuleNotFoundError(name="torch"))

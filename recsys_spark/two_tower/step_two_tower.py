@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.errors import ConfigError, DamagedError
-from recsys_spark.two_tower.dimensions import has_torch, id_buckets, uses_towers
+from recsys_spark.two_tower.dimensions import id_buckets, lacks_torch, uses_towers
 from recsys_spark.two_tower.feature_columns import fit_inputs, item_columns, user_columns
 from recsys_spark.two_tower.kernels.inputs import TowerInputs
 from recsys_spark.two_tower.kernels.model_file import SUFFIX, load_model, pack_model, unpack
@@ -35,12 +35,13 @@ def run(inputs: dict[str, DataFrame], context: Context) -> dict[str, DataFrame]:
     Figures: n_epochs, best_epoch, loss, recall and ndcg (of validated users, -1: too few), warm (1: started from the
     base run's weights).
     """
-    if uses_towers(context.config) and not has_torch():
+    lacks = lacks_torch(context.config)
+    if lacks:
         context.warnings.append(
             "two_tower: torch is not installed, so the day runs without towers; run `pip install "
             "'recsys-spark[towers]'`, or leave two_tower out of [sources] enabled"
         )
-    if not (uses_towers(context.config) and has_torch()):
+    if lacks or not uses_towers(context.config):
         return {"two_tower_models": context.spark.createDataFrame([], _SCHEMA)}
     scratch, settings = context.scratch("two_tower"), context.config.two_tower
     _check_history(context.config)

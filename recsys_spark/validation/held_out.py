@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from recsys_spark.config.schema import Config
 from recsys_spark.context import Context
 from recsys_spark.evaluation.protocol import engagements, later_events
-from recsys_spark.numeric.ragged import offsets
+from recsys_spark.numeric.ragged import row_offsets
 from recsys_spark.numeric.ranked import Ranked
 from recsys_spark.numeric.sparse import Csr, rows_of
 from recsys_spark.retrieval.declared import check_params, load
@@ -180,7 +180,7 @@ def _fold(
     items = table["item_idx"].to_numpy()
     order = np.lexsort((items, at))
     columns = {name: table[name].to_numpy()[order] for name in ("weight", "time", "hidden")}
-    rows = RowBlock(0, _indptr(at, len(users)), items[order].astype(np.int32), columns)
+    rows = RowBlock(0, row_offsets(at, len(users)), items[order].astype(np.int32), columns)
     shown = shown_items(inputs, _with_attributes(config, known), cutoff).select("item_idx").toArrow()
     listed = np.zeros(known.n_items, bool)
     listed[shown["item_idx"].to_numpy()] = True
@@ -214,10 +214,6 @@ def _with_attributes(config: Config, known: ItemFacts) -> Config:
     return config.model_copy(update={"als": config.als.model_copy(update={"item_attributes": ATTRIBUTES})})
 
 
-def _indptr(rows: np.ndarray, n_rows: int) -> np.ndarray:
-    return offsets(np.bincount(rows, minlength=n_rows))
-
-
 def _indexed(pairs: DataFrame, inputs: Mapping[str, DataFrame]) -> DataFrame:
     """`pairs` of known users and items, with user_idx and item_idx."""
     return pairs.join(inputs["item_index"].select("item_id", "item_idx"), on="item_id", how="inner").join(
@@ -241,7 +237,7 @@ def _targets(later: DataFrame, users: np.ndarray, rows: RowBlock, could_be_new: 
     seen = np.repeat(np.arange(len(users)), np.diff(hidden.indptr)) * n_items + hidden.cols
     cells = cells[~np.isin(cells, seen)]
     of_user, items = cells // n_items, cells % n_items
-    return Csr(_indptr(of_user, len(users)), items.astype(np.int32), np.ones(len(items), np.float32), n_items)
+    return Csr(row_offsets(of_user, len(users)), items.astype(np.int32), np.ones(len(items), np.float32), n_items)
 
 
 def _histories(inputs: Mapping[str, DataFrame], users: np.ndarray, context: Context) -> Histories | None:

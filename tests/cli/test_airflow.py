@@ -17,3 +17,5 @@ def test_airflow_writes_all_files_of_the_dag(tmp_path: Path, capsys: pytest.Capt
     for name in FILES:
         assert (tmp_path / "dags" / name).read_bytes() == (ROOT / "airflow_dags" / name).read_bytes()
     assert f"RECSYS_ROOT={ROOT}" in capsys.readouterr().out.replace("\n", "")
+    (tmp_path / "file").touch()
+    assert main.main(["airflow", "--out", str(tmp_path / "file")]) == 2

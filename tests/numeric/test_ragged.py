@@ -1,6 +1,8 @@
 """Rows of different length, and where an item of one stands in another."""
 
-from recsys_spark.numeric.ragged import find_in_rows, ragged
+import numpy as np
+
+from recsys_spark.numeric.ragged import find_in_rows, ragged, row_offsets
 
 
 def test_ragged_keeps_rows_apart() -> None:
@@ -28,3 +30,7 @@ def test_find_in_rows_takes_no_unknown_item_for_the_largest_of_the_row_before() 
 
 def test_find_in_rows_finds_nothing_among_empty_rows() -> None:
     assert find_in_rows(ragged([[5], [-1]]), ragged([[], []])).tolist() == [-1, -1]
+
+
+def test_row_offsets_count_the_entries_of_each_row_empty_ones_too() -> None:
+    assert row_offsets(np.array([0, 0, 2]), 4).tolist() == [0, 2, 2, 3, 3]

@@ -11,6 +11,7 @@ from recsys_spark.config.schema import Config
 from recsys_spark.ingest.rules import take_in_rules
 from recsys_spark.pipeline import run_ledger
 from recsys_spark.pipeline.run_ledger import RunLedger
+from recsys_spark.two_tower import dimensions
 from recsys_spark.warehouse.ledger import append_rows
 from recsys_spark.warehouse.tables import INGEST_BATCHES
 from tests.ledgers import find_or_open_run, latest_runs, record_state, record_step
@@ -118,3 +119,14 @@ def test_steps_of_takes_the_newest_row_of_a_step(config: Config) -> None:
         record_step(config.root, row | {"seconds": seconds, "figures": {"n": seconds}})
     assert RunLedger(config.root).steps_of(run.run_id)["index"]["figures"] == {"n": 2.0}
     assert find_or_open_run(config, DAY)[0].done == {"index"}
+
+
+def test_a_date_is_another_run_once_the_towers_that_it_wants_can_be_trained(
+    config: Config, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_towers = make_config('sources.enabled=["popular","two_tower"]')
+    first, _ = find_or_open_run(with_towers, DAY)
+    plain, _ = find_or_open_run(config, DAY)
+    monkeypatch.setattr(dimensions, "has_torch", lambda: False)
+    assert find_or_open_run(config, DAY)[0].run_id == plain.run_id
+    assert find_or_open_run(with_towers, DAY)[0].run_id != first.run_id

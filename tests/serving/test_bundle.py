@@ -12,10 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import ArgumentError, DamagedError, NothingPublished
+from recsys_spark.errors import ArgumentError, DamagedError, EnvironmentFault, NothingPublished
 from recsys_spark.features.declared import declared_tables
 from recsys_spark.plan import BUNDLE_TABLES
-from recsys_spark.serving.bundle import Bundle, open_current
+from recsys_spark.serving.bundle import Bundle, open_current, open_index
 from recsys_spark.warehouse.ledger import create_tables
 from recsys_spark.warehouse.spark_check import spark_schema
 from recsys_spark.warehouse.tables import CANDIDATE_LISTS, PUBLISHES
@@ -313,3 +313,11 @@ def test_related_refuses_an_id_that_is_no_text(bundle: Bundle) -> None:
 def test_related_refuses_a_list_of_nothing(bundle: Bundle) -> None:
     with pytest.raises(ArgumentError, match="related: expected k of at least 1, got 0"):
         bundle.related("i1", k=0)
+
+
+def test_open_index_names_the_extra_that_brings_faiss(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    for name in ("recsys_spark.serving.index", "recsys_spark.ann.shard_files", "recsys_spark.ann.kernels.faiss_index"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(EnvironmentFault, match=r"open_index: expected the package faiss.*recsys-spark\[index\]"):
+        open_index(open_current(published))

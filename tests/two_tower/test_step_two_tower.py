@@ -12,7 +12,7 @@ from recsys_spark.config.load import load_config
 from recsys_spark.context import Context
 from recsys_spark.errors import ConfigError
 from recsys_spark.features.declared import declared_tables
-from recsys_spark.two_tower import step_two_tower
+from recsys_spark.two_tower import dimensions, step_two_tower
 from recsys_spark.two_tower import training_launch as training
 from recsys_spark.two_tower.kernels.model_file import load_model
 from recsys_spark.two_tower.training_job import State, read_job
@@ -128,7 +128,7 @@ def test_run_trains_nothing_that_no_source_asks_for(spark: SparkSession, make_co
 def test_run_without_torch_says_how_to_get_it_and_gives_no_towers(
     spark: SparkSession, make_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_two_tower, "has_torch", lambda: False)
+    monkeypatch.setattr(dimensions, "has_torch", lambda: False)
     context = make_context(spark, make_config(*SMALL))
     assert _run({}, context) == []
     (warning,) = context.warnings

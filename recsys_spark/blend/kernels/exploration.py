@@ -21,7 +21,7 @@ from numba import njit
 from recsys_spark.blend.kernels.fusion import Fused, relist, with_reasons
 from recsys_spark.errors import KernelError
 from recsys_spark.numeric.hashing import hashed
-from recsys_spark.numeric.ragged import Ragged, offsets
+from recsys_spark.numeric.ragged import Ragged, offsets, row_offsets
 
 _NO_ITEM = -1
 
@@ -233,7 +233,7 @@ def _hidden_places(items: np.ndarray, hidden: Sequence[Ragged], n_users: int) ->
     places = np.searchsorted(items, values)
     fresh = (np.append(items, _NO_ITEM)[places] == values) & (values >= 0)
     users, places = users[fresh], places[fresh]
-    indptr = offsets(np.bincount(users, minlength=n_users))
+    indptr = row_offsets(users, n_users)
     return indptr, places[np.argsort(users, kind="stable")]
 
 

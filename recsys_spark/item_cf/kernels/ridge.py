@@ -26,7 +26,7 @@ from recsys_spark.errors import KernelError
 from recsys_spark.item_cf.kernels.row_products import CoOccurrences
 from recsys_spark.item_cf.kernels.similarity import ItemSums, Similarity, co_occurrences, nearest_items
 from recsys_spark.numeric.cholesky import factorize, solve_factorized
-from recsys_spark.numeric.ragged import offsets
+from recsys_spark.numeric.ragged import row_offsets
 from recsys_spark.numeric.ranked import Ranked, best_of_rows
 from recsys_spark.numeric.sparse import Csr
 
@@ -88,7 +88,7 @@ def added_by_neighbors(
 def lists_of_added(added: RidgeWeights, n_items: int, num_neighbors: int) -> Ranked:
     """The list of every item: what it adds most to, at most `num_neighbors`; added: of all blocks."""
     order = np.argsort(added.source, kind="stable")
-    indptr = offsets(np.bincount(added.source, minlength=n_items))
+    indptr = row_offsets(added.source, n_items)
     return best_of_rows(indptr, added.target[order], added.weight[order], num_neighbors)
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from recsys_spark.numeric.ragged import offsets
+from recsys_spark.numeric.ragged import offsets, row_offsets
 from recsys_spark.numeric.ranked import Ranked, best_of_rows
 from recsys_spark.numeric.sparse import newest_entries
 
@@ -75,7 +75,7 @@ def histories(indptr: np.ndarray, items: np.ndarray, times: np.ndarray) -> Histo
     is_new = np.ones(len(items), bool)  # a look and a purchase of the same second are one
     is_new[1:] = (items[1:] != items[:-1]) | (times[1:] != times[:-1]) | (users[1:] != users[:-1])
     users, items, times = users[is_new], items[is_new], times[is_new]
-    kept = offsets(np.bincount(users, minlength=len(indptr) - 1))
+    kept = row_offsets(users, len(indptr) - 1)
     return Histories(kept, items.astype(np.int32), _places(users, times).astype(np.int32))
 
 
@@ -86,7 +86,7 @@ def newest_histories(users: np.ndarray, items: np.ndarray, times: np.ndarray, n_
     """
     order = np.lexsort((items, users))
     users, items, times = users[order], items[order], times[order]
-    indptr = offsets(np.bincount(users, minlength=n_users))
+    indptr = row_offsets(users, n_users)
     kept = newest_entries(indptr, items, times, n_newest)
     lengths = np.bincount(users[kept], minlength=n_users)
     return histories(offsets(lengths), items[kept], times[kept])
